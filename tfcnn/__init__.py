@@ -1,0 +1,57 @@
+"""tfcnn: from a folder of photos to a convolutional model that provably works on a server or a phone."""
+
+import importlib
+from typing import TYPE_CHECKING
+
+_WHERE = {
+    "load_images": "tfcnn.data.images",
+    "Dataset": "tfcnn.data.dataset",
+    "BACKBONES": "tfcnn.models.backbones",
+    "list_backbones": "tfcnn.models.backbones",
+    "ModelConfig": "tfcnn.models.classifier",
+    "build_classifier": "tfcnn.models.classifier",
+    "set_trainable": "tfcnn.models.classifier",
+    "TrainingConfig": "tfcnn.training.config",
+    "make_strategy": "tfcnn.training.strategy",
+    "train": "tfcnn.training.train",
+    "Report": "tfcnn.evaluation.evaluate",
+    "evaluate": "tfcnn.evaluation.evaluate",
+    "predict": "tfcnn.evaluation.evaluate",
+    "EXPORTERS": "tfcnn.export.formats",
+    "export": "tfcnn.export.gate",
+    "train_and_export": "tfcnn.flow",
+    "Run": "tfcnn.record",
+    "load_run": "tfcnn.record",
+    "InputError": "tfcnn.errors",
+    "WorkError": "tfcnn.errors",
+}
+__all__ = list(_WHERE)
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:  # for editors and type checkers; at run time the names below are loaded when they are first used
+    from tfcnn.data.dataset import Dataset
+    from tfcnn.data.images import load_images
+    from tfcnn.errors import InputError, WorkError
+    from tfcnn.evaluation.evaluate import Report, evaluate, predict
+    from tfcnn.export.formats import EXPORTERS
+    from tfcnn.export.gate import export
+    from tfcnn.flow import train_and_export
+    from tfcnn.models.backbones import BACKBONES, list_backbones
+    from tfcnn.models.classifier import ModelConfig, build_classifier, set_trainable
+    from tfcnn.record import Run, load_run
+    from tfcnn.training.config import TrainingConfig
+    from tfcnn.training.strategy import make_strategy
+    from tfcnn.training.train import train
+
+
+def __getattr__(name: str):
+    if name not in _WHERE:
+        raise AttributeError(f"module 'tfcnn' has no attribute '{name}'")
+    module = importlib.import_module(_WHERE[name])
+    if name not in globals():  # the import bound tfcnn.export, a package that can be called
+        globals()[name] = getattr(module, name)
+    return globals()[name]
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

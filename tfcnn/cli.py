@@ -1,0 +1,268 @@
+"""The command line: one subcommand a public function, and nothing else."""
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import logging
+import os
+import re
+import sys
+import typing
+import warnings
+from pathlib import Path
+
+from tfcnn.errors import InputError, WorkError
+
+EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command; returns its exit code: 0 done, 1 failed or below what was asked, 2 bad usage, 130 interrupted."""
+    args = _parser().parse_args(arguments)
+    _set_up_output(verbose=args.verbose)
+    try:
+        return args.command(args)
+    except InputError as error:
+        return _fail(error, EXIT_USAGE)
+    except (WorkError, MemoryError) as error:
+        return _fail(error, EXIT_FAILED)
+    except OSError as error:
+        where = f" '{error.filename}'" if error.filename else " a file"
+        return _fail(f"expected to read or write{where}, but: {error.strerror or error}; free some space or choose another place", EXIT_FAILED)
+    except KeyboardInterrupt:
+        output = getattr(args, "output", None)
+        return _fail("interrupted" + (f"; go on with --resume, or remove '{output}'" if output else ""), EXIT_INTERRUPTED)
+
+
+def _train(args) -> int:
+    from tfcnn.export.formats import DEFAULT_FORMATS
+    from tfcnn.flow import train_and_export
+    from tfcnn.models.classifier import ModelConfig
+    from tfcnn.training.config import TrainingConfig
+
+    asked = [] if "none" in args.export else args.export
+    formats = [] if "none" in args.export else list(dict.fromkeys([*DEFAULT_FORMATS, *asked]))
+    run = train_and_export(
+        args.source, output=args.output or Path("saved_models") / Path(args.source).resolve().name, model=_config(ModelConfig, args),
+        training=_config(TrainingConfig, args), split=tuple(args.split), formats=formats, strategy=args.strategy,
+        overwrite=args.overwrite, resume=args.resume)
+    _say(_run_text(run))
+    record = run.record
+    _json(args, {"run": str(run.path), "labels": run.labels, "test": record["test"], "validation": record["validation"],
+                 "seconds": record["seconds"]["total"], "stages": record["seconds"], "exports": record.get("exports", []),
+                 "quarantined": record["data"]["quarantined"]})
+    return _verdict(record.get("exports", []), asked)
+
+
+def _evaluate(args) -> int:
+    from tfcnn.data.images import load_images
+    from tfcnn.evaluation.evaluate import evaluate
+    from tfcnn.record import load_run
+
+    run = load_run(args.run)
+    data = None
+    if args.source:
+        data = load_images(args.source, **{**run.record["data"]["arguments"], "image_size": run.record["input_shape"][0]})
+    report = evaluate(run, data, split=args.split)
+    _say(str(report))
+    values = report.to_dict()
+    _json(args, {"run": str(run.path), "labels": run.labels, args.split: values})
+    return EXIT_DONE
+
+
+def _predict(args) -> int:
+    from tfcnn.evaluation.evaluate import predict
+
+    predictions = predict(args.run, args.files)
+    for p in predictions:
+        _say(f"{p.name}  {p.label}  {p.score:.3f}")
+    _json(args, {"predictions": [p._asdict() for p in predictions]})
+    return EXIT_DONE
+
+
+def _export(args) -> int:
+    from tfcnn.export.formats import DEFAULT_FORMATS
+    from tfcnn.export.gate import export
+
+    exports = [dataclasses.asdict(e) for e in export(args.run, formats=args.format or DEFAULT_FORMATS, max_accuracy_drop=args.max_accuracy_drop)]
+    _say(_exports_text(exports))
+    _json(args, {"run": str(args.run), "exports": exports})
+    return _verdict(exports, [e["format"] for e in exports])
+
+
+def _backbones(args) -> int:
+    from tfcnn.models.backbones import BACKBONES
+
+    for name, row in BACKBONES.items():
+        _say(f"{name:<20} {row.image_size:>4} px  stages {', '.join(stage for stage, _ in row.stages)}\n{'':<20} {row.paper}; {row.licence}")
+    _json(args, {"backbones": {name: {**row._asdict(), "stages": [s for s, _ in row.stages]} for name, row in BACKBONES.items()}})
+    return EXIT_DONE
+
+
+def _demo(args) -> int:
+    from tfcnn.demo import run_demo
+
+    result = run_demo(args.output, seeds=args.seeds)
+    _say(result.pop("text") + _exports_text(result["exports"]))
+    _say(f"\nreport: {Path(result['run']) / 'report.html'}   ({result['seconds']:.0f} s)")
+    _json(args, result)
+    return EXIT_DONE if all(e["accepted"] for e in result["exports"]) else EXIT_FAILED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="tfcnn", description="From a folder of photos to a convolutional model that provably works on a server or a phone.")
+    parser.set_defaults(verbose=False)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name, function, text):
+        command = commands.add_parser(name, help=text, description=text)
+        command.set_defaults(command=function)
+        command.add_argument("--json", action="store_true", help="print one JSON object as the last line of standard output")
+        command.add_argument("--verbose", action="store_true", help="show what TensorFlow says too")
+        return command
+
+    demo = add("demo", _demo, "the whole flow on digits that ship with the installation, no download")
+    demo.add_argument("--output", default="saved_models/demo", help="run folder; an earlier demo in it is replaced (default: %(default)s)")
+    demo.add_argument("--seeds", type=int, default=3, help="repetitions of the comparison with training from scratch (default: %(default)s)")
+
+    train = add("train", _train, "train on a folder of class folders, evaluate, export and check the files")
+    train.add_argument("source", help="folder with one folder of photos a class")
+    _add_model_flags(train)
+    _add_training_flags(train)
+    train.add_argument("--split", type=float, nargs=3, default=[0.7, 0.1, 0.2], metavar=("TRAIN", "VALIDATION", "TEST"),
+                       help="fractions of the three splits (default: 0.7 0.1 0.2)")
+    train.add_argument("--strategy", default="auto", help="auto, cpu, one_device or mirrored (default: %(default)s)")
+    train.add_argument("--export", action="extend", nargs="+", default=[], metavar="FORMAT",
+                       help="further formats beside saved_model, tflite_float32 and tflite_float16: tflite_dynamic, tflite_int8; none exports nothing")
+    train.add_argument("--output", help="run folder (default: saved_models/NAME OF SOURCE)")
+    train.add_argument("--overwrite", action="store_true", help="replace the run that the output folder holds")
+    train.add_argument("--resume", action="store_true", help="go on with the run that the output folder holds")
+
+    evaluate = add("evaluate", _evaluate, "measure a run on one split of its own photos or of another folder")
+    evaluate.add_argument("run", help="run folder")
+    evaluate.add_argument("source", nargs="?", help="folder with one folder of photos a class (default: the run's own photos and split)")
+    evaluate.add_argument("--split", default="test", help="train, validation or test (default: %(default)s)")
+
+    predict = add("predict", _predict, "tell what is on some photos")
+    predict.add_argument("run", help="run folder")
+    predict.add_argument("files", nargs="+", help="photos")
+
+    export = add("export", _export, "write a run's model in some formats and check each file on the test split")
+    export.add_argument("run", help="run folder")
+    export.add_argument("--format", action="extend", nargs="+", metavar="FORMAT",
+                        help="saved_model, tflite_float32, tflite_float16, tflite_dynamic, tflite_int8 (default: the first three)")
+    export.add_argument("--max-accuracy-drop", type=float, default=0.02, help="how far below Keras a file may be (default: %(default)s)")
+
+    add("backbones", _backbones, "list the backbones, their stages and papers")
+    return parser
+
+
+def _add_model_flags(command) -> None:
+    from tfcnn.models.classifier import ModelConfig
+
+    _add_flags(command, ModelConfig)
+
+
+def _add_training_flags(command) -> None:
+    from tfcnn.training.config import TrainingConfig
+
+    _add_flags(command, TrainingConfig)
+
+
+def _add_flags(command, config) -> None:
+    """One flag for every field of a config; its help is the field's line in the docstring."""
+    texts = dict(re.findall(r"^        (\w+): (.+?)(?=\n        \w+: |\n    \Z|\Z)", config.__doc__, re.MULTILINE | re.DOTALL))
+    types = typing.get_type_hints(config)
+    for field in dataclasses.fields(config):
+        default = ",".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
+        shown = "" if default in (None, "") else f" (default: {'all' if default is True else default})"
+        command.add_argument(f"--{field.name.replace('_', '-')}", type=_parser_of(field.name, types[field.name]), default=field.default,
+                             metavar=field.name.upper(), help=(" ".join(texts[field.name].split()) + shown).replace("%", "%%"))
+
+
+def _parser_of(name: str, kind):
+    if name == "trainable":
+        return _stages
+    if name == "hidden":
+        return _units
+    if kind is int or kind == int | None:
+        return int
+    return float if kind is float else str
+
+
+def _stages(text: str) -> bool | int | str:
+    return {"none": False, "all": True}.get(text, int(text) if text.isdigit() else text)
+
+
+def _units(text: str) -> tuple[int, ...]:
+    return tuple(int(units) for units in text.split(",") if units)
+
+
+def _config(kind, args):
+    return kind(**{field.name: getattr(args, field.name) for field in dataclasses.fields(kind)})
+
+
+def _run_text(run) -> str:
+    from tfcnn.evaluation.evaluate import Report
+
+    record = run.record
+    test = {**record["test"], "interval": tuple(record["test"]["interval"])}
+    lines = ["", *(f"{name:<34} {taken:7.1f} s" for name, taken in record["seconds"].items()), "", str(Report(**test))]
+    left_out = record["data"]["quarantined"]
+    if left_out:
+        lines += ["", f"{len(left_out)} of the files were left out:", *(f"  {q['path']}: {q['reason']}" for q in left_out[:5])]
+        lines += ["  ... the rest is in run.json"] if len(left_out) > 5 else []
+    if record.get("exports"):
+        lines += ["", _exports_text(record["exports"])]
+    return "\n".join([*lines, "", f"report: {run.path / 'report.html'}"])
+
+
+def _exports_text(exports: list[dict]) -> str:
+    lines = [f"{'format':<15} {'MB':>7} {'accuracy':>9} {'agreement':>10} {'max diff':>9} {'ms/photo':>9}  file (ms: one thread of this computer)"]
+    for e in exports:
+        difference = "-" if e["max_score_difference"] is None else f"{e['max_score_difference']:.1e}"
+        lines.append(f"{e['format']:<15} {e['bytes'] / 1e6:>7.2f} {e['accuracy']:>9.3f} {e['agreement']:>10.3f} {difference:>9} {e['milliseconds']:>9.1f}  {e['path']}")
+        if not e["accepted"]:
+            lines.append(f"{'':<15} REJECTED: {e['reason']}")
+    return "\n".join(lines)
+
+
+def _verdict(exports: list[dict], asked: list[str]) -> int:
+    rejected = [e["format"] for e in exports if not e["accepted"]]
+    return EXIT_FAILED if set(rejected) & set(asked) else EXIT_DONE
+
+
+def _set_up_output(*, verbose: bool) -> None:
+    """Stages and warnings go to standard error; TensorFlow's C++ chatter goes nowhere unless it is asked for."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if verbose else "3")
+    if not verbose and os.environ.get("PYTEST_CURRENT_TEST") is None:
+        # C++ writes to file descriptor 2 directly; Python gets a copy of the descriptor, C++ keeps a closed door.
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, 2)
+    if not verbose:
+        warnings.simplefilter("ignore")
+        logging.getLogger("tensorflow").setLevel(logging.ERROR)
+        logging.getLogger("absl").setLevel(logging.ERROR)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger = logging.getLogger("tfcnn")
+    logger.handlers[:] = [handler]
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
+def _fail(message, code: int) -> int:
+    print(f"tfcnn: {' '.join(str(message).split())}", file=sys.stderr)
+    return code
+
+
+def _say(text: str) -> None:
+    print(text)
+
+
+def _json(args, values: dict) -> None:
+    if args.json:
+        print(json.dumps(values, ensure_ascii=False))

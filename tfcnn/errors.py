@@ -1,0 +1,20 @@
+"""The two errors a user is expected to meet; the command line prints them as one line."""
+
+
+class InputError(ValueError):
+    """What was given cannot be used: says what was expected, what came, and what to do."""
+
+
+class WorkError(RuntimeError):
+    """The input was good but the work failed: a full disk, a download, a damaged file."""
+
+
+def closest(name: str, choices) -> str:
+    """A hint for a misspelt name: the nearest choice if there is one, else all of them."""
+    import difflib
+
+    choices = [str(choice) for choice in choices]
+    near = difflib.get_close_matches(str(name), choices, n=1, cutoff=0.5)
+    if near:
+        return f"did you mean '{near[0]}'? (all: {', '.join(choices)})"
+    return f"choose one of: {', '.join(choices)}"

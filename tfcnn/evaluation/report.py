@@ -1,0 +1,43 @@
+"""`write_report`: a run as one self-contained page, `report.html`, and as a model card, `card.md`."""
+
+import io
+from pathlib import Path
+
+from tfcnn.models.backbones import BACKBONES
+from tfcnn.record import Run, load_run, write_text
+from tfcnn.training.checkpoint import read_history
+
+
+def write_report(run: Run | str | Path) -> Path:
+    """Writes `report.html` and `card.md` into the folder of an evaluated run; returns the path of the page."""
+    import jinja2
+
+    run = run if isinstance(run, Run) else load_run(run)
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=jinja2.select_autoescape(),
+                                     trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    record = {"exports": [], "validation": None, **run.record}
+    values = {"run": record, "name": run.path.name, "backbone": BACKBONES.get(record["model"]["backbone"]),
+              "curves": _curves(read_history(run.path / "history.csv"))}
+    for file in ("report.html", "card.md"):
+        write_text(run.path / file, environment.get_template(file).render(values))
+    return run.path / "report.html"
+
+
+def _curves(history: list[dict]) -> str:
+    """Loss and accuracy by epoch as an SVG; empty without fine-tuning."""
+    if not history:
+        return ""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 2.8), layout="constrained")
+    epochs = [row["epoch"] for row in history]
+    for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        axes.plot(epochs, [row[name] for row in history], label="training (augmented)", color="#888888")
+        axes.plot(epochs, [row[f"val_{name}"] for row in history], label="validation", color="#0b66c3")
+        axes.set(xlabel="epoch", title=name)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False)
+    file = io.StringIO()
+    figure.savefig(file, format="svg", metadata={"Date": None})
+    svg = file.getvalue()
+    return svg[svg.index("<svg"):].replace("<svg ", '<svg role="img" aria-label="loss and accuracy by epoch" ', 1)

@@ -1,0 +1,85 @@
+"""The whole flow in one function: photos → split → classifier → train → evaluate → export → run folder."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tfcnn.data.images import load_images
+from tfcnn.evaluation.evaluate import evaluate
+from tfcnn.evaluation.report import write_report
+from tfcnn.export.formats import DEFAULT_FORMATS
+from tfcnn.export.gate import check_formats, export
+from tfcnn.models.backbones import BACKBONES
+from tfcnn.models.classifier import ModelConfig, build_classifier, check_config
+from tfcnn.progress import stage
+from tfcnn.record import Run, load_run, prepare_output, write_record
+from tfcnn.training.config import TrainingConfig, check_training
+from tfcnn.training.strategy import make_strategy
+from tfcnn.training.train import train
+
+
+def train_and_export(source: str | Path, *, output: str | Path, model: ModelConfig | None = None, training: TrainingConfig | None = None,
+                     split: tuple[float, float, float] = (0.7, 0.1, 0.2), formats: Sequence[str] = DEFAULT_FORMATS,
+                     strategy: str = "auto", overwrite: bool = False, resume: bool = False) -> Run:
+    """From a folder of photos to a run folder with a trained, evaluated model and files that were checked.
+
+    Args:
+        source: a folder with one folder a class.
+        output: the run folder to write.
+        model: which classifier; the defaults if None.
+        training: how to train it; the defaults if None. Its seed also draws the split.
+        split: fractions of train, validation and test.
+        formats: names of `tfcnn.export.formats.EXPORTERS`.
+        strategy: a name that `make_strategy` takes.
+        overwrite: replace the run that `output` holds.
+        resume: go on with the run that `output` holds; nothing to do if it is finished.
+
+    Returns:
+        The finished run; `run.record` has the keys validation, test, exports and seconds.
+
+    Raises:
+        InputError: anything that cannot work, before the slow part begins.
+        WorkError: a download, a conversion or a write that failed.
+    """
+    model, training = model or ModelConfig(), training or TrainingConfig()
+    check_config(model)
+    check_training(training)
+    check_formats(formats)
+    existing = prepare_output(output, overwrite=overwrite, resume=resume)
+    if existing is not None and existing.record["status"] == "finished":
+        return existing
+
+    seconds: dict[str, float] = {}
+    start = time.perf_counter()
+    with stage("load TensorFlow", seconds=seconds):
+        import keras  # noqa: F401  a stage of its own: on a cold disk it takes longer than the training of a head
+
+        devices = make_strategy(strategy)
+    data = load_images(source, image_size=model.image_size or BACKBONES[model.backbone].image_size, split=split, seed=training.seed, seconds=seconds)
+    with stage("build the classifier", seconds=seconds), devices.scope():
+        keras.utils.set_random_seed(training.seed)
+        classifier = build_classifier(model.backbone, labels=data.labels, weights=model.weights, image_size=data.input_shape[0],
+                                      pooling=model.pooling, hidden=model.hidden, dropout=model.dropout)
+    run = train(classifier, data, training, output=output, overwrite=overwrite, resume=existing is not None, seconds=seconds)
+    return finish(run, data, formats=formats, started=start)
+
+
+def finish(run: Run, data, *, formats: Sequence[str], started: float) -> Run:
+    """Evaluates a trained run on the test split, exports it, writes its report, and marks it finished.
+
+    Args:
+        run: from `train`.
+        data: with the test split.
+        formats: names of EXPORTERS.
+        started: `time.perf_counter()` of when the work began.
+    """
+    seconds = dict(run.record["seconds"])
+    with stage("evaluate", seconds=seconds):
+        test = evaluate(run, data, split="test").to_dict()
+    run = write_record(run.path, {**run.record, "test": test})
+    if formats:
+        export(run, data, formats=formats, seconds=seconds)
+    seconds["total"] = round(time.perf_counter() - started, 2)
+    run = write_record(run.path, {**load_run(run.path).record, "status": "finished", "seconds": seconds})
+    write_report(run)
+    return run

@@ -1,0 +1,157 @@
+"""A run folder and its record, written safely and read back."""
+
+import csv
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tfcnn.errors import InputError
+
+FORMAT = 1  # of run.json; raised when a reader of the old one would misread the new one
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder.
+
+    Attributes:
+        path: the folder.
+        record: the content of its `run.json`.
+    """
+
+    path: Path
+    record: dict = field(repr=False)
+
+    @property
+    def labels(self) -> list[str]:
+        """Class names; an output of the model belongs to the label at its index."""
+        return list(self.record["labels"])
+
+    def load_model(self):
+        """The trained `keras.Model`: raw RGB 0-255 in, one score a label out.
+
+        Raises:
+            InputError: the run has no model yet, or its file is damaged.
+        """
+        path = self.path / "model.keras"
+        if not path.exists():
+            raise InputError(f"expected a finished run in '{self.path}', but its training was not completed; finish it with --resume")
+        import keras
+
+        try:
+            return keras.models.load_model(path, compile=False)
+        except Exception as error:  # Keras names a damaged zip in many ways, "File not found" among them
+            raise InputError(f"expected a Keras model in '{path}', but it cannot be read ({type(error).__name__}); "
+                             "the file is damaged: train again with --overwrite") from error
+
+
+def load_run(path: str | Path) -> Run:
+    """The run that a folder holds.
+
+    Raises:
+        InputError: no such folder, no run in it, or a damaged record.
+    """
+    path = Path(path)
+    file = path / "run.json"
+    if not path.is_dir():
+        raise InputError(f"expected a run folder, but there is no folder '{path}'; check the path")
+    if not file.exists():
+        raise InputError(f"expected a run folder, but '{path}' has no run.json; give the folder that 'tfcnn train --output' named")
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+        record["labels"], record["status"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"expected a run record in '{file}', but it is damaged ({error}); train again with --overwrite") from error
+    return Run(path, record)
+
+
+@contextmanager
+def name_aside(path: str | Path) -> Iterator[Path]:
+    """A temporary name beside `path`, for a file or a folder; what is left under it at the end is deleted."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".tmp-{os.getpid()}-{path.name}")  # keeps the suffix, which Keras looks at
+    try:
+        yield aside
+    finally:
+        remove(aside)
+
+
+def publish(aside: Path, path: Path) -> None:
+    """Renames a complete file or folder to its good name, in place of what was there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        shutil.rmtree(path)
+    os.replace(aside, path)
+
+
+@contextmanager
+def write_aside(path: str | Path) -> Iterator[Path]:
+    """A temporary name beside `path`; renamed to `path` at the end, deleted on any error."""
+    with name_aside(path) as aside:
+        yield aside
+        publish(aside, Path(path))
+
+
+def remove(path: Path) -> None:
+    """Deletes a file or a folder; nothing happens if there is none."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def write_record(path: Path, record: dict) -> Run:
+    """Writes `run.json` into the run folder `path`."""
+    write_text(path / "run.json", json.dumps({"format": FORMAT, **record}, indent=2, ensure_ascii=False) + "\n")
+    return Run(path, {"format": FORMAT, **record})
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file whole or not at all."""
+    with write_aside(path) as aside:
+        aside.write_text(text, encoding="utf-8")
+
+
+def write_rows(path: Path, names: Sequence[str], rows: Iterable[Sequence]) -> None:
+    """Writes a CSV file whole or not at all."""
+    with write_aside(path) as aside, open(aside, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(names)
+        writer.writerows(rows)
+
+
+def prepare_output(path: str | Path, *, overwrite: bool = False, resume: bool = False) -> Run | None:
+    """Makes sure that a run can be written to `path`, before any slow work.
+
+    Returns:
+        The run that is there already, when it is to be resumed; else None.
+
+    Raises:
+        InputError: the folder holds a run or other files, or cannot be written.
+    """
+    path = Path(path)
+    if overwrite and resume:
+        raise InputError("expected --overwrite or --resume, got both; --resume goes on with the run, --overwrite replaces it")
+    if path.exists() and not path.is_dir():
+        raise InputError(f"expected a folder for the run, but '{path}' is a file; give another --output")
+    existing = path.is_dir() and any(p for p in path.iterdir() if not p.name.startswith(".tmp-"))
+    if existing and not (path / "run.json").exists():
+        raise InputError(f"expected an empty or new folder for the run, but '{path}' holds files that are not a run; give another --output")
+    if existing and resume:
+        return load_run(path)
+    if existing and not overwrite:
+        raise InputError(f"expected a new folder for the run, but '{path}' holds a run already; "
+                         "give --resume to go on with it, --overwrite to replace it, or another --output")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with write_aside(path / "probe") as probe:
+            probe.write_bytes(b"")
+        (path / "probe").unlink()
+    except OSError as error:
+        raise InputError(f"expected a folder that can be written, but '{path}' cannot: {error.strerror}; give another --output") from error
+    return None

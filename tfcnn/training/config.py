@@ -1,0 +1,52 @@
+"""`TrainingConfig`: everything that `train` can be told; command-line flags and the run record come from its fields."""
+
+from dataclasses import dataclass, fields
+
+from tfcnn.data.augment import STRENGTHS
+from tfcnn.errors import InputError, closest
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """What `train` takes.
+
+    Attributes:
+        trainable: what is fine-tuned after the head: False or "none", True or "all", the last n stages, or a stage name.
+        epochs: passes over the training photos in fine-tuning.
+        batch_size: photos in one step, over all replicas.
+        learning_rate: highest rate of the fine-tuned stages.
+        head_learning_rate: highest rate of the head in fine-tuning.
+        weight_decay: of AdamW, not on biases and BatchNorm.
+        label_smoothing: share of each target spread over all classes, from 0 to below 1.
+        augmentation: a name of `tfcnn.data.augment.STRENGTHS`.
+        seed: of head, order, augmentation and dropout.
+    """
+
+    trainable: bool | int | str = True
+    epochs: int = 15
+    batch_size: int = 16
+    learning_rate: float = 3e-4
+    head_learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    label_smoothing: float = 0.1
+    augmentation: str = "medium"
+    seed: int = 0
+
+
+def check_training(config: TrainingConfig) -> None:
+    """Raises InputError for a value that `train` could not use."""
+    positive = {"epochs": 0, "batch_size": 1}
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if field.name in positive and (not isinstance(value, int) or value < positive[field.name]):
+            raise InputError(f"expected a whole number from {positive[field.name]} up, got {field.name}={value}")
+        if field.name.endswith("learning_rate") and not 0 < value < 1:
+            raise InputError(f"expected a learning rate between 0 and 1, got {field.name}={value}")
+    if not 0 <= config.weight_decay < 1:
+        raise InputError(f"expected a weight decay from 0 to below 1, got weight_decay={config.weight_decay}")
+    if not 0 <= config.label_smoothing < 1:
+        raise InputError(f"expected label smoothing from 0 to below 1, got label_smoothing={config.label_smoothing}")
+    if config.augmentation not in STRENGTHS:
+        raise InputError(f"expected a strength of augmentation, got augmentation='{config.augmentation}'; {closest(config.augmentation, STRENGTHS)}")
+    if not isinstance(config.seed, int) or not 0 <= config.seed < 2**31:
+        raise InputError(f"expected a seed from 0 to 2147483647, got seed={config.seed}")

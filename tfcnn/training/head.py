@@ -1,0 +1,57 @@
+"""The head on cached features: solved where it is one Dense layer, trained by `fit` where it has hidden ones."""
+
+import numpy as np
+
+from tfcnn.training.config import TrainingConfig
+
+# L2 strength of the logistic regression on standardised features, as scikit-learn's C. Between 0.01 and 0.1 the
+# cross-validated accuracy on the training photos is flat (trashnet600: 0.736 to 0.748, flowers128: 0.671 to 0.662).
+LOGISTIC_C = 0.03
+HIDDEN_EPOCHS = 60  # of a head with hidden layers; an epoch over features takes milliseconds
+
+
+def train_head(model, features: np.ndarray, targets: np.ndarray, config: TrainingConfig) -> None:
+    """Sets the weights of all layers after `pooling` from features (n, d) and integer targets (n,)."""
+    if model.model_config.hidden:
+        _fit_hidden(model, features, targets, config)
+    else:
+        _solve_linear(model, features, targets)
+
+
+def head_of(model):
+    """The layers after `pooling` as a `keras.Model` of features (batch, d); it shares its weights with `model`."""
+    import keras
+
+    names = [layer.name for layer in model.layers]
+    features = keras.Input(model.get_layer("pooling").output.shape[1:], name="features")
+    x = features
+    for layer in model.layers[names.index("pooling") + 1:]:
+        x = layer(x)
+    return keras.Model(features, x, name="head")
+
+
+def _solve_linear(model, features, targets) -> None:
+    """Multinomial logistic regression: a convex problem, so L-BFGS finds its one answer and no rate has to be chosen."""
+    from sklearn.linear_model import LogisticRegression
+
+    mean, deviation = features.mean(axis=0), features.std(axis=0)
+    deviation[deviation < 1e-6] = 1.0  # a feature that never changes
+    regression = LogisticRegression(C=LOGISTIC_C, max_iter=500).fit((features - mean) / deviation, targets)
+    kernel, bias = regression.coef_, regression.intercept_
+    if len(kernel) == 1:  # scikit-learn keeps one row for two classes; half to each gives the same probabilities
+        kernel, bias = np.vstack([-kernel, kernel]) / 2, np.concatenate([-bias, bias]) / 2
+    kernel = kernel / deviation  # the standardisation goes into the Dense layer
+    model.get_layer("logits").set_weights([kernel.T.astype(np.float32), (bias - kernel @ mean).astype(np.float32)])
+
+
+def _fit_hidden(model, features, targets, config: TrainingConfig) -> None:
+    import keras
+    import tensorflow as tf
+
+    head = head_of(model)
+    steps = HIDDEN_EPOCHS * -(-len(features) // config.batch_size)
+    rate = keras.optimizers.schedules.CosineDecay(config.head_learning_rate, decay_steps=steps)
+    head.compile(keras.optimizers.AdamW(rate, weight_decay=config.weight_decay),
+                 loss=keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing))
+    one_hot = tf.one_hot(targets, model.output_shape[-1]).numpy()
+    head.fit(features, one_hot, batch_size=config.batch_size, epochs=HIDDEN_EPOCHS, verbose=0)

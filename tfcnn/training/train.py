@@ -1,0 +1,213 @@
+"""`train`: the head on cached features, then the open stages; written to a run folder that can be resumed."""
+
+import hashlib
+import importlib.metadata
+import logging
+import platform
+import shutil
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from tfcnn.data.dataset import Dataset, batches, training_batches
+from tfcnn.errors import InputError
+from tfcnn.models.classifier import opens_stages, set_trainable, stages_of
+from tfcnn.models.forward import forward
+from tfcnn.progress import stage
+from tfcnn.record import Run, prepare_output, write_aside, write_record, write_rows, write_text
+from tfcnn.training.checkpoint import read_history, restore_checkpoint, save_checkpoint
+from tfcnn.training.config import TrainingConfig, check_training
+from tfcnn.training.features import cached_features, network_digest
+from tfcnn.training.head import train_head
+from tfcnn.training.optimizers import learning_rates, make_optimizer
+
+HISTORY = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "head_learning_rate", "seconds")
+
+logger = logging.getLogger(__name__)
+
+
+def train(model, data: Dataset, config: TrainingConfig | None = None, *, output: str | Path, overwrite: bool = False,
+          resume: bool = False, seconds: dict[str, float] | None = None) -> Run:
+    """Trains a classifier in two phases and writes it to a run folder.
+
+    Phase 1 finds the head on cached backbone features, without augmentation. Phase 2 fine-tunes the stages that
+    `config.trainable` opens together with the head, on augmented photos, and writes a checkpoint after each epoch. The
+    result of phase 2 is kept unless phase 1 was better on the validation photos by more than one standard error.
+
+    Args:
+        model: from `build_classifier`; its weights are changed.
+        data: from `load_images`, with the labels and the image size that the model was built for.
+        config: how to train; the defaults if None.
+        output: the run folder to write.
+        overwrite: replace the run that `output` holds.
+        resume: go on with the run that `output` holds; nothing to do if it is finished.
+        seconds: times of earlier stages, which are recorded with those of the training.
+
+    Returns:
+        The run, with its model, history and validation accuracy recorded.
+
+    Raises:
+        InputError: model and data that do not fit together, a bad value in `config`, or an `output` that is taken.
+    """
+    config = config or TrainingConfig()
+    check_training(config)
+    _check_fit(model, data, config)
+    path, record = Path(output), _record(model, data, config, seconds or {})
+    existing = prepare_output(path, overwrite=overwrite, resume=resume)
+    if existing is not None:
+        if existing.record["status"] != "started":
+            logger.info("'%s' is finished already", path)
+            return existing
+        _check_same(existing.record, record)
+    replaced = _set_aside(path) if overwrite else None
+    write_record(path, record)
+
+    import keras
+
+    keras.utils.set_random_seed(config.seed)
+    _train_head(model, data, config, record["seconds"])
+    head_weights, head_scores = model.get_weights(), _validation_scores(model, data)
+    history = _fine_tune(model, data, config, path, record["seconds"])
+    record["kept"] = _keep_better(model, data, head_weights, head_scores) if history else "head"
+    record["validation"] = _accuracy(_validation_scores(model, data), data)
+    record["validation_of_head"] = _accuracy(head_scores, data)
+    run = _write_run(path, model, data, record)
+    shutil.rmtree(path / "checkpoint", ignore_errors=True)
+    if replaced is not None:
+        shutil.rmtree(replaced)
+    return run
+
+
+def _check_fit(model, data: Dataset, config: TrainingConfig) -> None:
+    names = [layer.name for layer in model.layers]
+    if not {"backbone", "pooling", "logits"} <= set(names) or not hasattr(model, "model_config"):
+        raise InputError(f"expected a model from build_classifier, got one with the layers {', '.join(names[:5])}")
+    if model.output_shape[-1] != len(data.labels):
+        raise InputError(f"expected a model with {len(data.labels)} outputs for the labels {', '.join(data.labels)}, "
+                         f"got {model.output_shape[-1]}; build it with labels=data.labels")
+    if tuple(model.input_shape[1:]) != tuple(data.input_shape):
+        raise InputError(f"expected photos of shape {model.input_shape[1:]} as the model's input, got {data.input_shape}; "
+                         f"load them with image_size={model.input_shape[1]}")
+    set_trainable(model, config.trainable)  # raises for a stage that is not there
+    set_trainable(model, False)
+
+
+def _record(model, data: Dataset, config: TrainingConfig, seconds: dict[str, float]) -> dict:
+    counts = {label: sum(item.label == label for item in data.items) for label in data.labels}
+    digest = hashlib.sha256("\n".join(sorted(f"{i.sha256},{i.label},{i.split}" for i in data.items)).encode()).hexdigest()
+    return {
+        "status": "started",
+        "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "versions": {"python": platform.python_version(), **{p: importlib.metadata.version(p) for p in ("tfcnn", "tensorflow", "keras", "numpy")}},
+        "labels": list(data.labels),
+        "input_shape": list(data.input_shape),
+        "model": {**asdict(model.model_config), "digest": network_digest(model), "parameters": model.count_params(),
+                  "stages": [name for name, _ in stages_of(model)]},
+        "training": asdict(config),
+        "data": {"source": data.source, "arguments": data.arguments, "digest": digest, "counts": counts,
+                 "splits": {s: len(data.rows(s)) for s in ("train", "validation", "test")},
+                 "quarantined": [q._asdict() for q in data.quarantined]},
+        "seconds": dict(seconds),
+    }
+
+
+def _check_same(old: dict, new: dict) -> None:
+    """Raises InputError if a resumed run would go on with other data or arguments than it began with."""
+    if old["data"]["digest"] != new["data"]["digest"]:
+        raise InputError("expected the photos and split that the run began with, but they changed; train again with --overwrite")
+    for part in ("training", "model"):
+        ours = {k: v for k, v in new[part].items() if k not in ("digest",)}
+        for key, value in ours.items():
+            before = old[part].get(key)
+            if before != (list(value) if isinstance(value, tuple) else value):
+                raise InputError(f"expected the arguments that the run began with, but {key} was {before} and is {value}; "
+                                 "give the same, or train again with --overwrite")
+
+
+def _set_aside(path: Path) -> Path:
+    """Renames the old run, which is deleted only when the new one is complete."""
+    replaced = path.with_name(f"{path.name}.replaced-{time.strftime('%Y%m%d-%H%M%S')}")
+    path.rename(replaced)
+    logger.info("the run that was there is kept as '%s' until the new one is complete", replaced)
+    return replaced
+
+
+def _train_head(model, data: Dataset, config: TrainingConfig, seconds: dict) -> None:
+    features = cached_features(model, data, seconds=seconds)
+    rows = data.rows("train")
+    with stage("head on cached features", seconds=seconds):
+        train_head(model, features[rows], data.targets(rows), config)
+
+
+def _fine_tune(model, data: Dataset, config: TrainingConfig, path: Path, seconds: dict) -> list[dict]:
+    """Trains the open stages with the head; returns one dict an epoch (the fields of HISTORY), those before a resume too."""
+    import keras
+    import tensorflow as tf
+
+    if config.epochs == 0 or not opens_stages(config.trainable):
+        return []
+    steps = -(-len(data.rows("train")) // config.batch_size)
+    with model.distribute_strategy.scope():
+        set_trainable(model, config.trainable)
+        model.compile(make_optimizer(model, config, steps * config.epochs),
+                      keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing), metrics=["accuracy"])
+    first_epoch = restore_checkpoint(model, path / "checkpoint")
+    history = read_history(path / "history.csv")[:first_epoch]
+    train_data = training_batches(data, batch_size=config.batch_size, augmentation=config.augmentation, seed=config.seed,
+                                  first_epoch=first_epoch, epochs=config.epochs)
+    validation = batches(data, "validation").map(lambda pixels, target: (pixels, tf.one_hot(target, len(data.labels))))
+    epochs = config.epochs - first_epoch
+    with stage(f"fine-tune, {epochs} epochs", steps * epochs, seconds) as advance:
+        began = time.perf_counter()
+
+        def end_epoch(epoch, logs):
+            nonlocal began
+            logs = {name: round(float(value), 5) for name, value in logs.items()}
+            history.append({"epoch": epoch + 1, **logs, **learning_rates(model.optimizer), "seconds": round(time.perf_counter() - began, 2)})
+            write_rows(path / "history.csv", HISTORY, ([row[name] for name in HISTORY] for row in history))
+            save_checkpoint(model, path / "checkpoint", epoch + 1)
+            advance(0, f"validation accuracy {logs['val_accuracy']:.3f}")
+            began = time.perf_counter()
+
+        callback = keras.callbacks.LambdaCallback(on_train_batch_end=lambda step, logs: advance(), on_epoch_end=end_epoch)
+        model.fit(train_data, validation_data=validation, steps_per_epoch=steps, initial_epoch=first_epoch,
+                  epochs=config.epochs, callbacks=[callback], shuffle=False, verbose=0)
+    return history
+
+
+def _keep_better(model, data: Dataset, head_weights: list, head_scores: np.ndarray) -> str:
+    """Goes back to the weights after phase 1 where they were better on validation by more than one standard error.
+
+    The difference of two paired accuracies, in photos, has the standard error sqrt(b + c), where b and c count the photos
+    that only one of the two got right (McNemar 1947).
+    """
+    targets = data.targets(data.rows("validation"))
+    head_right = head_scores.argmax(axis=1) == targets
+    fine_right = _validation_scores(model, data).argmax(axis=1) == targets
+    lost, gained = int((head_right & ~fine_right).sum()), int((fine_right & ~head_right).sum())
+    if lost - gained > np.sqrt(lost + gained):
+        model.set_weights(head_weights)
+        logger.info("fine-tuning lost %d validation photos and gained %d: the frozen backbone is kept", lost, gained)
+        return "head"
+    return "fine-tuned"
+
+
+def _validation_scores(model, data: Dataset) -> np.ndarray:
+    return forward(model, data.inputs, data.rows("validation"))
+
+
+def _accuracy(scores: np.ndarray, data: Dataset) -> dict:
+    right = scores.argmax(axis=1) == data.targets(data.rows("validation"))
+    return {"accuracy": float(right.mean()), "n": len(right)}
+
+
+def _write_run(path: Path, model, data: Dataset, record: dict) -> Run:
+    import keras
+
+    write_text(path / "labels.txt", "\n".join(data.labels) + "\n")
+    write_rows(path / "items.csv", data.items[0]._fields, data.items)
+    with write_aside(path / "model.keras") as aside:  # a new model on the same layers leaves the optimizer behind
+        keras.Model(model.inputs, model.outputs, name=model.name).save(aside)
+    return write_record(path, {**record, "status": "trained"})
