@@ -102,12 +102,13 @@ def _backbones(args) -> int:
 
 def _demo(args) -> int:
     from tfcnn.demo import run_demo
+    from tfcnn.export.formats import DEFAULT_FORMATS
 
     result = run_demo(args.output, seeds=args.seeds)
     _say(result.pop("text") + _exports_text(result["exports"]))
     _say(f"\nreport: {Path(result['run']) / 'report.html'}   ({result['seconds']:.0f} s)")
     _json(args, result)
-    return EXIT_DONE if all(e["accepted"] for e in result["exports"]) else EXIT_FAILED
+    return _verdict(result["exports"], list(DEFAULT_FORMATS))
 
 
 def _parser() -> argparse.ArgumentParser:

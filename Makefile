@@ -1,0 +1,44 @@
+# Two commands on a fresh machine, nothing else first: make demo, make test. Each makes what it needs in .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help demo test test-slow lint constraints clean
+
+help:
+	@echo "make demo         the whole flow on data that ships with the installation, no download"
+	@echo "make test         the default tests (under 8 minutes on two cores)"
+	@echo "make test-slow    the tests that train for minutes"
+	@echo "make lint         ruff"
+	@echo "make constraints  resolve all dependencies and extras anew into constraints.txt"
+
+demo: .venv/core
+	$(BIN)/tfcnn demo
+
+test: .venv/dev
+	$(BIN)/python -m pytest
+
+test-slow: .venv/dev
+	$(BIN)/python -m pytest -m slow
+
+lint: .venv/dev
+	$(BIN)/ruff check .
+
+.venv/core: setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	touch .venv/core
+
+.venv/dev: .venv/core
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,mediapipe]'
+	touch .venv/dev
+
+# The first two lines of the file say what it is; uv finds versions that fit Python 3.11 to 3.13 and every extra at once.
+constraints: .venv/dev
+	$(BIN)/python -m pip install --quiet uv
+	head -n 2 constraints.txt > constraints.new
+	$(BIN)/uv pip compile setup.cfg --quiet --universal --python-version 3.11 --all-extras --no-emit-index-url --no-header --no-annotate >> constraints.new
+	mv constraints.new constraints.txt
+
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache

@@ -1,0 +1,70 @@
+"""Data for the tests: the shared photos where they are present, photos made here elsewhere."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+
+IN_CI = os.environ.get("CI") == "true"
+SHARED = Path(os.environ.get("TFCNN_DATA") or Path(__file__).parents[2] / "shared" / "data")
+MADE_CLASSES = ("blue", "green", "red")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """Every test session has a cache of its own, so that nothing is found that it did not make."""
+    os.environ["TFCNN_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """The folder with the shared data; tests that need it are skipped where it is missing, and fail in CI."""
+    if not (SHARED / "trashnet600").is_dir():
+        reason = f"no shared data in '{SHARED}'; set TFCNN_DATA to the folder that holds trashnet600"
+        pytest.fail(reason) if IN_CI else pytest.skip(reason)
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def v3_small_weights(shared):
+    """ImageNet weights of MobileNetV3-Small, recovered from an 8-bit file."""
+    return shared / "weights" / "mobilenet_v3_small_224_1.0_from_uint8_no_top.h5"
+
+
+def make_photos(folder: Path, classes=MADE_CLASSES, count: int = 20, side: int = 48, seed: int = 0) -> Path:
+    """A folder of class folders with noisy JPEGs whose colour tells the class."""
+    from PIL import Image
+
+    rng = np.random.default_rng(seed)
+    for channel, name in enumerate(reversed(classes)):
+        (folder / name).mkdir(parents=True)
+        for number in range(count):
+            pixels = rng.integers(0, 120, (side, side + 8, 3))
+            pixels[..., channel % 3] += 100 + channel // 3 * 20
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{number:02d}.jpg", quality=90)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory):
+    """60 made photos in three classes; not to be changed by a test."""
+    return make_photos(tmp_path_factory.mktemp("made") / "photos")
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory, photos):
+    """(run, data, model): a small CNN trained on the made photos for two epochs; not to be changed by a test."""
+    import keras
+
+    import tfcnn
+    from tfcnn.models.cnn import build_features
+
+    keras.utils.set_random_seed(0)
+    data = tfcnn.load_images(photos, image_size=32, split=(0.4, 0.2, 0.4))
+    model = tfcnn.build_classifier(build_features((32, 32, 3)), labels=data.labels, weights=None)
+    run = tfcnn.train(model, data, tfcnn.TrainingConfig(epochs=2, batch_size=8), output=tmp_path_factory.mktemp("runs") / "trained")
+    return run, data, model
