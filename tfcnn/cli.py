@@ -177,6 +177,9 @@ def _add_flags(command, config) -> None:
     types = typing.get_type_hints(config)
     for field in dataclasses.fields(config):
         default = ",".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
+        if types[field.name] is bool:
+            command.add_argument(f"--{field.name}", action=argparse.BooleanOptionalAction, default=field.default, help=" ".join(texts[field.name].split()))
+            continue
         shown = "" if default in (None, "") else f" (default: {'all' if default is True else default})"
         command.add_argument(f"--{field.name.replace('_', '-')}", type=_parser_of(field.name, types[field.name]), default=field.default,
                              metavar=field.name.upper(), help=(" ".join(texts[field.name].split()) + shown).replace("%", "%%"))
@@ -237,13 +240,8 @@ def _verdict(exports: list[dict], asked: list[str]) -> int:
 def _set_up_output(*, verbose: bool) -> None:
     """Stages and warnings go to standard error; TensorFlow's C++ chatter goes nowhere unless it is asked for."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if verbose else "3")
-    if not verbose and os.environ.get("PYTEST_CURRENT_TEST") is None:
-        # C++ writes to file descriptor 2 directly; Python gets a copy of the descriptor, C++ keeps a closed door.
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, 2)
     if not verbose:
+        _silence_native_code()
         warnings.simplefilter("ignore")
         logging.getLogger("tensorflow").setLevel(logging.ERROR)
         logging.getLogger("absl").setLevel(logging.ERROR)
@@ -253,6 +251,14 @@ def _set_up_output(*, verbose: bool) -> None:
     logger.handlers[:] = [handler]
     logger.setLevel(logging.INFO)
     logger.propagate = False
+
+
+def _silence_native_code() -> None:
+    """C++ writes to file descriptor 2 by its number: Python gets a copy of the descriptor, C++ keeps a closed door."""
+    with contextlib.suppress(OSError, ValueError):  # where standard error is captured or closed, there is nothing to do
+        if sys.stderr.fileno() == 2:
+            sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 def _fail(message, code: int) -> int:

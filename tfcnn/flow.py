@@ -5,16 +5,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tfcnn.data.images import load_images
+from tfcnn.data.sources import list_class_folders
+from tfcnn.data.split import check_fractions
 from tfcnn.evaluation.evaluate import evaluate
 from tfcnn.evaluation.report import write_report
 from tfcnn.export.formats import DEFAULT_FORMATS
 from tfcnn.export.gate import check_formats, export
 from tfcnn.models.backbones import BACKBONES
-from tfcnn.models.classifier import ModelConfig, build_classifier, check_config
+from tfcnn.models.classifier import ModelConfig, build_classifier, check_config, check_trainable
 from tfcnn.progress import stage
 from tfcnn.record import Run, load_run, prepare_output, write_record
 from tfcnn.training.config import TrainingConfig, check_training
-from tfcnn.training.strategy import make_strategy
+from tfcnn.training.strategy import check_strategy, make_strategy
 from tfcnn.training.train import train
 
 
@@ -45,6 +47,10 @@ def train_and_export(source: str | Path, *, output: str | Path, model: ModelConf
     check_config(model)
     check_training(training)
     check_formats(formats)
+    check_fractions(split)
+    check_strategy(strategy)
+    check_trainable([name for name, _ in BACKBONES[model.backbone].stages], training.trainable)
+    list_class_folders(source)
     existing = prepare_output(output, overwrite=overwrite, resume=resume)
     if existing is not None and existing.record["status"] == "finished":
         return existing

@@ -125,6 +125,14 @@ def write_rows(path: Path, names: Sequence[str], rows: Iterable[Sequence]) -> No
         writer.writerows(rows)
 
 
+def read_history(file: Path) -> list[dict]:
+    """The rows of a history.csv; none if there is no file."""
+    if not file.exists():
+        return []
+    with open(file, newline="", encoding="utf-8") as lines:
+        return [{"epoch": int(row.pop("epoch")), **{k: float(v) for k, v in row.items()}} for row in csv.DictReader(lines)]
+
+
 def prepare_output(path: str | Path, *, overwrite: bool = False, resume: bool = False) -> Run | None:
     """Makes sure that a run can be written to `path`, before any slow work.
 

@@ -20,12 +20,13 @@ STRENGTHS = {
 }
 
 
-def augment_photos(pixels, *, strength: str, seed):
+def augment_photos(pixels, *, strength: str, mirror: bool = True, seed):
     """Mirrors, moves, zooms, turns, brightens and changes the contrast of each photo by its own random amounts.
 
     Args:
         pixels: float32 (batch, height, width, 3), 0-255.
         strength: a row of `STRENGTHS`; "none" gives the pixels back.
+        mirror: whether half of the photos are mirrored left to right.
         seed: two integers; the same seed gives the same changes.
 
     Returns:
@@ -39,13 +40,13 @@ def augment_photos(pixels, *, strength: str, seed):
     count = tf.shape(pixels)[0]
     height, width = pixels.shape[1], pixels.shape[2]
     draws = tf.random.stateless_uniform((7, count), seed=seed, minval=-1.0, maxval=1.0)
-    mirror = tf.sign(draws[0])
+    side = tf.sign(draws[0]) if mirror else tf.ones_like(draws[0])
     angle = draws[1] * ranges.rotation * (3.14159265 / 180)
-    scale = tf.exp(draws[2] * tf.math.log1p(ranges.zoom))  # as likely to double as to halve
+    scale = tf.exp(draws[2] * tf.math.log1p(ranges.zoom))  # as likely in as out
     cos, sin = scale * tf.cos(angle), scale * tf.sin(angle)
     # An output pixel (x, y), counted from the centre, is read at this place of the input.
     centre_x, centre_y = (width - 1) / 2, (height - 1) / 2
-    a, b, d, e = cos * mirror, -sin, sin * mirror, cos
+    a, b, d, e = cos * side, -sin, sin * side, cos
     shift_x = draws[3] * ranges.shift * width + centre_x - a * centre_x - b * centre_y
     shift_y = draws[4] * ranges.shift * height + centre_y - d * centre_x - e * centre_y
     zero = tf.zeros_like(a)

@@ -80,7 +80,8 @@ def batches(data: Dataset, split: str, *, batch_size: int = 32):
     return dataset.map(lambda r, t: (_read(data, r), t), num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
 
 
-def training_batches(data: Dataset, *, batch_size: int, augmentation: str, seed: int, first_epoch: int = 0, epochs: int = 1):
+def training_batches(data: Dataset, *, batch_size: int, augmentation: str, mirror: bool = True, seed: int,
+                     first_epoch: int = 0, epochs: int = 1):
     """The training split, `epochs` times: shuffled anew and augmented anew each epoch.
 
     Order and augmentation are functions of (seed, epoch, position) alone, so a training that is resumed at an epoch sees
@@ -98,7 +99,8 @@ def training_batches(data: Dataset, *, batch_size: int, augmentation: str, seed:
 
     def read(epoch, step, positions):
         pixels = _read(data, tf.gather(rows, positions))
-        pixels = augment_photos(pixels, strength=augmentation, seed=tf.stack([tf.cast(seed, tf.int64) * 100_003 + epoch, step]))
+        pixels = augment_photos(pixels, strength=augmentation, mirror=mirror,
+                                seed=tf.stack([tf.cast(seed, tf.int64) * 100_003 + epoch, step]))
         return pixels, tf.one_hot(tf.gather(targets, positions), len(data.labels))
 
     dataset = tf.data.Dataset.range(first_epoch, epochs).flat_map(one_epoch)

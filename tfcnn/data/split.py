@@ -24,8 +24,7 @@ def split_examples(digests: Sequence[str], labels: Sequence[str], *, fractions: 
     Raises:
         InputError: fractions that are not a split, or a label with fewer than three different examples.
     """
-    if len(fractions) != 3 or min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
-        raise InputError(f"expected three positive fractions (train, validation, test) that add up to 1, got split={fractions}")
+    check_fractions(fractions)
     group_label: dict[str, str] = {}
     for digest, label in zip(digests, labels, strict=True):
         group_label.setdefault(digest, label)
@@ -42,3 +41,9 @@ def split_examples(digests: Sequence[str], labels: Sequence[str], *, fractions: 
         for index, digest in enumerate(groups):
             split_of[digest] = "test" if index < test else "validation" if index < test + validation else "train"
     return [split_of[digest] for digest in digests]
+
+
+def check_fractions(fractions: Sequence[float]) -> None:
+    """Raises InputError unless these are three positive fractions that add up to 1."""
+    if len(fractions) != 3 or min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
+        raise InputError(f"expected three positive fractions (train, validation, test) that add up to 1, got split={tuple(fractions)}")

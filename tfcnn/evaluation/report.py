@@ -4,8 +4,7 @@ import io
 from pathlib import Path
 
 from tfcnn.models.backbones import BACKBONES
-from tfcnn.record import Run, load_run, write_text
-from tfcnn.training.checkpoint import read_history
+from tfcnn.record import Run, load_run, read_history, write_text
 
 
 def write_report(run: Run | str | Path) -> Path:

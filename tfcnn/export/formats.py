@@ -63,16 +63,19 @@ def write_int8(model, path: Path, labels: Sequence[str], calibration: np.ndarray
     """TFLite, all arithmetic in 8 bits, uint8 pixels in, uint8 scores out; ranges measured on the calibration photos."""
     import tensorflow as tf
 
+    spanning = np.array(calibration)
+    spanning[0, 0, 0], spanning[0, -1, -1] = 0, 255  # so that the input's range is 0-255 and its bytes are raw pixels
+
     def photos():
-        for photo in calibration:
+        for photo in spanning:
             yield {"image": photo[None].astype(np.float32)}
 
     _write_tflite(model, path, labels, optimizations=[tf.lite.Optimize.DEFAULT], operators=tf.lite.OpsSet.TFLITE_BUILTINS_INT8,
                   representative_dataset=photos, inference_input_type=tf.uint8, inference_output_type=tf.uint8)
     scale, zero = _interpreter(path).get_input_details()[0]["quantization"]
     if abs(scale - 1.0) > 1e-3 or zero != 0:
-        raise WorkError(f"expected an int8 model that takes raw pixels (scale 1, zero point 0), the calibration gave scale={scale:.4f}, "
-                        f"zero point={zero}; calibrate with photos that reach from black to white")
+        raise WorkError(f"expected an int8 file that takes raw pixels (scale 1, zero point 0), but the converter gave scale={scale:.4f}, "
+                        f"zero point={zero}; use another format")
 
 
 def run_saved_model(path: Path, photos: np.ndarray) -> tuple[np.ndarray, float]:

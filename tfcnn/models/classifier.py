@@ -129,7 +129,9 @@ def set_trainable(model, trainable: Trainable) -> None:
     Raises:
         InputError: a stage that the backbone does not have, or more stages than it has.
     """
-    first_open = _first_open_layer(stages_of(model), trainable)
+    stages = stages_of(model)
+    check_trainable([name for name, _ in stages], trainable)
+    first_open = _first_open_layer(stages, trainable)
     for index, layer in enumerate(model.get_layer("backbone").layers):
         layer.trainable = index >= first_open and not _is_batch_norm(layer)
 
@@ -139,17 +141,23 @@ def opens_stages(trainable: Trainable) -> bool:
     return trainable not in (False, "none")  # 0 == False
 
 
-def _first_open_layer(stages: list[tuple[str, int]], trainable: Trainable) -> int:
-    names = [name for name, _ in stages]
+def check_trainable(stages: Sequence[str], trainable: Trainable) -> None:
+    """Raises InputError unless `trainable` is something that a backbone with these stages can open."""
     if isinstance(trainable, bool) or trainable in ("all", "none"):
-        return 0 if trainable in (True, "all") else 10**9
+        return
     if isinstance(trainable, int):
         if not 0 <= trainable <= len(stages):
-            raise InputError(f"expected 0 to {len(stages)} stages to train, got trainable={trainable}; the stages are {', '.join(names)}")
-        return stages[-trainable][1] if trainable else 10**9
-    if trainable not in names:
-        raise InputError(f"expected none, all, a number or a stage to train from, got trainable='{trainable}'; {closest(trainable, names)}")
-    return dict(stages)[trainable]
+            raise InputError(f"expected 0 to {len(stages)} stages to train, got trainable={trainable}; the stages are {', '.join(stages)}")
+    elif trainable not in stages:
+        raise InputError(f"expected none, all, a number or a stage to train from, got trainable='{trainable}'; {closest(trainable, stages)}")
+
+
+def _first_open_layer(stages: list[tuple[str, int]], trainable: Trainable) -> int:
+    if not opens_stages(trainable):
+        return 10**9
+    if trainable is True or trainable == "all":
+        return 0
+    return stages[-trainable][1] if isinstance(trainable, int) else dict(stages)[trainable]
 
 
 def _is_batch_norm(layer) -> bool:

@@ -19,10 +19,11 @@ class TrainingConfig:
         weight_decay: of AdamW, not on biases and BatchNorm.
         label_smoothing: share of each target spread over all classes, from 0 to below 1.
         augmentation: a name of `tfcnn.data.augment.STRENGTHS`.
+        mirror: whether augmentation mirrors half of the photos; off where left and right differ, as in text and digits.
         seed: of head, order, augmentation and dropout.
     """
 
-    trainable: bool | int | str = True
+    trainable: bool | int | str = 3
     epochs: int = 15
     batch_size: int = 16
     learning_rate: float = 3e-4
@@ -30,6 +31,7 @@ class TrainingConfig:
     weight_decay: float = 0.01
     label_smoothing: float = 0.1
     augmentation: str = "medium"
+    mirror: bool = True
     seed: int = 0
 
 

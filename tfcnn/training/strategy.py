@@ -19,19 +19,24 @@ def make_strategy(name: str = "auto"):
     Raises:
         InputError: an unknown name.
     """
-    if name not in STRATEGIES:
-        raise InputError(f"expected a strategy, got '{name}'; {closest(name, STRATEGIES)}")
+    check_strategy(name)
     import tensorflow as tf
 
     gpus = tf.config.list_logical_devices("GPU") if _grow_memory() else []
     if name == "auto":
         name = "mirrored" if len(gpus) > 1 else "one_device" if gpus else "none"
-    logger.info("strategy %s on %s", name, f"{len(gpus)} GPU" if gpus else "CPU")
+    logger.info("training on %s", f"{len(gpus)} GPU, strategy {name}" if gpus else "the CPU")
     if name == "none":
         return tf.distribute.get_strategy()  # one CPU: TensorFlow's default adds nothing to a step
     if name == "mirrored":
         return tf.distribute.MirroredStrategy([d.name for d in gpus or tf.config.list_logical_devices("CPU")])
     return tf.distribute.OneDeviceStrategy("/gpu:0" if gpus and name == "one_device" else "/cpu:0")
+
+
+def check_strategy(name: str) -> None:
+    """Raises InputError for a name that `make_strategy` does not take."""
+    if name not in STRATEGIES:
+        raise InputError(f"expected a strategy, got '{name}'; {closest(name, STRATEGIES)}")
 
 
 def _grow_memory() -> bool:

@@ -16,11 +16,11 @@ from tfcnn.errors import InputError
 from tfcnn.models.classifier import opens_stages, set_trainable, stages_of
 from tfcnn.models.forward import forward
 from tfcnn.progress import stage
-from tfcnn.record import Run, prepare_output, write_aside, write_record, write_rows, write_text
-from tfcnn.training.checkpoint import read_history, restore_checkpoint, save_checkpoint
+from tfcnn.record import Run, prepare_output, read_history, write_aside, write_record, write_rows, write_text
+from tfcnn.training.checkpoint import restore_checkpoint, save_checkpoint
 from tfcnn.training.config import TrainingConfig, check_training
 from tfcnn.training.features import cached_features, network_digest
-from tfcnn.training.head import train_head
+from tfcnn.training.head import head_of, train_head
 from tfcnn.training.optimizers import learning_rates, make_optimizer
 
 HISTORY = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "head_learning_rate", "seconds")
@@ -67,13 +67,15 @@ def train(model, data: Dataset, config: TrainingConfig | None = None, *, output:
     import keras
 
     keras.utils.set_random_seed(config.seed)
-    _train_head(model, data, config, record["seconds"])
-    head_weights, head_scores = model.get_weights(), _validation_scores(model, data)
+    head_scores = _train_head(model, data, config, record["seconds"])
+    head_weights = model.get_weights()
     history = _fine_tune(model, data, config, path, record["seconds"])
-    record["kept"] = _keep_better(model, data, head_weights, head_scores) if history else "head"
-    record["validation"] = _accuracy(_validation_scores(model, data), data)
+    scores = _keep_better(model, data, head_weights, head_scores) if history else head_scores
+    record["kept"] = "head" if scores is head_scores else "fine-tuned"
+    record["validation"] = _accuracy(scores, data)
     record["validation_of_head"] = _accuracy(head_scores, data)
-    run = _write_run(path, model, data, record)
+    with stage("write the run", seconds=record["seconds"]):
+        run = _write_run(path, model, data, record)
     shutil.rmtree(path / "checkpoint", ignore_errors=True)
     if replaced is not None:
         shutil.rmtree(replaced)
@@ -134,11 +136,13 @@ def _set_aside(path: Path) -> Path:
     return replaced
 
 
-def _train_head(model, data: Dataset, config: TrainingConfig, seconds: dict) -> None:
+def _train_head(model, data: Dataset, config: TrainingConfig, seconds: dict) -> np.ndarray:
+    """Sets the weights of the head; returns the scores of the validation photos, which the features give for nothing."""
     features = cached_features(model, data, seconds=seconds)
     rows = data.rows("train")
     with stage("head on cached features", seconds=seconds):
         train_head(model, features[rows], data.targets(rows), config)
+        return head_of(model)(features[data.rows("validation")], training=False).numpy()
 
 
 def _fine_tune(model, data: Dataset, config: TrainingConfig, path: Path, seconds: dict) -> list[dict]:
@@ -155,8 +159,8 @@ def _fine_tune(model, data: Dataset, config: TrainingConfig, path: Path, seconds
                       keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing), metrics=["accuracy"])
     first_epoch = restore_checkpoint(model, path / "checkpoint")
     history = read_history(path / "history.csv")[:first_epoch]
-    train_data = training_batches(data, batch_size=config.batch_size, augmentation=config.augmentation, seed=config.seed,
-                                  first_epoch=first_epoch, epochs=config.epochs)
+    train_data = training_batches(data, batch_size=config.batch_size, augmentation=config.augmentation, mirror=config.mirror,
+                                  seed=config.seed, first_epoch=first_epoch, epochs=config.epochs)
     validation = batches(data, "validation").map(lambda pixels, target: (pixels, tf.one_hot(target, len(data.labels))))
     epochs = config.epochs - first_epoch
     with stage(f"fine-tune, {epochs} epochs", steps * epochs, seconds) as advance:
@@ -177,25 +181,24 @@ def _fine_tune(model, data: Dataset, config: TrainingConfig, path: Path, seconds
     return history
 
 
-def _keep_better(model, data: Dataset, head_weights: list, head_scores: np.ndarray) -> str:
+def _keep_better(model, data: Dataset, head_weights: list, head_scores: np.ndarray) -> np.ndarray:
     """Goes back to the weights after phase 1 where they were better on validation by more than one standard error.
+
+    Returns the validation scores of what is kept.
 
     The difference of two paired accuracies, in photos, has the standard error sqrt(b + c), where b and c count the photos
     that only one of the two got right (McNemar 1947).
     """
     targets = data.targets(data.rows("validation"))
     head_right = head_scores.argmax(axis=1) == targets
-    fine_right = _validation_scores(model, data).argmax(axis=1) == targets
+    fine_scores = forward(model, data.inputs, data.rows("validation"))
+    fine_right = fine_scores.argmax(axis=1) == targets
     lost, gained = int((head_right & ~fine_right).sum()), int((fine_right & ~head_right).sum())
     if lost - gained > np.sqrt(lost + gained):
         model.set_weights(head_weights)
         logger.info("fine-tuning lost %d validation photos and gained %d: the frozen backbone is kept", lost, gained)
-        return "head"
-    return "fine-tuned"
-
-
-def _validation_scores(model, data: Dataset) -> np.ndarray:
-    return forward(model, data.inputs, data.rows("validation"))
+        return head_scores
+    return fine_scores
 
 
 def _accuracy(scores: np.ndarray, data: Dataset) -> dict:

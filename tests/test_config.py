@@ -1,0 +1,44 @@
+"""Values that `train` could not use."""
+
+from dataclasses import replace
+
+import pytest
+
+from tfcnn.errors import InputError
+from tfcnn.training.config import TrainingConfig, check_training
+
+
+@pytest.mark.parametrize(("field", "value", "expected"), [
+    ("epochs", -1, "a whole number from 0 up"),
+    ("epochs", 1.5, "a whole number from 0 up"),
+    ("batch_size", 0, "a whole number from 1 up"),
+    ("batch_size", "8", "a whole number from 1 up"),
+    ("learning_rate", 0, "a learning rate between 0 and 1"),
+    ("learning_rate", 1, "a learning rate between 0 and 1"),
+    ("learning_rate", float("nan"), "a learning rate between 0 and 1"),
+    ("head_learning_rate", -1e-3, "a learning rate between 0 and 1"),
+    ("weight_decay", -0.1, "a weight decay from 0 to below 1"),
+    ("weight_decay", 1, "a weight decay from 0 to below 1"),
+    ("label_smoothing", -0.1, "label smoothing from 0 to below 1"),
+    ("label_smoothing", 1, "label smoothing from 0 to below 1"),
+    ("seed", -1, "a seed from 0 to 2147483647"),
+    ("seed", 2**31, "a seed from 0 to 2147483647"),
+    ("seed", 0.5, "a seed from 0 to 2147483647"),
+])
+def test_a_bad_value_is_refused_by_its_name(field, value, expected):
+    with pytest.raises(InputError) as refused:
+        check_training(replace(TrainingConfig(), **{field: value}))
+    assert str(refused.value) == f"expected {expected}, got {field}={value}"
+
+
+def test_an_unknown_augmentation_offers_the_closest():
+    with pytest.raises(InputError, match=r"got augmentation='meduim'; did you mean 'medium'\? \(all: none, light, medium\)"):
+        check_training(TrainingConfig(augmentation="meduim"))
+
+
+@pytest.mark.parametrize("config", [
+    TrainingConfig(),
+    TrainingConfig(epochs=0, batch_size=1, weight_decay=0, label_smoothing=0, augmentation="none", seed=2**31 - 1),
+])
+def test_the_defaults_and_the_ends_of_the_ranges_can_be_used(config):
+    check_training(config)

@@ -1,0 +1,24 @@
+"""The hint for a misspelt name."""
+
+from tfcnn.errors import InputError, WorkError, closest
+
+NAMES = ("mobilenet_v2", "mobilenet_v3_small", "resnet50")
+
+
+def test_a_misspelt_name_gets_the_nearest_choice_and_all_of_them():
+    assert closest("resnet_50", NAMES) == "did you mean 'resnet50'? (all: mobilenet_v2, mobilenet_v3_small, resnet50)"
+    assert closest("mobilenet_v3_smal", NAMES).startswith("did you mean 'mobilenet_v3_small'?")
+
+
+def test_a_name_that_is_near_to_nothing_gets_all_choices():
+    assert closest("xyz", NAMES) == "choose one of: mobilenet_v2, mobilenet_v3_small, resnet50"
+
+
+def test_choices_and_the_name_need_not_be_text():
+    assert closest(7, {1: "a", 2: "b"}) == "choose one of: 1, 2"
+    assert closest(320, [224, 32]).startswith("did you mean '32'?")
+
+
+def test_the_errors_are_caught_as_what_python_calls_them():
+    assert issubclass(InputError, ValueError) and issubclass(WorkError, RuntimeError)
+    assert not issubclass(WorkError, InputError)

@@ -1,0 +1,70 @@
+"""The head on cached features."""
+
+import keras
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+import tfcnn
+from tfcnn.training.config import TrainingConfig
+from tfcnn.training.head import LOGISTIC_C, head_of, train_head
+
+
+def classifier(classes, features=6, hidden=(), dropout=0.2):
+    keras.utils.set_random_seed(0)
+    image = keras.Input((4, 4, 3))
+    backbone = keras.Model(image, keras.layers.Dense(features)(keras.layers.GlobalAveragePooling2D()(image)))
+    return tfcnn.build_classifier(backbone, labels=[f"label{n}" for n in range(classes)], hidden=hidden, dropout=dropout)
+
+
+def clouds(classes, count=90, features=6):
+    """Overlapping clouds of points on different scales, and their targets."""
+    rng = np.random.default_rng(0)
+    targets = np.arange(count) % classes
+    points = rng.normal(size=(classes, features))[targets] + rng.normal(size=(count, features))
+    return (points * np.logspace(-2, 2, features) + 3).astype(np.float32), targets
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_the_linear_head_gives_the_probabilities_of_logistic_regression(classes):
+    features, targets = clouds(classes)
+    model = classifier(classes)
+    train_head(model, features, targets, TrainingConfig())
+    expected = make_pipeline(StandardScaler(), LogisticRegression(C=LOGISTIC_C, max_iter=1000)).fit(features, targets).predict_proba(features)
+    assert 0.7 < (expected.argmax(axis=1) == targets).mean() < 1  # neither trivial nor hopeless
+    np.testing.assert_allclose(head_of(model)(features).numpy(), expected, atol=2e-4)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.7, 1234.567])
+def test_a_feature_that_never_changes_changes_nothing(value):
+    features, targets = clouds(3, features=5)
+    with_constant = np.concatenate([features, np.full((len(features), 1), value, np.float32)], axis=1)
+    plain, model = classifier(3, features=5), classifier(3)
+    train_head(plain, features, targets, TrainingConfig())
+    train_head(model, with_constant, targets, TrainingConfig())
+    np.testing.assert_allclose(head_of(model)(with_constant).numpy(), head_of(plain)(features).numpy(), atol=1e-3)
+    assert np.abs(model.get_layer("logits").kernel.numpy()[-1]).max() < 1e-3
+
+
+def test_the_head_is_the_model_after_pooling():
+    model = classifier(3, hidden=(7,))
+    pixels = np.random.default_rng(0).uniform(0, 255, (5, 4, 4, 3)).astype(np.float32)
+    features = keras.Model(model.input, model.get_layer("pooling").output)(pixels)
+    np.testing.assert_allclose(head_of(model)(features).numpy(), model(pixels).numpy(), atol=1e-6)
+
+
+def test_a_hidden_head_learns_what_a_line_cannot_and_leaves_the_backbone_alone():
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(300, 6)).astype(np.float32)
+    targets = ((features[:, 0] > 0) ^ (features[:, 1] > 0)).astype(int)  # two diagonal quarters each
+    model = classifier(2, hidden=(32,), dropout=0.0)
+    backbone = model.get_layer("backbone").get_weights()
+    train_head(model, features, targets, TrainingConfig(head_learning_rate=0.01))
+    assert (head_of(model)(features).numpy().argmax(axis=1) == targets).mean() > 0.93
+    for old, new in zip(backbone, model.get_layer("backbone").get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+    line = classifier(2)
+    train_head(line, features, targets, TrainingConfig())
+    assert (head_of(line)(features).numpy().argmax(axis=1) == targets).mean() < 0.7

@@ -1,0 +1,187 @@
+"""Weights from files and from Keras's download; a server on this machine stands in for the real host."""
+
+import hashlib
+import http.server
+import shutil
+import threading
+
+import keras
+import numpy as np
+import pytest
+from keras.src.applications import mobilenet_v3
+from keras.src.backend import config as keras_config
+
+import tfcnn
+from tfcnn.errors import InputError, WorkError
+
+LABELS = ["a", "b"]
+FILE = "weights_mobilenet_v3_small_224_1.0_float_no_top_v2.h5"
+
+
+def build(weights, name="mobilenet_v3_small"):
+    return tfcnn.build_classifier(name, labels=LABELS, weights=str(weights), image_size=224).get_layer("backbone")
+
+
+def refusal(weights, name="mobilenet_v3_small"):
+    with pytest.raises(InputError) as refused:
+        build(weights, name)
+    message = str(refused.value)
+    assert "\n" not in message
+    return message
+
+
+def test_a_file_of_the_network_is_loaded(v3_small_weights):
+    import h5py
+
+    backbone = build(v3_small_weights)
+    with h5py.File(v3_small_weights) as file:
+        group = file.get("model_weights", file)
+        for name in ("conv", "expanded_conv_3_expand", "conv_1"):
+            layer = group[name]
+            np.testing.assert_array_equal(backbone.get_layer(name).kernel.numpy(), layer[layer.attrs["weight_names"][0]][()])
+
+
+def test_a_file_of_another_network_names_the_layer_that_differs(v3_small_weights, shared):
+    message = refusal(shared / "weights" / "mobilenet_v2_1.0_224_from_ptq_no_top.h5")
+    assert "layer 'conv' wants 3x3x3x16 and the file's 'Conv1' has 3x3x3x32" in message
+    message = refusal(v3_small_weights, "mobilenet_v2")
+    assert "expected weights of mobilenet_v2" in message and "layer 'Conv1' wants 3x3x3x32 and the file's 'conv' has 3x3x3x16" in message
+
+
+def test_a_file_with_the_top_says_so(shared):
+    message = refusal(shared / "weights" / "mobilenet_v3_small_224_1.0_from_uint8.h5")
+    assert "the file has 2 layers more than the network, from 'conv_2' on" in message and "no_top" in message
+
+
+def test_a_file_that_ends_early_is_refused(tmp_path, v3_small_weights):
+    half = tmp_path / "half.h5"
+    half.write_bytes(v3_small_weights.read_bytes()[:200_000])
+    assert f"'{half}' cannot be read as one; is the download complete?" in refusal(half)
+
+
+@pytest.mark.parametrize("name", ["page.h5", "page.weights.h5"])
+def test_a_file_that_is_no_hdf5_is_refused(tmp_path, name):
+    page = tmp_path / name
+    page.write_text("<html>sign in first</html>")
+    assert str(page) in refusal(page)
+
+
+def test_an_hdf5_file_without_layers_is_refused(tmp_path):
+    import h5py
+
+    for name in ("other.h5", "other.weights.h5"):
+        with h5py.File(tmp_path / name, "w") as file:
+            file["x"] = 1
+        assert name in refusal(tmp_path / name)
+
+
+def test_a_missing_file_and_a_wrong_suffix_are_refused_before_anything_is_built(tmp_path):
+    assert f"there is no file '{tmp_path / 'no.h5'}'" in refusal(tmp_path / "no.h5")
+    assert "there is no file" in refusal(tmp_path)
+    (tmp_path / "model.keras").write_bytes(b"")
+    assert "(.h5 or .weights.h5), got 'model.keras'" in refusal(tmp_path / "model.keras")
+
+
+def test_saved_weights_come_back(tmp_path):
+    keras.utils.set_random_seed(1)
+    backbone = build("none")
+    expected = backbone.get_weights()
+    for name in ("own.weights.h5", "own.h5"):
+        if name == "own.h5":
+            keras.src.legacy.saving.legacy_h5_format.save_model_to_hdf5(backbone, str(tmp_path / name))
+        else:
+            backbone.save_weights(tmp_path / name)
+        again = build(tmp_path / name)
+        for old, new in zip(expected, again.get_weights(), strict=True):
+            np.testing.assert_array_equal(old, new)
+
+
+def test_saved_weights_of_another_network_are_refused(tmp_path):
+    build("none", "mobilenet_v2").save_weights(tmp_path / "v2.weights.h5")
+    message = refusal(tmp_path / "v2.weights.h5")
+    assert "expected weights of mobilenet_v3_small" in message and "do not fit" in message
+
+
+@pytest.fixture
+def host(tmp_path, monkeypatch, v3_small_weights):
+    """(server, folder it serves, Keras's cache folder); Keras looks there for weights of MobileNetV3-Small."""
+    served, home, asked = tmp_path / "served", tmp_path / "home", []
+    served.mkdir()
+    home.mkdir()
+    shutil.copyfile(v3_small_weights, served / FILE)
+    handler = type("Handler", (http.server.SimpleHTTPRequestHandler,), {"log_message": lambda self, *words: asked.append(words)})
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), lambda *arguments: handler(*arguments, directory=str(served)))
+    server.asked = asked
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("KERAS_HOME", str(home))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(keras_config, "_KERAS_DIR", str(home))
+    monkeypatch.setattr(mobilenet_v3, "BASE_WEIGHT_PATH", f"http://127.0.0.1:{server.server_port}/")
+    digest = hashlib.md5(v3_small_weights.read_bytes()).hexdigest()
+    monkeypatch.setitem(mobilenet_v3.WEIGHTS_HASHES, "small_224_1.0_float", ("", digest))
+    yield server, served, home / "models"
+    stop(server)
+
+
+def stop(server):
+    server.shutdown()
+    server.server_close()
+
+
+def failure():
+    with pytest.raises(WorkError) as failed:
+        build("imagenet")
+    message = str(failed.value)
+    assert "\n" not in message and "mobilenet_v3_small" in message and "--weights FILE" in message
+    return message
+
+
+def test_imagenet_weights_are_downloaded_once(host, v3_small_weights):
+    server, _, cache = host
+    expected = build(v3_small_weights).get_weights()
+    for _ in range(2):
+        for old, new in zip(expected, build("imagenet").get_weights(), strict=True):
+            np.testing.assert_array_equal(old, new)
+    assert len(server.asked) == 1
+    assert (cache / FILE).read_bytes() == v3_small_weights.read_bytes()
+    stop(server)
+    np.testing.assert_array_equal(build("imagenet").get_weights()[0], expected[0])
+
+
+def test_without_the_host_the_message_names_the_file_and_where_to_put_it(host, v3_small_weights):
+    server, _, cache = host
+    stop(server)
+    message = failure()
+    assert f"put '{FILE}' into '{cache}'" in message
+    shutil.copyfile(v3_small_weights, cache / FILE)  # what the message says helps
+    build("imagenet")
+
+
+def test_a_file_that_the_host_does_not_have_is_named(host):
+    _, served, cache = host
+    (served / FILE).unlink()
+    assert f"put '{FILE}' into '{cache}'" in failure()
+
+
+def test_a_file_with_another_hash_is_refused_and_not_loaded(host, monkeypatch):
+    _, served, cache = host
+    loaded = []
+    monkeypatch.setattr(keras.Model, "load_weights", lambda *arguments, **named: loaded.append(arguments))
+    (served / FILE).write_bytes(b"not these")
+    message = failure()
+    assert "another hash" in message and str(cache) in message
+    assert loaded == []
+
+
+def test_a_damaged_file_in_the_cache_is_downloaded_again(host, v3_small_weights):
+    _, _, cache = host
+    cache.mkdir()
+    (cache / FILE).write_bytes(b"half a file")
+    build("imagenet")
+    assert (cache / FILE).read_bytes() == v3_small_weights.read_bytes()
+
+
+def test_a_host_that_hangs_up_is_a_failed_download(host):
+    server, _, cache = host
+    server.RequestHandlerClass = lambda connection, *_: connection.close()
+    assert str(cache) in failure()
