@@ -14,7 +14,8 @@ def closest(name: str, choices) -> str:
     import difflib
 
     choices = [str(choice) for choice in choices]
-    near = difflib.get_close_matches(str(name), choices, n=1, cutoff=0.5)
+    lower = {choice.lower(): choice for choice in choices}
+    near = [lower[match] for match in difflib.get_close_matches(str(name).lower(), lower, n=1, cutoff=0.5)]
     if near:
         return f"did you mean '{near[0]}'? (all: {', '.join(choices)})"
     return f"choose one of: {', '.join(choices)}"

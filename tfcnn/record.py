@@ -64,6 +64,10 @@ def load_run(path: str | Path) -> Run:
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
         record["labels"], record["status"]
+        if record["format"] > FORMAT:
+            raise InputError(f"expected a run record of format {FORMAT} or below in '{file}', got format={record['format']}; update tfcnn")
+    except InputError:
+        raise
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"expected a run record in '{file}', but it is damaged ({error}); train again with --overwrite") from error
     return Run(path, record)
@@ -84,9 +88,12 @@ def name_aside(path: str | Path) -> Iterator[Path]:
 def publish(aside: Path, path: Path) -> None:
     """Renames a complete file or folder to its good name, in place of what was there."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.is_dir():
-        shutil.rmtree(path)
-    os.replace(aside, path)
+    if path.is_dir():  # a folder cannot be renamed over a full one: the old one goes when the new one is in place
+        with name_aside(path.with_name(f"old-{path.name}")) as old:
+            os.replace(path, old)
+            os.replace(aside, path)
+    else:
+        os.replace(aside, path)
 
 
 @contextmanager
@@ -145,9 +152,9 @@ def prepare_output(path: str | Path, *, overwrite: bool = False, resume: bool = 
     path = Path(path)
     if overwrite and resume:
         raise InputError("expected --overwrite or --resume, got both; --resume goes on with the run, --overwrite replaces it")
-    if path.exists() and not path.is_dir():
+    if os.path.exists(path) and not os.path.isdir(path):
         raise InputError(f"expected a folder for the run, but '{path}' is a file; give another --output")
-    existing = path.is_dir() and any(p for p in path.iterdir() if not p.name.startswith(".tmp-"))
+    existing = os.path.isdir(path) and any(p for p in path.iterdir() if not p.name.startswith(".tmp-"))
     if existing and not (path / "run.json").exists():
         raise InputError(f"expected an empty or new folder for the run, but '{path}' holds files that are not a run; give another --output")
     if existing and resume:

@@ -40,7 +40,7 @@ def augment_photos(pixels, *, strength: str, mirror: bool = True, seed):
     count = tf.shape(pixels)[0]
     height, width = pixels.shape[1], pixels.shape[2]
     draws = tf.random.stateless_uniform((7, count), seed=seed, minval=-1.0, maxval=1.0)
-    side = tf.sign(draws[0]) if mirror else tf.ones_like(draws[0])
+    side = tf.where(draws[0] < 0, -1.0, 1.0) if mirror else tf.ones_like(draws[0])
     angle = draws[1] * ranges.rotation * (3.14159265 / 180)
     scale = tf.exp(draws[2] * tf.math.log1p(ranges.zoom))  # as likely in as out
     cos, sin = scale * tf.cos(angle), scale * tf.sin(angle)

@@ -82,7 +82,7 @@ def batches(data: Dataset, split: str, *, batch_size: int = 32):
 
 def training_batches(data: Dataset, *, batch_size: int, augmentation: str, mirror: bool = True, seed: int,
                      first_epoch: int = 0, epochs: int = 1):
-    """The training split, `epochs` times: shuffled anew and augmented anew each epoch.
+    """The training split from epoch `first_epoch` up to (not with) `epochs`, shuffled and augmented anew in each.
 
     Order and augmentation are functions of (seed, epoch, position) alone, so a training that is resumed at an epoch sees
     what the undisturbed one saw. Targets are one-hot (batch, classes), so that they can be mixed or smoothed.

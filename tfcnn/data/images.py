@@ -1,23 +1,29 @@
 """`load_images`: photos from a folder or from arrays, decoded once, split, as a `Dataset`."""
 
 import csv
+import errno
 import hashlib
+import io
 import os
+import re
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
 from tfcnn.data.dataset import Dataset, Item, Quarantined
 from tfcnn.data.sources import check_arrays, list_class_folders
-from tfcnn.data.split import split_examples
+from tfcnn.data.split import check_fractions, split_examples
 from tfcnn.data.store import Store, cache_folder
 from tfcnn.errors import InputError
 from tfcnn.progress import stage
 from tfcnn.record import Run
 
 GEOMETRY = "stretch"  # what MediaPipe Tasks does on a phone: to the input size, the aspect ratio is not kept
+DECODER = 1  # raised when a photo is decoded to other pixels than before, so that old stores are not read
 PART_SIZE = 512  # photos in one part of the store: what a killed process loses at most
 
 
@@ -41,30 +47,39 @@ def load_images(source, *, image_size: int = 224, split: tuple[float, float, flo
     """
     if not isinstance(image_size, int) or not 8 <= image_size <= 2048:
         raise InputError(f"expected an image size from 8 to 2048 pixels, got image_size={image_size}")
+    check_fractions(split)
     arguments = {"image_size": image_size, "split": list(split), "seed": seed}
     if isinstance(source, tuple):
+        if len(source) != 2:
+            raise InputError(f"expected a folder or a tuple (images, targets), got a tuple of {len(source)}")
         inputs, labels = check_arrays(*source)
         digests = [hashlib.sha256(image.tobytes()).hexdigest() for image in inputs]
         return _assemble(inputs, [f"array/{row}" for row in range(len(labels))], labels, digests, arguments)
-    examples = list_class_folders(source)
+    examples = list_class_folders(Path(source).absolute())
     with stage("decode photos", len(examples), seconds) as advance:
         digests, quarantined, store = _decode_all([e.path for e in examples], image_size, advance)
     good = [row for row, digest in enumerate(digests) if digest is not None]
     if not good:
         raise InputError(f"expected photos in '{source}', but none of its {len(examples)} files can be decoded; "
                          f"the first: {quarantined[0].path}: {quarantined[0].reason}")
+    for label in dict.fromkeys(e.label for e in examples):
+        if not any(examples[row].label == label for row in good):
+            raise InputError(f"expected at least three different readable photos in every class, found 0 in '{label}'; add photos or remove the class")
     digests = [digests[row] for row in good]
     return _assemble(store.rows(digests), [str(examples[row].path.absolute()) for row in good], [examples[row].label for row in good],
                      digests, arguments, source=str(Path(source).absolute()), quarantined=tuple(quarantined))
 
 
-def decode_photo(path: str | Path, image_size: int) -> np.ndarray:
+def decode_photo(file: str | Path | BinaryIO, image_size: int) -> np.ndarray:
     """One photo as uint8 (image_size, image_size, 3): upright, on white where it is transparent, stretched to the square."""
     from PIL import Image, ImageOps
 
-    with Image.open(path) as image:
+    with warnings.catch_warnings(), Image.open(file) as image:
+        warnings.simplefilter("ignore")  # a damaged EXIF block is worth a warning to Pillow; the pixels are whole
         image.load()  # a truncated file fails here, not somewhere later
         image = ImageOps.exif_transpose(image)
+        if image.mode.startswith("I;16"):  # Pillow would clip at 255
+            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
         if image.has_transparency_data:
             image = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -73,18 +88,23 @@ def decode_photo(path: str | Path, image_size: int) -> np.ndarray:
 
 
 def _assemble(inputs, paths, labels, digests, arguments, source="", quarantined=()) -> Dataset:
+    names = _sort_labels(labels)
     splits = split_examples(digests, labels, fractions=tuple(arguments["split"]), seed=arguments["seed"])
     items = tuple(Item(*row) for row in zip(paths, labels, splits, digests, strict=True))
-    names = tuple(sorted(set(labels)))
     if len(names) < 2:
         raise InputError(f"expected at least two classes, found {len(names)}: {', '.join(names)}")
     return Dataset(inputs=inputs, items=items, labels=names, input_shape=tuple(inputs.shape[1:]), source=source,
                    quarantined=quarantined, arguments=arguments)
 
 
+def _sort_labels(labels: Sequence[str]) -> tuple[str, ...]:
+    """Labels in the order of their targets: whole numbers by value, so that target 10 comes after 9; names by letters."""
+    return tuple(sorted(set(labels), key=int if all(label.isdecimal() for label in labels) else None))
+
+
 def _decode_all(paths: Sequence[Path], image_size: int, advance) -> tuple[list[str | None], list[Quarantined], Store]:
     """Digest of each file (None where it cannot be decoded), what was left out, and the store that holds the rest."""
-    store = Store(cache_folder() / "photos" / f"{GEOMETRY}-{image_size}")
+    store = Store(cache_folder() / "photos" / f"{GEOMETRY}-{image_size}-{DECODER}")
     digests: list[str | None] = []
     quarantined: list[Quarantined] = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -110,10 +130,20 @@ def _decode_all(paths: Sequence[Path], image_size: int, advance) -> tuple[list[s
 def _digest_and_decode(path: Path, image_size: int, store: Store) -> tuple[str, np.ndarray | None, str]:
     """(digest, pixels or None when they are stored already, reason for leaving the file out or '')."""
     try:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        return digest, None if digest in store else decode_photo(path, image_size), ""
+        content = path.read_bytes()
+        digest = hashlib.sha256(content).hexdigest()
+        return digest, None if digest in store else decode_photo(io.BytesIO(content), image_size), ""
+    except MemoryError:
+        raise
     except Exception as error:  # Pillow's decoders raise nearly anything on a broken file
-        return "", None, f"{type(error).__name__}: {str(error).replace(str(path), path.name)}"
+        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE, errno.EIO):
+            raise  # the machine's trouble, not the file's
+        return "", None, f"{type(error).__name__}: {_reason(error)}"
+
+
+def _reason(error: Exception) -> str:
+    """Pillow names the object it read from, which says nothing to a user."""
+    return re.sub(r" <_io\.BytesIO[^>]*>", "", str(error))
 
 
 def load_run_data(run: Run) -> Dataset:
@@ -124,16 +154,18 @@ def load_run_data(run: Run) -> Dataset:
     """
     if not run.record["data"]["source"]:
         raise InputError(f"expected data, since '{run.path}' was trained on arrays in memory; give the dataset as the second argument")
+    if not (run.path / "items.csv").exists():
+        raise InputError(f"expected a finished run in '{run.path}', but its training was not completed; finish it with --resume")
     with open(run.path / "items.csv", newline="", encoding="utf-8") as file:
         items = tuple(Item(**row) for row in csv.DictReader(file))
     missing = [item.path for item in items if not Path(item.path).exists()]
     if missing:
-        raise InputError(f"expected the {len(items)} photos that the run was trained on, but {len(missing)} are missing, the first: {missing[0]}")
+        raise InputError(f"expected the {len(items)} photos that the run was trained on, but {len(missing)} are missing, the first: {missing[0]}; put them back or give a data set")
     with stage("read photos", len(items)) as advance:
         digests, _, store = _decode_all([Path(item.path) for item in items], run.record["input_shape"][0], advance)
     changed = [item.path for item, digest in zip(items, digests, strict=True) if item.sha256 != digest]
     if changed:
-        raise InputError(f"expected the photos that the run was trained on, but {len(changed)} changed since, the first: {changed[0]}")
+        raise InputError(f"expected the photos that the run was trained on, but {len(changed)} changed since, the first: {changed[0]}; put them back or give a data set")
     inputs = store.rows([item.sha256 for item in items])
     return Dataset(inputs=inputs, items=items, labels=tuple(run.labels), input_shape=tuple(run.record["input_shape"]),
                    source=run.record["data"]["source"], arguments=run.record["data"]["arguments"])

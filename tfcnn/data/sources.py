@@ -53,6 +53,10 @@ def check_arrays(images, targets) -> tuple[np.ndarray, list[str]]:
     images, targets = np.asarray(images), np.asarray(targets)
     if images.ndim != 4 or images.shape[-1] != 3:
         raise InputError(f"expected images of shape (n, height, width, 3), got shape={images.shape}; repeat a grey channel three times")
+    if targets.ndim == 2 and targets.shape[1] == 1:  # as keras.datasets gives CIFAR
+        targets = targets[:, 0]
+    if targets.ndim != 1:
+        raise InputError(f"expected one target an image, got targets of shape={targets.shape}; give one-hot targets as targets.argmax(axis=1)")
     if len(images) != len(targets):
         raise InputError(f"expected one target an image, got {len(images)} images and {len(targets)} targets")
     if images.dtype != np.uint8:

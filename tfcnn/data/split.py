@@ -27,7 +27,7 @@ def split_examples(digests: Sequence[str], labels: Sequence[str], *, fractions: 
     check_fractions(fractions)
     group_label: dict[str, str] = {}
     for digest, label in zip(digests, labels, strict=True):
-        group_label.setdefault(digest, label)
+        group_label[digest] = min(label, group_label.get(digest, label))
     split_of: dict[str, str] = {}
     for label in sorted(set(labels)):
         groups = sorted((d for d, l in group_label.items() if l == label),
@@ -35,9 +35,8 @@ def split_examples(digests: Sequence[str], labels: Sequence[str], *, fractions: 
         if len(groups) < len(SPLITS):
             raise InputError(f"expected at least three different readable photos in every class (one for training, one for validation, "
                              f"one for the test), found {len(groups)} in '{label}'; add photos or remove the class")
-        test = max(1, round(fractions[2] * len(groups)))
-        validation = max(1, round(fractions[1] * len(groups)))
-        test = min(test, len(groups) - validation - 1)
+        validation = min(max(1, round(fractions[1] * len(groups))), len(groups) - 2)
+        test = min(max(1, round(fractions[2] * len(groups))), len(groups) - validation - 1)
         for index, digest in enumerate(groups):
             split_of[digest] = "test" if index < test else "validation" if index < test + validation else "train"
     return [split_of[digest] for digest in digests]
@@ -45,5 +44,5 @@ def split_examples(digests: Sequence[str], labels: Sequence[str], *, fractions: 
 
 def check_fractions(fractions: Sequence[float]) -> None:
     """Raises InputError unless these are three positive fractions that add up to 1."""
-    if len(fractions) != 3 or min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
+    if len(fractions) != 3 or min(fractions) <= 0 or not abs(sum(fractions) - 1) <= 1e-6:
         raise InputError(f"expected three positive fractions (train, validation, test) that add up to 1, got split={tuple(fractions)}")

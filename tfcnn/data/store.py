@@ -30,7 +30,8 @@ class Store:
         self.folder = folder
         self._where: dict[str, tuple[str, int]] = {}
         for keys_file in sorted(folder.glob("*.keys")):
-            self._index(keys_file.stem, keys_file.read_text().split())
+            if keys_file.with_suffix(".npy").exists():
+                self._index(keys_file.stem, keys_file.read_text().split())
 
     def _index(self, part: str, keys: Sequence[str]) -> None:
         self._where.update((key, (part, row)) for row, key in enumerate(keys))

@@ -13,28 +13,29 @@ from tfcnn.progress import stage
 PART_SIZE = 2048  # feature rows in one part of the store
 
 
-def cached_features(model, data: Dataset, *, seconds: dict[str, float] | None = None) -> StoredRows:
-    """Output of the layer `pooling` for every item of `data`, in inference mode, not augmented.
+def cached_features(model, data: Dataset, rows: np.ndarray | None = None, *, seconds: dict[str, float] | None = None) -> StoredRows:
+    """Output of the layer `pooling` for items of `data`, in inference mode, not augmented.
 
     Args:
         model: from `build_classifier`.
         data: whose photos are passed through it once; those seen before are read from the cache.
+        rows: which items, in which order; all if None.
 
     Returns:
-        float32 rows (items, features), read from disk when indexed.
+        float32 rows (len(rows), features), read from disk when indexed.
     """
     import keras
 
     network = keras.Model(model.input, model.get_layer("pooling").output)
     store = Store(cache_folder() / "features" / network_digest(network))
-    digests = [item.sha256 for item in data.items]
-    missing = list({digest: row for row, digest in enumerate(digests) if digest not in store}.values())
+    rows = np.arange(len(data.items)) if rows is None else rows
+    missing = list({data.items[row].sha256: row for row in rows if data.items[row].sha256 not in store}.values())
     if missing:
         with stage("features of the backbone", len(missing), seconds) as advance:
             for start in range(0, len(missing), PART_SIZE):
-                rows = np.array(missing[start:start + PART_SIZE])
-                store.add([digests[row] for row in rows], forward(network, data.inputs, rows, advance=advance))
-    return store.rows(digests)
+                part = np.array(missing[start:start + PART_SIZE])
+                store.add([data.items[row].sha256 for row in part], forward(network, data.inputs, part, advance=advance))
+    return store.rows([data.items[row].sha256 for row in rows])
 
 
 def network_digest(network) -> str:

@@ -33,10 +33,12 @@ def head_of(model):
 def _solve_linear(model, features, targets) -> None:
     """Multinomial logistic regression: a convex problem, so L-BFGS finds its one answer and no rate has to be chosen."""
     from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_limits
 
     mean, deviation = features.mean(axis=0), features.std(axis=0)
     deviation[deviation < 1e-6] = 1.0  # a feature that never changes
-    regression = LogisticRegression(C=LOGISTIC_C, max_iter=500).fit((features - mean) / deviation, targets)
+    with threadpool_limits(1):  # products of this size take 50 times longer where BLAS threads wait for TensorFlow's
+        regression = LogisticRegression(C=LOGISTIC_C, max_iter=500).fit((features - mean) / deviation, targets)
     kernel, bias = regression.coef_, regression.intercept_
     if len(kernel) == 1:  # scikit-learn keeps one row for two classes; half to each gives the same probabilities
         kernel, bias = np.vstack([-kernel, kernel]) / 2, np.concatenate([-bias, bias]) / 2

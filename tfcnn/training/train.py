@@ -138,11 +138,11 @@ def _set_aside(path: Path) -> Path:
 
 def _train_head(model, data: Dataset, config: TrainingConfig, seconds: dict) -> np.ndarray:
     """Sets the weights of the head; returns the scores of the validation photos, which the features give for nothing."""
-    features = cached_features(model, data, seconds=seconds)
-    rows = data.rows("train")
+    train, validation = data.rows("train"), data.rows("validation")
+    features = cached_features(model, data, np.concatenate([train, validation]), seconds=seconds)
     with stage("head on cached features", seconds=seconds):
-        train_head(model, features[rows], data.targets(rows), config)
-        return head_of(model)(features[data.rows("validation")], training=False).numpy()
+        train_head(model, features[:len(train)], data.targets(train), config)
+        return head_of(model)(features[len(train):], training=False).numpy()
 
 
 def _fine_tune(model, data: Dataset, config: TrainingConfig, path: Path, seconds: dict) -> list[dict]:
