@@ -166,7 +166,7 @@ def test_an_interrupted_training_ends_as_if_nothing_had_happened(tmp_path, monke
         with pytest.raises(KeyboardInterrupt):
             tfcnn.train(build(backbone), data, CONFIG, output=tmp_path / "run")
     assert load_run(tmp_path / "run").record["status"] == "started" and not (tmp_path / "run" / "model.keras").exists()
-    assert [path.name for path in (tmp_path / "run" / "checkpoint").iterdir()] == ["epoch-0001.weights.h5"]
+    assert [path.name for path in (tmp_path / "run" / "checkpoint").iterdir()] == ["epoch-0001.npz"]
 
     model = build(backbone)
     run = tfcnn.train(model, data, CONFIG, output=tmp_path / "run", resume=True)
