@@ -106,7 +106,8 @@ def show(rows: dict[str, list], title: str) -> None:
     print(f"\n{title:<16} {'seconds':>8} {'a / this':>9} {'b / this':>9} {'test accuracy':>14}")
     for name, values in rows.items():
         mean = statistics.mean(a for _, a in values)
-        print(f"{name:<16} {seconds[name]:>8.2f} {seconds['a tutorial'] / seconds[name]:>9.1f} {seconds['b expert'] / seconds[name]:>9.2f} {mean:>14.3f}", flush=True)
+        faster = [seconds[other] / seconds[name] for other in ("a tutorial", "b expert")]
+        print(f"{name:<16} {seconds[name]:>8.2f} {faster[0]:>9.1f} {faster[1]:>9.2f} {mean:>14.3f}", flush=True)
 
 
 if __name__ == "__main__":

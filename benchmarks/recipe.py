@@ -102,16 +102,15 @@ def show_row(seed: int, row: dict, *, header: bool) -> None:
 
 def show_summary(rows: list[dict]) -> None:
     """Mean and standard deviation over the seeds, and the paired gain."""
-    def mean(name):
-        values = [row[name] for row in rows]
-        return f"{statistics.mean(values):.3f} ± {statistics.stdev(values) if len(values) > 1 else 0:.3f}"
+    def spread(values):
+        return statistics.stdev(values) if len(values) > 1 else 0.0
 
-    def median(name):
-        return f"{statistics.median(row[name] for row in rows):.0f}"
-
-    print(f"| mean ± sd | {mean('accuracy')} | median {median('seconds')} | {mean('tutorial_10')} | {mean('tutorial_20')} | median {median('tutorial_seconds')} | |")
+    columns = {name: [row[name] for row in rows] for name in ("accuracy", "seconds", "tutorial_10", "tutorial_20", "tutorial_seconds")}
+    mean = {name: f"{statistics.mean(values):.3f} ± {spread(values):.3f}" for name, values in columns.items()}
+    median = {name: f"median {statistics.median(values):.0f}" for name, values in columns.items()}
+    print(f"| mean ± sd | {mean['accuracy']} | {median['seconds']} | {mean['tutorial_10']} | {mean['tutorial_20']} | {median['tutorial_seconds']} | |")
     gains = [100 * (row["accuracy"] - row["tutorial_20"]) for row in rows]
-    print(f"\nGain over the tutorial's 20 epochs, paired by split: {statistics.mean(gains):+.1f} ± {statistics.stdev(gains) if len(gains) > 1 else 0:.1f} points "
+    print(f"\nGain over the tutorial's 20 epochs, paired by split: {statistics.mean(gains):+.1f} ± {spread(gains):.1f} points "
           f"({rows[0]['n']} test photos a split).")
 
 

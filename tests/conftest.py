@@ -6,8 +6,8 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
-import numpy as np  # noqa: E402
-import pytest  # noqa: E402
+import numpy as np
+import pytest
 
 IN_CI = os.environ.get("CI") == "true"
 SHARED = Path(os.environ.get("TFCNN_DATA") or Path(__file__).parents[2] / "shared" / "data")

@@ -2,8 +2,8 @@
 
 import json
 import resource
-import signal
 import shutil
+import signal
 import subprocess
 import sys
 import time

@@ -157,7 +157,7 @@ def test_a_failing_converter_leaves_no_file_and_one_line(monkeypatch, run_copy):
 
     run, data = run_copy
     monkeypatch.setitem(EXPORTERS, "planted", Exporter("planted.tflite", write, formats.run_tflite, exact=True))
-    with pytest.raises(tfcnn.WorkError, match="converter broke$"):
+    with pytest.raises(tfcnn.WorkError, match=r"converter broke$"):
         tfcnn.export(run, data, formats=["planted"])
     assert not [p for p in (run.path / "exports").rglob("*") if p.is_file()]
 

@@ -85,3 +85,10 @@ try:
 except AttributeError as error:
     print(error)"""
     assert run_python(code).splitlines() == ["['run', 'data', 'formats']", "module 'tfcnn' has no attribute 'no_such_name'"]
+
+
+def test_type_checkers_see_the_names_that_are_loaded_lazily():
+    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    (block,) = [node for node in tree.body if isinstance(node, ast.If)]
+    assert sorted(f"{node.module}.{alias.name}" for node in block.body for alias in node.names) == sorted(
+        f"{module}.{name}" for name, module in tfcnn._WHERE.items())

@@ -61,9 +61,7 @@ def _evaluate(args) -> int:
     from tfcnn.record import load_run
 
     run = load_run(args.run)
-    data = None
-    if args.source:
-        data = load_images(args.source, **{**run.record["data"]["arguments"], "image_size": run.record["input_shape"][0]})
+    data = load_images(args.source, image_size=run.record["input_shape"][0], split=None) if args.source else None
     report = evaluate(run, data, split=args.split)
     _say(str(report))
     values = report.to_dict()
@@ -226,7 +224,8 @@ def _exports_text(exports: list[dict]) -> str:
     lines = [f"{'format':<15} {'MB':>7} {'accuracy':>9} {'agreement':>10} {'max diff':>9} {'ms/photo':>9}  file (ms: one thread of this computer)"]
     for e in exports:
         difference = "-" if e["max_score_difference"] is None else f"{e['max_score_difference']:.1e}"
-        lines.append(f"{e['format']:<15} {e['bytes'] / 1e6:>7.2f} {e['accuracy']:>9.3f} {e['agreement']:>10.3f} {difference:>9} {e['milliseconds']:>9.1f}  {e['path']}")
+        lines.append(f"{e['format']:<15} {e['bytes'] / 1e6:>7.2f} {e['accuracy']:>9.3f} {e['agreement']:>10.3f} {difference:>9} "
+                     f"{e['milliseconds']:>9.1f}  {e['path']}")
         if not e["accepted"]:
             lines.append(f"{'':<15} REJECTED: {e['reason']}")
     return "\n".join(lines)

@@ -58,7 +58,7 @@ def train_and_export(source: str | Path, *, output: str | Path, model: ModelConf
     seconds: dict[str, float] = {}
     start = time.perf_counter()
     with stage("load TensorFlow", seconds=seconds):
-        import keras  # noqa: F401  a stage of its own: on a cold disk it takes longer than the training of a head
+        import keras
 
         devices = make_strategy(strategy)
     data = load_images(source, image_size=model.image_size or BACKBONES[model.backbone].image_size, split=split, seed=training.seed, seconds=seconds)

@@ -27,7 +27,7 @@ DECODER = 1  # raised when a photo is decoded to other pixels than before, so th
 PART_SIZE = 512  # photos in one part of the store: what a killed process loses at most
 
 
-def load_images(source, *, image_size: int = 224, split: tuple[float, float, float] = (0.7, 0.1, 0.2), seed: int = 0,
+def load_images(source, *, image_size: int = 224, split: tuple[float, float, float] | None = (0.7, 0.1, 0.2), seed: int = 0,
                 seconds: dict[str, float] | None = None) -> Dataset:
     """Photos with their labels in three stratified splits.
 
@@ -38,7 +38,7 @@ def load_images(source, *, image_size: int = 224, split: tuple[float, float, flo
         source: a folder with one folder a class, or a tuple (images, targets) of arrays: images (n, height, width, 3) with
             pixels 0-255, already of equal size, and one target or label an image.
         image_size: height and width in pixels that files are resized to.
-        split: fractions of train, validation and test.
+        split: fractions of train, validation and test; None puts everything into the test split.
         seed: of the split.
         seconds: receives the time of each stage.
 
@@ -47,15 +47,16 @@ def load_images(source, *, image_size: int = 224, split: tuple[float, float, flo
     """
     if not isinstance(image_size, int) or not 8 <= image_size <= 2048:
         raise InputError(f"expected an image size from 8 to 2048 pixels, got image_size={image_size}")
-    check_fractions(split)
-    arguments = {"image_size": image_size, "split": list(split), "seed": seed}
+    if split is not None:
+        check_fractions(split)
+    arguments = {"image_size": image_size, "split": split and list(split), "seed": seed}
     if isinstance(source, tuple):
         if len(source) != 2:
             raise InputError(f"expected a folder or a tuple (images, targets), got a tuple of {len(source)}")
         inputs, labels = check_arrays(*source)
         digests = [hashlib.sha256(image.tobytes()).hexdigest() for image in inputs]
         return _assemble(inputs, [f"array/{row}" for row in range(len(labels))], labels, digests, arguments)
-    examples = list_class_folders(Path(source).absolute())
+    examples = list_class_folders(os.path.abspath(source))
     with stage("decode photos", len(examples), seconds) as advance:
         digests, quarantined, store = _decode_all([e.path for e in examples], image_size, advance)
     good = [row for row, digest in enumerate(digests) if digest is not None]
@@ -66,8 +67,8 @@ def load_images(source, *, image_size: int = 224, split: tuple[float, float, flo
         if not any(examples[row].label == label for row in good):
             raise InputError(f"expected at least three different readable photos in every class, found 0 in '{label}'; add photos or remove the class")
     digests = [digests[row] for row in good]
-    return _assemble(store.rows(digests), [str(examples[row].path.absolute()) for row in good], [examples[row].label for row in good],
-                     digests, arguments, source=str(Path(source).absolute()), quarantined=tuple(quarantined))
+    return _assemble(store.rows(digests), [str(examples[row].path) for row in good], [examples[row].label for row in good],
+                     digests, arguments, source=os.path.abspath(source), quarantined=tuple(quarantined))
 
 
 def decode_photo(file: str | Path | BinaryIO, image_size: int) -> np.ndarray:
@@ -89,7 +90,8 @@ def decode_photo(file: str | Path | BinaryIO, image_size: int) -> np.ndarray:
 
 def _assemble(inputs, paths, labels, digests, arguments, source="", quarantined=()) -> Dataset:
     names = _sort_labels(labels)
-    splits = split_examples(digests, labels, fractions=tuple(arguments["split"]), seed=arguments["seed"])
+    fractions = arguments["split"]
+    splits = split_examples(digests, labels, fractions=tuple(fractions), seed=arguments["seed"]) if fractions else ["test"] * len(labels)
     items = tuple(Item(*row) for row in zip(paths, labels, splits, digests, strict=True))
     if len(names) < 2:
         raise InputError(f"expected at least two classes, found {len(names)}: {', '.join(names)}")
@@ -160,12 +162,14 @@ def load_run_data(run: Run) -> Dataset:
         items = tuple(Item(**row) for row in csv.DictReader(file))
     missing = [item.path for item in items if not Path(item.path).exists()]
     if missing:
-        raise InputError(f"expected the {len(items)} photos that the run was trained on, but {len(missing)} are missing, the first: {missing[0]}; put them back or give a data set")
+        raise InputError(f"expected the {len(items)} photos that the run was trained on, but {len(missing)} are missing, "
+                         f"the first: {missing[0]}; put them back or give a data set")
     with stage("read photos", len(items)) as advance:
         digests, _, store = _decode_all([Path(item.path) for item in items], run.record["input_shape"][0], advance)
     changed = [item.path for item, digest in zip(items, digests, strict=True) if item.sha256 != digest]
     if changed:
-        raise InputError(f"expected the photos that the run was trained on, but {len(changed)} changed since, the first: {changed[0]}; put them back or give a data set")
+        raise InputError(f"expected the photos that the run was trained on, but {len(changed)} changed since, "
+                         f"the first: {changed[0]}; put them back or give a data set")
     inputs = store.rows([item.sha256 for item in items])
     return Dataset(inputs=inputs, items=items, labels=tuple(run.labels), input_shape=tuple(run.record["input_shape"]),
                    source=run.record["data"]["source"], arguments=run.record["data"]["arguments"])

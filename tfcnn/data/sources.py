@@ -61,7 +61,7 @@ def check_arrays(images, targets) -> tuple[np.ndarray, list[str]]:
         raise InputError(f"expected one target an image, got {len(images)} images and {len(targets)} targets")
     if images.dtype != np.uint8:
         low, high = (float(images.min()), float(images.max())) if images.size else (0.0, 0.0)
-        if not (0 <= low and 1 < high <= 255):
+        if not (low >= 0 and 1 < high <= 255):
             raise InputError(f"expected pixels from 0 to 255, got {images.dtype} from {low:g} to {high:g}; scale them to 0-255 first")
         images = np.round(images).astype(np.uint8)
     return images, [str(target) for target in targets]

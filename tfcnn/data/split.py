@@ -30,7 +30,7 @@ def split_examples(digests: Sequence[str], labels: Sequence[str], *, fractions: 
         group_label[digest] = min(label, group_label.get(digest, label))
     split_of: dict[str, str] = {}
     for label in sorted(set(labels)):
-        groups = sorted((d for d, l in group_label.items() if l == label),
+        groups = sorted((digest for digest, its_label in group_label.items() if its_label == label),
                         key=lambda digest: hashlib.sha256(f"{seed}:{digest}".encode()).digest())
         if len(groups) < len(SPLITS):
             raise InputError(f"expected at least three different readable photos in every class (one for training, one for validation, "

@@ -31,9 +31,10 @@ def _curves(history: list[dict]) -> str:
     figure = Figure(figsize=(8, 2.8), layout="constrained")
     epochs = [row["epoch"] for row in history]
     for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
-        axes.plot(epochs, [row[name] for row in history], label="training (augmented)", color="#888888")
-        axes.plot(epochs, [row[f"val_{name}"] for row in history], label="validation", color="#0b66c3")
+        axes.plot(epochs, [row[name] for row in history], marker=".", label="training (augmented)", color="#888888")
+        axes.plot(epochs, [row[f"val_{name}"] for row in history], marker=".", label="validation", color="#0b66c3")
         axes.set(xlabel="epoch", title=name)
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False)
     file = io.StringIO()

@@ -75,7 +75,7 @@ def _layers_of_file(path: Path) -> list[tuple[str, list[tuple]]]:
 
     try:
         with h5py.File(path, "r") as file:
-            group = file["model_weights"] if "model_weights" in file else file
+            group = file.get("model_weights", file)  # a whole model saved as .h5 has its weights one level down
             text = lambda name: name.decode() if isinstance(name, bytes) else name
             names = [text(n) for n in group.attrs["layer_names"]]
             layers = [(n, [tuple(group[n][text(w)].shape) for w in group[n].attrs["weight_names"]]) for n in names]

@@ -61,7 +61,7 @@ def train(model, data: Dataset, config: TrainingConfig | None = None, *, output:
             logger.info("'%s' is finished already", path)
             return existing
         _check_same(existing.record, record)
-    replaced = _set_aside(path) if overwrite else None
+    replaced = _set_aside(path) if (path / "run.json").exists() and overwrite else None
     write_record(path, record)
 
     import keras
