@@ -36,7 +36,7 @@ def at_step(optimizer, step):
 
 
 @pytest.mark.parametrize(("step", "share"), [
-    (0, 0.0), (5, 0.5), (10, 1.0), (10 + 30, 0.75), (10 + 45, 0.5), (10 + 60, 0.25), (100, 0.0),
+    (0, 0.1), (5, 0.55), (10, 1.0), (10 + 30, 0.75), (10 + 45, 0.5), (10 + 60, 0.25), (100, 0.0),
 ])
 def test_rates_rise_over_a_tenth_of_the_steps_and_fall_along_a_cosine(step, share):
     _, optimizer = built(True, 100)

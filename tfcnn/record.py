@@ -115,7 +115,7 @@ def remove(path: Path) -> None:
 def write_record(path: Path, record: dict) -> Run:
     """Writes `run.json` into the run folder `path`."""
     write_text(path / "run.json", json.dumps({"format": FORMAT, **record}, indent=2, ensure_ascii=False) + "\n")
-    return Run(path, {"format": FORMAT, **record})
+    return Run(path, json.loads(json.dumps({"format": FORMAT, **record})))
 
 
 def write_text(path: Path, text: str) -> None:

@@ -57,7 +57,7 @@ def build_classifier(backbone="mobilenet_v3_small", *, labels: Sequence[str], we
     """
     import keras
 
-    config = ModelConfig(backbone, weights or "none", image_size, pooling, tuple(hidden), dropout)
+    config = ModelConfig(backbone, str(weights or "none"), image_size, pooling, tuple(hidden), dropout)
     check_config(config, labels)
     if isinstance(backbone, str):
         network, preprocess = _named_backbone(config), preprocess_function(BACKBONES[backbone])
@@ -111,7 +111,7 @@ def stages_of(model) -> list[tuple[str, int]]:
     backbone = model.get_layer("backbone")
     position = {layer.name: index for index, layer in enumerate(backbone.layers)}
     row = BACKBONES.get(model.model_config.backbone)
-    if row is not None:
+    if row is not None and all(layer in position for _, layer in row.stages):
         return [(stage, position[layer]) for stage, layer in row.stages]
     return [(layer.name, position[layer.name]) for layer in backbone.layers if layer.weights and not _is_batch_norm(layer)]
 
@@ -133,7 +133,9 @@ def set_trainable(model, trainable: Trainable) -> None:
     check_trainable([name for name, _ in stages], trainable)
     first_open = _first_open_layer(stages, trainable)
     for index, layer in enumerate(model.get_layer("backbone").layers):
-        layer.trainable = index >= first_open and not _is_batch_norm(layer)
+        layer.trainable = index >= first_open
+        for batch_norm in _batch_norms(layer):
+            batch_norm.trainable = False
 
 
 def opens_stages(trainable: Trainable) -> bool:
@@ -158,6 +160,12 @@ def _first_open_layer(stages: list[tuple[str, int]], trainable: Trainable) -> in
     if trainable is True or trainable == "all":
         return 0
     return stages[-trainable][1] if isinstance(trainable, int) else dict(stages)[trainable]
+
+
+def _batch_norms(layer) -> list:
+    """The layer itself if it is a BatchNorm, and those in it, however deep."""
+    inner = [found for child in getattr(layer, "layers", []) for found in _batch_norms(child)]
+    return [layer, *inner] if _is_batch_norm(layer) else inner
 
 
 def _is_batch_norm(layer) -> bool:
@@ -187,4 +195,4 @@ def _own_backbone(model):
 
     if len(model.inputs) != 1 or len(model.outputs) != 1 or len(model.input_shape) != 4 or None in model.input_shape[1:]:
         raise InputError(f"expected a backbone with one input of fixed shape (height, width, channels) and one output, got input_shape={model.input_shape}")
-    return keras.Model(model.input, model.output, name="backbone")
+    return keras.Model(model.inputs[0], model.outputs[0], name="backbone")

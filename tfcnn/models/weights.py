@@ -1,7 +1,9 @@
 """Weights for a backbone: Keras's own download, or a file that is checked layer by layer before it is loaded."""
 
+import http.client
 import os
 import re
+import warnings
 from pathlib import Path
 
 from tfcnn.errors import InputError, WorkError
@@ -18,25 +20,30 @@ def check_weights(weights: str | None) -> None:
         raise InputError(f"expected a weights file of Keras (.h5 or .weights.h5), got '{path.name}'; save it with model.save_weights")
 
 
-def build_with_imagenet(build, name: str, **arguments):
+def build_with_imagenet(build, backbone: str, **arguments):
     """A network with the weights that Keras distributes, from its cache or downloaded.
 
     Raises:
         WorkError: they cannot be had; the message names the file and where to put it.
     """
     try:
-        return build(weights="imagenet", **arguments)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # MobileNet warns that the weights are of 224 pixels; they serve other sizes too
+            return build(weights="imagenet", **arguments)
     except Exception as error:  # keras.utils.get_file raises a bare Exception for a failed download
         text = str(error)
         cache = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "models"
         url = re.search(r"https?://\S+", text)
         if url:
             file = url.group().rstrip(".:,").rsplit("/", 1)[-1]
-            raise WorkError(f"expected the ImageNet weights of {name}, but they cannot be downloaded; put '{file}' into '{cache}', "
+            raise WorkError(f"expected the ImageNet weights of {backbone}, but they cannot be downloaded; put '{file}' into '{cache}', "
                             "or give --weights FILE") from error
         if "hash" in text or "corrupted" in text:
-            raise WorkError(f"expected the ImageNet weights of {name}, but the file that came has another hash than Keras's own; "
+            raise WorkError(f"expected the ImageNet weights of {backbone}, but the file that came has another hash than Keras's own; "
                             f"remove it from '{cache}' and try again, or give --weights FILE") from error
+        if isinstance(error, (OSError, http.client.HTTPException)):
+            raise WorkError(f"expected the ImageNet weights of {backbone}, but their download failed ({type(error).__name__}: {text}); "
+                            f"try again, put the file that Keras names into '{cache}', or give --weights FILE") from error
         raise
 
 
@@ -50,7 +57,9 @@ def load_backbone_weights(backbone, path: str | Path, name: str) -> None:
     if not path.name.endswith(".weights.h5"):
         _compare_layers(backbone, path, name)
     try:
-        backbone.load_weights(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Keras warns of layers it skips before it refuses the file
+            backbone.load_weights(path)
     except (ValueError, OSError, KeyError) as error:
         raise InputError(f"expected weights of {name} in '{path}', but they do not fit: {str(error).splitlines()[0]}") from error
 

@@ -24,9 +24,7 @@ def cached_features(model, data: Dataset, rows: np.ndarray | None = None, *, sec
     Returns:
         float32 rows (len(rows), features), read from disk when indexed.
     """
-    import keras
-
-    network = keras.Model(model.input, model.get_layer("pooling").output)
+    network = feature_network(model)
     store = Store(cache_folder() / "features" / network_digest(network))
     rows = np.arange(len(data.items)) if rows is None else rows
     missing = list({data.items[row].sha256: row for row in rows if data.items[row].sha256 not in store}.values())
@@ -38,32 +36,38 @@ def cached_features(model, data: Dataset, rows: np.ndarray | None = None, *, sec
     return store.rows([data.items[row].sha256 for row in rows])
 
 
+def feature_network(model):
+    """The part of a classifier from the input to `pooling`, whose output a frozen backbone never changes."""
+    import keras
+
+    return keras.Model(model.input, model.get_layer("pooling").output)
+
+
 def network_digest(network) -> str:
     """A digest of what a network computes: its structure, constants and weights, not the names of its layers."""
     config = network.get_config()
-    text = json.dumps(config, sort_keys=True, default=str)
-    for number, name in enumerate(_names(config)):
-        text = text.replace(json.dumps(name), f'"#{number}"')
-    digest = hashlib.sha256(text.encode())
+    numbers = {name: f"#{number}" for number, name in enumerate(_names(config))}
+    digest = hashlib.sha256(json.dumps(_without_names(config, numbers), sort_keys=True, default=str).encode())
     for weight in network.weights:
         digest.update(np.ascontiguousarray(weight.numpy()).tobytes())
     return digest.hexdigest()[:32]
 
 
-def _names(config) -> list[str]:
-    """Every layer name in a model's config, in order of appearance: Keras counts them up within a process."""
-    found: dict[str, None] = {}
+def _names(node) -> list[str]:
+    """Every layer name in a model's config, once, in order of appearance: Keras counts the names up within a process."""
+    if isinstance(node, dict):
+        own = [node["name"]] if isinstance(node.get("name"), str) else []
+        return list(dict.fromkeys(own + [name for value in node.values() for name in _names(value)]))
+    if isinstance(node, (list, tuple)):
+        return list(dict.fromkeys(name for value in node for name in _names(value)))
+    return []
 
-    def walk(node):
-        if isinstance(node, dict):
-            if isinstance(node.get("name"), str):
-                found.setdefault(node["name"])
-            for value in node.values():
-                walk(value)
-        elif isinstance(node, (list, tuple)):
-            for value in node:
-                walk(value)
 
-    walk(config)
-    return list(found)
-
+def _without_names(node, numbers: dict[str, str], key: str = ""):
+    """The config with layer names, where they stand as such, replaced by numbers, and without what changes no output."""
+    if isinstance(node, dict):
+        return {k: _without_names(value, numbers, k) for k, value in node.items() if k != "trainable"}
+    if isinstance(node, (list, tuple)):
+        return [_without_names(value, numbers, key) for value in node]
+    is_name = isinstance(node, str) and key in ("name", "keras_history", "input_layers", "output_layers")
+    return numbers.get(node, node) if is_name else node

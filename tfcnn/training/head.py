@@ -35,7 +35,7 @@ def _solve_linear(model, features, targets) -> None:
     from sklearn.linear_model import LogisticRegression
     from threadpoolctl import threadpool_limits
 
-    mean, deviation = features.mean(axis=0), features.std(axis=0)
+    mean, deviation = features.mean(axis=0, dtype=np.float64), features.std(axis=0, dtype=np.float64)
     deviation[deviation < 1e-6] = 1.0  # a feature that never changes
     with threadpool_limits(1):  # products of this size take 50 times longer where BLAS threads wait for TensorFlow's
         regression = LogisticRegression(C=LOGISTIC_C, max_iter=500).fit((features - mean) / deviation, targets)
@@ -51,6 +51,10 @@ def _fit_hidden(model, features, targets, config: TrainingConfig) -> None:
     import tensorflow as tf
 
     head = head_of(model)
+    for layer in head.layers:  # drawn anew, so that the seed of the training decides
+        if isinstance(layer, keras.layers.Dense):
+            layer.kernel.assign(keras.initializers.GlorotUniform()(layer.kernel.shape))
+            layer.bias.assign(np.zeros(layer.bias.shape))
     steps = HIDDEN_EPOCHS * -(-len(features) // config.batch_size)
     rate = keras.optimizers.schedules.CosineDecay(config.head_learning_rate, decay_steps=steps)
     head.compile(keras.optimizers.AdamW(rate, weight_decay=config.weight_decay),

@@ -4,7 +4,7 @@ import re
 
 from tfcnn.training.config import TrainingConfig
 
-WARM_UP = 0.1  # share of the steps in which the rate rises from 0 (Goyal et al. 2017, section 2.2)
+WARM_UP = 0.1  # share of the steps in which the rate rises (Goyal et al. 2017, section 2.2)
 CLIP_NORM = 1.0  # of the gradient, for each group (Dosovitskiy et al. 2021, appendix B.1.1)
 
 
@@ -33,7 +33,7 @@ def _adamw(rate: float, config: TrainingConfig, steps: int, model):
 
     warm_up = max(1, int(WARM_UP * steps))
     schedule = keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=0.0, warmup_target=rate, warmup_steps=warm_up, decay_steps=max(1, steps - warm_up))
+        initial_learning_rate=rate / warm_up, warmup_target=rate, warmup_steps=warm_up, decay_steps=max(1, steps - warm_up))
     optimizer = keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay, global_clipnorm=CLIP_NORM)
     optimizer.exclude_from_weight_decay(var_list=[v for v in model.trainable_variables if len(v.shape) < 2])
     return optimizer

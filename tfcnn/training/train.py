@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.metadata
+import json
 import logging
 import platform
 import shutil
@@ -19,7 +20,7 @@ from tfcnn.progress import stage
 from tfcnn.record import Run, prepare_output, read_history, write_aside, write_record, write_rows, write_text
 from tfcnn.training.checkpoint import restore_checkpoint, save_checkpoint
 from tfcnn.training.config import TrainingConfig, check_training
-from tfcnn.training.features import cached_features, network_digest
+from tfcnn.training.features import cached_features, feature_network, network_digest
 from tfcnn.training.head import head_of, train_head
 from tfcnn.training.optimizers import learning_rates, make_optimizer
 
@@ -61,12 +62,13 @@ def train(model, data: Dataset, config: TrainingConfig | None = None, *, output:
             logger.info("'%s' is finished already", path)
             return existing
         _check_same(existing.record, record)
-    replaced = _set_aside(path) if (path / "run.json").exists() and overwrite else None
+    replaced = _set_aside(path) if overwrite and (path / "run.json").exists() else None
     write_record(path, record)
 
     import keras
 
     keras.utils.set_random_seed(config.seed)
+    _seed_dropout(model, config.seed)
     head_scores = _train_head(model, data, config, record["seconds"])
     head_weights = model.get_weights()
     history = _fine_tune(model, data, config, path, record["seconds"])
@@ -105,7 +107,7 @@ def _record(model, data: Dataset, config: TrainingConfig, seconds: dict[str, flo
         "versions": {"python": platform.python_version(), **{p: importlib.metadata.version(p) for p in ("tfcnn", "tensorflow", "keras", "numpy")}},
         "labels": list(data.labels),
         "input_shape": list(data.input_shape),
-        "model": {**asdict(model.model_config), "digest": network_digest(model), "parameters": model.count_params(),
+        "model": {**asdict(model.model_config), "digest": network_digest(feature_network(model)), "parameters": model.count_params(),
                   "stages": [name for name, _ in stages_of(model)]},
         "training": asdict(config),
         "data": {"source": data.source, "arguments": data.arguments, "digest": digest, "counts": counts,
@@ -120,12 +122,13 @@ def _check_same(old: dict, new: dict) -> None:
     if old["data"]["digest"] != new["data"]["digest"]:
         raise InputError("expected the photos and split that the run began with, but they changed; train again with --overwrite")
     for part in ("training", "model"):
-        ours = {k: v for k, v in new[part].items() if k not in ("digest",)}
-        for key, value in ours.items():
+        for key, value in json.loads(json.dumps(new[part])).items():
             before = old[part].get(key)
-            if before != (list(value) if isinstance(value, tuple) else value):
+            if key != "digest" and before != value:
                 raise InputError(f"expected the arguments that the run began with, but {key} was {before} and is {value}; "
                                  "give the same, or train again with --overwrite")
+    if old["model"]["digest"] != new["model"]["digest"]:
+        raise InputError("expected the backbone weights that the run began with, but the model has others; build it as it was, or train again with --overwrite")
 
 
 def _set_aside(path: Path) -> Path:
@@ -134,6 +137,15 @@ def _set_aside(path: Path) -> Path:
     path.rename(replaced)
     logger.info("the run that was there is kept as '%s' until the new one is complete", replaced)
     return replaced
+
+
+def _seed_dropout(model, seed: int) -> None:
+    """The random state of a Dropout layer is drawn when it is built, so the seed of a training has to be put into it."""
+    import keras
+
+    for number, layer in enumerate(model.layers):
+        if isinstance(layer, keras.layers.Dropout) and layer.rate:
+            layer.seed_generator.state.assign([seed, number])
 
 
 def _train_head(model, data: Dataset, config: TrainingConfig, seconds: dict) -> np.ndarray:
