@@ -41,7 +41,7 @@ BACKBONES = {
         build="ResNet50", preprocessing="resnet", image_size=224,
         stages=(("conv1", "conv1_conv"), ("conv2", "conv2_block1_1_conv"), ("conv3", "conv3_block1_1_conv"),
                 ("conv4", "conv4_block1_1_conv"), ("conv5", "conv5_block1_1_conv")),
-        licence="MIT (network: Apache-2.0)", paper="He et al. 2016, arXiv:1512.03385"),
+        licence="code Apache-2.0, weights MIT", paper="He et al. 2016, arXiv:1512.03385"),
 }
 
 

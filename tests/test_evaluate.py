@@ -1,0 +1,113 @@
+"""Every number of a report against scikit-learn or a formula, on ordinary and on degenerate input; predictions."""
+
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+from conftest import make_photos
+from sklearn import metrics
+
+import tfcnn
+from tfcnn.evaluation.evaluate import make_report, wilson_interval
+from tfcnn.models.forward import forward
+
+
+def random_scores(n, labels, seed):
+    rng = np.random.default_rng(seed)
+    scores = rng.dirichlet(np.ones(labels), n).astype(np.float32)
+    return scores, rng.integers(0, labels, n)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_numbers_are_those_of_scikit_learn(seed):
+    scores, targets = random_scores(40, 4, seed)
+    answers = scores.argmax(axis=1)
+    report = make_report(scores, targets, list("abcd"), "test")
+    assert report.n == 40 and report.accuracy == metrics.accuracy_score(targets, answers)
+    assert report.balanced_accuracy == pytest.approx(metrics.balanced_accuracy_score(targets, answers))
+    assert report.log_loss == pytest.approx(-np.mean(np.log(scores[np.arange(40), targets])), rel=1e-5)
+    np.testing.assert_array_equal(report.confusion, metrics.confusion_matrix(targets, answers))
+    for row, precision, recall in zip(report.per_label, metrics.precision_score(targets, answers, average=None),
+                                      metrics.recall_score(targets, answers, average=None), strict=True):
+        assert (row["precision"], row["recall"]) == pytest.approx((precision, recall))
+
+
+def test_a_label_without_photos_counts_in_no_mean():
+    scores = np.array([[0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.6, 0.3, 0.1]])
+    report = make_report(scores, np.array([0, 1, 1]), list("abc"), "test")
+    assert report.accuracy == pytest.approx(2 / 3) and report.balanced_accuracy == pytest.approx(0.75)
+    assert report.per_label[2] == {"label": "c", "n": 0, "precision": 0.0, "recall": 0.0, "f1": 0.0}
+
+
+def test_always_the_same_answer():
+    scores = np.tile([0.9, 0.1], (10, 1))
+    report = make_report(scores, np.arange(10) % 2, ["a", "b"], "test")
+    assert report.accuracy == report.balanced_accuracy == 0.5 and report.confusion == ((5, 0), (5, 0))
+
+
+def test_nan_scores_are_named_and_not_averaged():
+    scores = np.full((4, 2), 0.5)
+    scores[1] = np.nan
+    with pytest.raises(tfcnn.InputError, match="for 1 of 4 photos"):
+        make_report(scores, np.zeros(4, int), ["a", "b"], "test")
+
+
+# Values of the interval as printed in Newcombe 1998, Statistics in Medicine 17, table I, method 3.
+@pytest.mark.parametrize(("successes", "n", "interval"), [
+    (81, 263, (0.2553, 0.3662)), (15, 148, (0.0624, 0.1605)), (0, 20, (0.0, 0.1611)), (1, 29, (0.0061, 0.1718)),
+])
+def test_wilson_interval_as_published(successes, n, interval):
+    assert wilson_interval(successes, n) == pytest.approx(interval, abs=5e-5)
+
+
+def test_wilson_interval_of_all_and_of_nothing():
+    assert wilson_interval(20, 20)[1] == pytest.approx(1.0) and wilson_interval(0, 0) == (0.0, 1.0)
+
+
+def test_evaluate_measures_the_split_it_is_asked_for(trained):
+    run, data, model = trained
+    for split, n in (("train", 24), ("validation", 12), ("test", 24)):
+        rows = data.rows(split)
+        report = tfcnn.evaluate(run, data, split=split)
+        assert report.n == n and report.split == split
+        assert report.accuracy == np.mean(forward(model, data.inputs, rows).argmax(axis=1) == data.targets(rows))
+    assert tfcnn.evaluate(run.path) == tfcnn.evaluate(run, data)  # finds its own photos again
+    json.dumps(report.to_dict())
+    assert f"accuracy {report.accuracy:.3f}" in str(report) and "recall" in str(report)
+
+
+def test_what_evaluate_refuses(trained, tmp_path):
+    run, data, _ = trained
+    with pytest.raises(tfcnn.InputError, match="did you mean 'test'"):
+        tfcnn.evaluate(run, data, split="tests")
+    other = tfcnn.load_images(make_photos(tmp_path / "p", classes=("x", "y"), count=3), image_size=32, split=None)
+    with pytest.raises(tfcnn.InputError, match="labels of the run"):
+        tfcnn.evaluate(run, other)
+    everything_is_test = dataclasses.replace(data, items=tuple(item._replace(split="test") for item in data.items))
+    with pytest.raises(tfcnn.InputError, match="found none"):
+        tfcnn.evaluate(run, everything_is_test, split="train")
+
+
+def test_a_damaged_run_is_named(trained, tmp_path):
+    shutil.copytree(trained[0].path, tmp_path / "run")
+    model = tmp_path / "run" / "model.keras"
+    model.write_bytes(model.read_bytes()[:1000])
+    with pytest.raises(tfcnn.InputError, match="damaged"):
+        tfcnn.evaluate(tmp_path / "run", trained[1])
+
+
+def test_predict_gives_the_scores_of_the_model_for_files_and_arrays(trained, photos):
+    run, data, model = trained
+    rows = np.arange(4)
+    expected = forward(model, data.inputs, rows)
+    from_files = tfcnn.predict(run, [data.items[row].path for row in rows])
+    from_arrays = tfcnn.predict(run.path, data.inputs[rows])
+    for row, file, array in zip(expected, from_files, from_arrays, strict=True):
+        np.testing.assert_allclose(list(file.scores.values()), row, atol=1e-6)
+        assert file.label == array.label == run.labels[row.argmax()] and file.scores == array.scores
+    with pytest.raises(tfcnn.InputError, match=r"shape \(n, 32, 32, 3\)"):
+        tfcnn.predict(run, np.zeros((1, 8, 8, 3), np.uint8))
+    with pytest.raises(tfcnn.InputError, match="cannot be decoded"):
+        tfcnn.predict(run, [run.path / "run.json"])
