@@ -50,7 +50,7 @@ def test_always_the_same_answer():
 def test_nan_scores_are_named_and_not_averaged():
     scores = np.full((4, 2), 0.5)
     scores[1] = np.nan
-    with pytest.raises(tfcnn.InputError, match="for 1 of 4 photos"):
+    with pytest.raises(tfcnn.WorkError, match="for 1 of 4 photos"):
         make_report(scores, np.zeros(4, int), ["a", "b"], "test")
 
 

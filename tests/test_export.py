@@ -175,3 +175,22 @@ def test_calibration_takes_the_labels_in_turn(trained):
     assert len(photos) == len(data.rows("train")) == 24
     lit = [int(np.argmax(photo.reshape(-1, 3).mean(axis=0))) for photo in photos]  # the brightest channel is the class
     assert all(sorted(lit[i:i + 3]) == [0, 1, 2] for i in range(0, 24, 3))
+
+
+def test_a_failing_format_does_not_hide_those_before_it(monkeypatch, run_copy):
+    def write(model, path, labels, calibration):
+        raise RuntimeError("converter broke")
+
+    run, data = run_copy
+    monkeypatch.setitem(EXPORTERS, "planted", Exporter("planted.tflite", write, formats.run_tflite, exact=True))
+    with pytest.raises(tfcnn.WorkError, match="converter broke"):
+        tfcnn.export(run, data, formats=["tflite_float32", "planted"])
+    assert [e["format"] for e in tfcnn.load_run(run.path).record["exports"]] == ["tflite_float32"]
+
+
+def test_data_that_does_not_fit_the_run_is_refused(trained, photos):
+    run, data, _ = trained
+    with pytest.raises(tfcnn.InputError, match="load them with image_size=32"):
+        tfcnn.export(run, tfcnn.load_images(photos, image_size=16), formats=["tflite_float32"])
+    with pytest.raises(tfcnn.InputError, match="load them with image_size=32"):
+        tfcnn.evaluate(run, tfcnn.load_images(photos, image_size=16))

@@ -35,6 +35,70 @@ def test_overwrite_replaces_a_run_and_leaves_nothing_of_it(photos, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
+@pytest.fixture
+def settings(tmp_path):
+    """A run that takes seconds."""
+    return {"output": tmp_path / "run", "model": tfcnn.ModelConfig(weights="none", image_size=32),
+            "training": tfcnn.TrainingConfig(epochs=0), "formats": []}
+
+
+def test_a_trained_run_is_not_finished_on_another_split(photos, settings):
+    """With another seed the test photos would be some that it was trained on."""
+    from tfcnn.record import write_record
+
+    run = tfcnn.train_and_export(photos, **settings)
+    write_record(run.path, {**run.record, "status": "trained"})
+    with pytest.raises(tfcnn.InputError, match="photos and split"):
+        tfcnn.train_and_export(photos, **{**settings, "training": tfcnn.TrainingConfig(epochs=0, seed=1)}, resume=True)
+
+
+def test_resume_before_the_first_checkpoint_starts_afresh(photos, settings):
+    from tfcnn.record import write_record
+
+    run = tfcnn.train_and_export(photos, **settings)
+    (run.path / "model.keras").unlink()
+    (run.path / ".tmp-1-model.keras").write_bytes(b"half")  # of a killed process
+    write_record(run.path, {**run.record, "status": "started"})
+    again = tfcnn.train_and_export(photos, **settings, resume=True)
+    assert again.record["status"] == "finished" and again.record["test"] == run.record["test"]
+    assert not list(run.path.glob(".tmp-*"))
+
+
+def test_resume_of_a_finished_run_adds_the_formats_it_was_not_asked_for(photos, settings):
+    tfcnn.train_and_export(photos, **settings)
+    run = tfcnn.train_and_export(photos, **{**settings, "formats": ["tflite_float32"]}, resume=True)
+    assert [e["format"] for e in run.record["exports"]] == ["tflite_float32"]
+    assert "float32" in (run.path / "report.html").read_text() and "exports/float32.tflite" in (run.path / "card.md").read_text()
+
+
+def test_an_output_inside_the_photos_is_refused(photos, settings):
+    with pytest.raises(tfcnn.InputError, match="outside of the photos"):
+        tfcnn.train_and_export(photos, **{**settings, "output": photos / "runs" / "first"})
+    assert not (photos / "runs").exists()
+
+
+def test_a_keras_model_is_for_the_functions_below_the_flow(photos, settings):
+    from tfcnn.models.cnn import build_features
+
+    with pytest.raises(tfcnn.InputError, match="give it to build_classifier"):
+        tfcnn.train_and_export(photos, **{**settings, "model": tfcnn.ModelConfig(backbone=build_features((32, 32, 3)))})
+
+
+def test_a_report_that_cannot_be_written_leaves_a_run_to_be_resumed(photos, settings, monkeypatch):
+    import tfcnn.flow as flow
+
+    def full(run):
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(flow, "write_report", full)
+        with pytest.raises(OSError, match="No space"):
+            tfcnn.train_and_export(photos, **settings)
+    assert tfcnn.load_run(settings["output"]).record["status"] == "trained"
+    run = tfcnn.train_and_export(photos, **settings, resume=True)
+    assert run.record["status"] == "finished" and (run.path / "report.html").exists()
+
+
 def test_the_readme_lists_every_backbone():
     readme = README.read_text()
     for name, row in tfcnn.BACKBONES.items():

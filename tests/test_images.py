@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import shutil
+import warnings
 from collections import Counter
 
 import numpy as np
@@ -334,3 +335,10 @@ def test_no_odd_file_does_more_than_go_to_quarantine(shared, photos, tmp_path):
     assert left_out | set(used) == set(verdicts) | {"manifest.csv"} and not left_out & set(used)
     assert all(quarantined.reason for quarantined in data.quarantined)
     assert all(data.inputs[row].std() > 1 for name, row in used.items() if name in named("accept") and not name.startswith("apng_"))
+
+
+def test_loading_leaves_the_warning_filters_alone(photos, tmp_path, monkeypatch):
+    monkeypatch.setenv("TFCNN_CACHE", str(tmp_path))
+    before = list(warnings.filters)
+    load_images(photos, image_size=16)
+    assert warnings.filters == before

@@ -38,7 +38,8 @@ def imports_of(file: Path) -> set[str]:
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         if isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module]
+            assert node.level == 0, f"{file} imports relatively"
+            names = [f"tfcnn.{alias.name}" for alias in node.names] if node.module == "tfcnn" else [node.module]
         found |= {name.split(".")[1] for name in names if name.startswith("tfcnn.")}
     return found
 

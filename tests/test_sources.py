@@ -1,9 +1,11 @@
 """Where examples come from: class folders and arrays."""
 
+import os
+
 import numpy as np
 import pytest
 
-from tfcnn.data.sources import check_arrays, list_class_folders
+from tfcnn.data.sources import check_arrays, list_class_folders, sort_labels
 from tfcnn.errors import InputError
 
 
@@ -94,3 +96,27 @@ def test_targets_that_are_not_one_label_an_image_are_refused(targets):
 
 def test_a_column_of_targets_as_keras_gives_it_for_cifar_is_one_label_an_image():
     assert check_arrays(np.zeros((3, 4, 4, 3), np.uint8), np.array([[6], [9], [6]]))[1] == ["6", "9", "6"]
+
+
+def test_an_empty_class_folder_is_named(tmp_path):
+    for name in ("a", "b", "empty"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / ".hidden").write_bytes(b"x")
+        if name != "empty":
+            (tmp_path / name / "1.jpg").write_bytes(b"x")
+    with pytest.raises(InputError, match="found none in 'empty'"):
+        list_class_folders(tmp_path)
+
+
+def test_a_file_name_that_is_not_utf8_is_refused_before_any_work(tmp_path):
+    for name in (b"a", b"b"):
+        (tmp_path / name.decode()).mkdir()
+        with open(os.path.join(os.fsencode(tmp_path), name, b"caf\xe9.jpg"), "wb") as file:
+            file.write(b"x")
+    with pytest.raises(InputError, match="rename it"):
+        list_class_folders(tmp_path)
+
+
+def test_targets_are_in_an_order_that_does_not_depend_on_the_process():
+    assert sort_labels(["10", "1", "9", "01", "1"]) == ("01", "1", "9", "10")
+    assert sort_labels(["b", "10", "a"]) == ("10", "a", "b")

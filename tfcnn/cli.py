@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import sys
+import time
 import typing
 import warnings
 from pathlib import Path
@@ -25,14 +26,15 @@ def main(arguments: list[str] | None = None) -> int:
         return args.command(args)
     except InputError as error:
         return _fail(error, EXIT_USAGE)
-    except (WorkError, MemoryError) as error:
+    except WorkError as error:
         return _fail(error, EXIT_FAILED)
+    except MemoryError:
+        return _fail("expected the work to fit into memory, but it did not; give a smaller --batch-size or --image-size", EXIT_FAILED)
     except OSError as error:
         where = f" '{error.filename}'" if error.filename else " a file"
         return _fail(f"expected to read or write{where}, but: {error.strerror or error}; free some space or choose another place", EXIT_FAILED)
     except KeyboardInterrupt:
-        output = getattr(args, "output", None)
-        return _fail("interrupted" + (f"; go on with --resume, or remove '{output}'" if output else ""), EXIT_INTERRUPTED)
+        return _fail("interrupted" + (f"; go on with --resume, or remove '{args.output}'" if args.command is _train else ""), EXIT_INTERRUPTED)
 
 
 def _train(args) -> int:
@@ -41,10 +43,13 @@ def _train(args) -> int:
     from tfcnn.models.classifier import ModelConfig
     from tfcnn.training.config import TrainingConfig
 
-    asked = [] if "none" in args.export else args.export
-    formats = [] if "none" in args.export else list(dict.fromkeys([*DEFAULT_FORMATS, *asked]))
+    if "none" in args.export and len(args.export) > 1:
+        raise InputError(f"expected 'none' or formats, got --export {' '.join(args.export)}")
+    asked = [] if args.export == ["none"] else args.export
+    formats = [] if args.export == ["none"] else list(dict.fromkeys([*DEFAULT_FORMATS, *asked]))
+    args.output = args.output or Path("saved_models") / Path(args.source).resolve().name
     run = train_and_export(
-        args.source, output=args.output or Path("saved_models") / Path(args.source).resolve().name, model=_config(ModelConfig, args),
+        args.source, output=args.output, model=_config(ModelConfig, args),
         training=_config(TrainingConfig, args), split=tuple(args.split), formats=formats, strategy=args.strategy,
         overwrite=args.overwrite, resume=args.resume)
     _say(_run_text(run))
@@ -60,12 +65,13 @@ def _evaluate(args) -> int:
     from tfcnn.evaluation.evaluate import evaluate
     from tfcnn.record import load_run
 
+    start = time.perf_counter()
     run = load_run(args.run)
     data = load_images(args.source, image_size=run.record["input_shape"][0], split=None) if args.source else None
     report = evaluate(run, data, split=args.split)
     _say(str(report))
-    values = report.to_dict()
-    _json(args, {"run": str(run.path), "labels": run.labels, args.split: values})
+    _json(args, {"run": str(run.path), "labels": run.labels, "validation": run.record.get("validation"), args.split: report.to_dict(),
+                 "seconds": round(time.perf_counter() - start, 2)})
     return EXIT_DONE
 
 
@@ -109,8 +115,17 @@ def _demo(args) -> int:
     return _verdict(result["exports"], list(DEFAULT_FORMATS))
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> typing.NoReturn:
+        """One line instead of the whole usage."""
+        self.exit(EXIT_USAGE, f"tfcnn: {message}; '{self.prog} --help' lists what there is\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="tfcnn", description="From a folder of photos to a convolutional model that provably works on a server or a phone.")
+    from tfcnn.models.classifier import ModelConfig
+    from tfcnn.training.config import TrainingConfig
+
+    parser = _Parser(prog="tfcnn", description="From a folder of photos to a convolutional model that provably works on a server or a phone.")
     parser.set_defaults(verbose=False)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -127,8 +142,8 @@ def _parser() -> argparse.ArgumentParser:
 
     train = add("train", _train, "train on a folder of class folders, evaluate, export and check the files")
     train.add_argument("source", help="folder with one folder of photos a class")
-    _add_model_flags(train)
-    _add_training_flags(train)
+    _add_flags(train, ModelConfig)
+    _add_flags(train, TrainingConfig)
     train.add_argument("--split", type=float, nargs=3, default=[0.7, 0.1, 0.2], metavar=("TRAIN", "VALIDATION", "TEST"),
                        help="fractions of the three splits (default: 0.7 0.1 0.2)")
     train.add_argument("--strategy", default="auto", help="auto, cpu, one_device or mirrored (default: %(default)s)")
@@ -155,18 +170,6 @@ def _parser() -> argparse.ArgumentParser:
 
     add("backbones", _backbones, "list the backbones, their stages and papers")
     return parser
-
-
-def _add_model_flags(command) -> None:
-    from tfcnn.models.classifier import ModelConfig
-
-    _add_flags(command, ModelConfig)
-
-
-def _add_training_flags(command) -> None:
-    from tfcnn.training.config import TrainingConfig
-
-    _add_flags(command, TrainingConfig)
 
 
 def _add_flags(command, config) -> None:
@@ -198,7 +201,10 @@ def _stages(text: str) -> bool | int | str:
 
 
 def _units(text: str) -> tuple[int, ...]:
-    return tuple(int(units) for units in text.split(",") if units)
+    try:
+        return tuple(int(units) for units in text.split(",") if units)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected whole numbers with commas between them, got '{text}'") from None
 
 
 def _config(kind, args):
@@ -244,8 +250,8 @@ def _set_up_output(*, verbose: bool) -> None:
         warnings.simplefilter("ignore")
         logging.getLogger("tensorflow").setLevel(logging.ERROR)
         logging.getLogger("absl").setLevel(logging.ERROR)
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler = logging.Handler()
+    handler.emit = lambda record: print(record.getMessage(), file=sys.stderr)  # looked up each time: rich puts its own there
     logger = logging.getLogger("tfcnn")
     logger.handlers[:] = [handler]
     logger.setLevel(logging.INFO)

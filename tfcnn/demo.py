@@ -88,7 +88,10 @@ def _is_demo(output: Path) -> bool:
     """True where the folder holds an earlier demo, which may be replaced without asking."""
     if not (output / "run.json").exists():
         return False
-    record = load_run(output).record
+    try:
+        record = load_run(output).record
+    except InputError as error:
+        raise InputError(f"{error}; or remove '{output}', or give another --output") from error
     return record["labels"] == list("56789") and not record["data"]["source"]
 
 

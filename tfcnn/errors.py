@@ -19,3 +19,12 @@ def closest(name: str, choices) -> str:
     if near:
         return f"did you mean '{near[0]}'? (all: {', '.join(choices)})"
     return f"choose one of: {', '.join(choices)}"
+
+
+def is_plain(text: str) -> bool:
+    """True for a text that can be a line of a UTF-8 file; file names on disk need not be."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return len(text.splitlines()) == 1

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tfcnn.data.images import load_images
-from tfcnn.data.sources import list_class_folders
+from tfcnn.data.sources import check_counts, list_class_folders, sort_labels
 from tfcnn.data.split import check_fractions
+from tfcnn.errors import InputError
 from tfcnn.evaluation.evaluate import evaluate
 from tfcnn.evaluation.report import write_report
 from tfcnn.export.formats import DEFAULT_FORMATS
@@ -45,15 +46,20 @@ def train_and_export(source: str | Path, *, output: str | Path, model: ModelConf
     """
     model, training = model or ModelConfig(), training or TrainingConfig()
     check_config(model)
+    if not isinstance(model.backbone, str):
+        raise InputError("expected the name of a backbone, got a keras.Model; give it to build_classifier, then train, evaluate and export")
     check_training(training)
     check_formats(formats)
     check_fractions(split)
     check_strategy(strategy)
     check_trainable([name for name, _ in BACKBONES[model.backbone].stages], training.trainable)
-    list_class_folders(source)
+    if Path(output).resolve().is_relative_to(Path(source).resolve()):
+        raise InputError(f"expected an output folder outside of the photos, got '{output}' in '{source}'; give another --output")
+    examples = list_class_folders(source)
+    check_counts(examples)
     existing = prepare_output(output, overwrite=overwrite, resume=resume)
     if existing is not None and existing.record["status"] == "finished":
-        return existing
+        return _export_missing(existing, formats)
 
     seconds: dict[str, float] = {}
     start = time.perf_counter()
@@ -61,11 +67,13 @@ def train_and_export(source: str | Path, *, output: str | Path, model: ModelConf
         import keras
 
         devices = make_strategy(strategy)
-    data = load_images(source, image_size=model.image_size or BACKBONES[model.backbone].image_size, split=split, seed=training.seed, seconds=seconds)
+    size = model.image_size or BACKBONES[model.backbone].image_size
+    # Before the photos are decoded, since weights may be missing or of another network.
     with stage("build the classifier", seconds=seconds), devices.scope():
         keras.utils.set_random_seed(training.seed)
-        classifier = build_classifier(model.backbone, labels=data.labels, weights=model.weights, image_size=data.input_shape[0],
+        classifier = build_classifier(model.backbone, labels=sort_labels(e.label for e in examples), weights=model.weights, image_size=size,
                                       pooling=model.pooling, hidden=model.hidden, dropout=model.dropout)
+    data = load_images(source, image_size=size, split=split, seed=training.seed, seconds=seconds)
     run = train(classifier, data, training, output=output, overwrite=overwrite, resume=existing is not None, seconds=seconds)
     return finish(run, data, formats=formats, started=start)
 
@@ -86,6 +94,14 @@ def finish(run: Run, data, *, formats: Sequence[str], started: float) -> Run:
     if formats:
         export(run, data, formats=formats, seconds=seconds)
     seconds["total"] = round(time.perf_counter() - started, 2)
-    run = write_record(run.path, {**load_run(run.path).record, "status": "finished", "seconds": seconds})
-    write_report(run)
-    return run
+    record = {**load_run(run.path).record, "status": "finished", "seconds": seconds}
+    write_report(Run(run.path, record))
+    return write_record(run.path, record)  # last, so that a run that is called finished has everything
+
+
+def _export_missing(run: Run, formats: Sequence[str]) -> Run:
+    """Formats that a finished run was not yet asked for."""
+    missing = [name for name in formats if name not in [e["format"] for e in run.record.get("exports", [])]]
+    if missing:
+        export(run, formats=missing)
+    return load_run(run.path)

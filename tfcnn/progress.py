@@ -51,22 +51,34 @@ class _NoBar:
 
 
 class _Bar:
-    def __init__(self, name: str, total: int | None):
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    """A line of the one live display; a stage within a stage gets a line below it."""
 
-        self._progress = Progress(
-            TextColumn("{task.description:<34}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"), console=Console(stderr=True), transient=True,
-        )
-        self._task = self._progress.add_task(name, total=total, note="")
+    _display = None
+
+    def __init__(self, name: str, total: int | None):
+        self._name, self._total = name, total
 
     def __enter__(self):
-        self._progress.__enter__()
+        self._owns = _Bar._display is None
+        if self._owns:
+            _Bar._display = _new_display()
+            _Bar._display.start()
+        self._task = _Bar._display.add_task(self._name, total=self._total, note="")
         return self
 
-    def __exit__(self, *error):
-        return self._progress.__exit__(*error)
+    def __exit__(self, *_):
+        _Bar._display.remove_task(self._task)
+        if self._owns:
+            _Bar._display.stop()
+            _Bar._display = None
 
     def advance(self, steps: int = 1, note: str = "") -> None:
-        self._progress.update(self._task, advance=steps, **({"note": note} if note else {}))
+        _Bar._display.update(self._task, advance=steps, **({"note": note} if note else {}))
+
+
+def _new_display():
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    return Progress(TextColumn("{task.description:<34}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(),
+                    TextColumn("{task.fields[note]}"), console=Console(stderr=True), transient=True)

@@ -164,9 +164,8 @@ def prepare_output(path: str | Path, *, overwrite: bool = False, resume: bool = 
                          "give --resume to go on with it, --overwrite to replace it, or another --output")
     try:
         path.mkdir(parents=True, exist_ok=True)
-        with write_aside(path / "probe") as probe:
+        with name_aside(path / "probe") as probe:
             probe.write_bytes(b"")
-        (path / "probe").unlink()
     except OSError as error:
         raise InputError(f"expected a folder that can be written, but '{path}' cannot: {error.strerror}; give another --output") from error
     return None

@@ -15,7 +15,7 @@ from typing import BinaryIO
 import numpy as np
 
 from tfcnn.data.dataset import Dataset, Item, Quarantined
-from tfcnn.data.sources import check_arrays, list_class_folders
+from tfcnn.data.sources import check_arrays, check_counts, list_class_folders, sort_labels
 from tfcnn.data.split import check_fractions, split_examples
 from tfcnn.data.store import Store, cache_folder
 from tfcnn.errors import InputError
@@ -24,7 +24,8 @@ from tfcnn.record import Run
 
 GEOMETRY = "stretch"  # what MediaPipe Tasks does on a phone: to the input size, the aspect ratio is not kept
 DECODER = 1  # raised when a photo is decoded to other pixels than before, so that old stores are not read
-PART_SIZE = 512  # photos in one part of the store: what a killed process loses at most
+PIXELS = f"{GEOMETRY}-{DECODER}"  # how files become pixels; part of the key of everything that is computed from them
+PART_BYTES = 2**26  # pixels in one part of the store: what a killed process loses at most
 
 
 def load_images(source, *, image_size: int = 224, split: tuple[float, float, float] | None = (0.7, 0.1, 0.2), seed: int = 0,
@@ -57,6 +58,8 @@ def load_images(source, *, image_size: int = 224, split: tuple[float, float, flo
         digests = [hashlib.sha256(image.tobytes()).hexdigest() for image in inputs]
         return _assemble(inputs, [f"array/{row}" for row in range(len(labels))], labels, digests, arguments)
     examples = list_class_folders(os.path.abspath(source))
+    if split is not None:
+        check_counts(examples)
     with stage("decode photos", len(examples), seconds) as advance:
         digests, quarantined, store = _decode_all([e.path for e in examples], image_size, advance)
     good = [row for row, digest in enumerate(digests) if digest is not None]
@@ -75,8 +78,7 @@ def decode_photo(file: str | Path | BinaryIO, image_size: int) -> np.ndarray:
     """One photo as uint8 (image_size, image_size, 3): upright, on white where it is transparent, stretched to the square."""
     from PIL import Image, ImageOps
 
-    with warnings.catch_warnings(), Image.open(file) as image:
-        warnings.simplefilter("ignore")  # a damaged EXIF block is worth a warning to Pillow; the pixels are whole
+    with Image.open(file) as image:
         image.load()  # a truncated file fails here, not somewhere later
         image = ImageOps.exif_transpose(image)
         if image.mode.startswith("I;16"):  # Pillow would clip at 255
@@ -89,7 +91,7 @@ def decode_photo(file: str | Path | BinaryIO, image_size: int) -> np.ndarray:
 
 
 def _assemble(inputs, paths, labels, digests, arguments, source="", quarantined=()) -> Dataset:
-    names = _sort_labels(labels)
+    names = sort_labels(labels)
     fractions = arguments["split"]
     splits = split_examples(digests, labels, fractions=tuple(fractions), seed=arguments["seed"]) if fractions else ["test"] * len(labels)
     items = tuple(Item(*row) for row in zip(paths, labels, splits, digests, strict=True))
@@ -99,19 +101,16 @@ def _assemble(inputs, paths, labels, digests, arguments, source="", quarantined=
                    quarantined=quarantined, arguments=arguments)
 
 
-def _sort_labels(labels: Sequence[str]) -> tuple[str, ...]:
-    """Labels in the order of their targets: whole numbers by value, so that target 10 comes after 9; names by letters."""
-    return tuple(sorted(set(labels), key=int if all(label.isdecimal() for label in labels) else None))
-
-
 def _decode_all(paths: Sequence[Path], image_size: int, advance) -> tuple[list[str | None], list[Quarantined], Store]:
     """Digest of each file (None where it cannot be decoded), what was left out, and the store that holds the rest."""
-    store = Store(cache_folder() / "photos" / f"{GEOMETRY}-{image_size}-{DECODER}")
+    store = Store(cache_folder() / "photos" / f"{PIXELS}-{image_size}")
     digests: list[str | None] = []
     quarantined: list[Quarantined] = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for start in range(0, len(paths), PART_SIZE):
-            part = paths[start:start + PART_SIZE]
+    part_size = max(1, PART_BYTES // (3 * image_size**2))
+    with ThreadPoolExecutor(os.cpu_count()) as pool, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a damaged EXIF block is worth a warning to Pillow; the pixels are whole
+        for start in range(0, len(paths), part_size):
+            part = paths[start:start + part_size]
             fresh: dict[str, np.ndarray] = {}
 
             def read(path):
@@ -138,8 +137,8 @@ def _digest_and_decode(path: Path, image_size: int, store: Store) -> tuple[str, 
     except MemoryError:
         raise
     except Exception as error:  # Pillow's decoders raise nearly anything on a broken file
-        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE, errno.EIO):
-            raise  # the machine's trouble, not the file's
+        if isinstance(error, OSError) and error.errno not in (None, errno.EACCES, errno.EPERM, errno.ENOENT):
+            raise  # the machine's trouble, not the file's: a lost network drive, too many open files
         return "", None, f"{type(error).__name__}: {_reason(error)}"
 
 
@@ -155,7 +154,7 @@ def load_run_data(run: Run) -> Dataset:
         InputError: the run was trained on arrays, or its photos are missing or changed.
     """
     if not run.record["data"]["source"]:
-        raise InputError(f"expected data, since '{run.path}' was trained on arrays in memory; give the dataset as the second argument")
+        raise InputError(f"expected data, since '{run.path}' was trained on arrays in memory; in Python, give the data set as the second argument")
     if not (run.path / "items.csv").exists():
         raise InputError(f"expected a finished run in '{run.path}', but its training was not completed; finish it with --resume")
     with open(run.path / "items.csv", newline="", encoding="utf-8") as file:

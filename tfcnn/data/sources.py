@@ -1,11 +1,14 @@
 """Where examples come from: a folder of class folders, or arrays in memory."""
 
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from tfcnn.errors import InputError
+from tfcnn.data.split import SPLITS
+from tfcnn.errors import InputError, is_plain
 
 
 class Example(NamedTuple):
@@ -31,17 +34,35 @@ def list_class_folders(folder: str | Path) -> list[Example]:
     classes = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
     if not classes:
         raise InputError(f"expected one folder a class in '{folder}', found none; put the photos of each class into a folder named after it")
-    examples = [Example(path, c.name) for c in classes for path in _files(c)]
-    labels = {example.label for example in examples}
-    if len(labels) < 2:
-        found = f"files of one class ('{labels.pop()}')" if labels else "no file in any class folder"
-        raise InputError(f"expected photos of at least two classes in '{folder}', found {found}; add another class folder")
-    return examples
+    files = {c.name: _files(c) for c in classes}
+    empty = [name for name, found in files.items() if not found]
+    if empty:
+        raise InputError(f"expected photos in every class folder of '{folder}', found none in '{empty[0]}'; add photos or remove the folder")
+    if len(classes) < 2:
+        raise InputError(f"expected photos of at least two classes in '{folder}', found files of one class ('{classes[0].name}'); add another class folder")
+    for path in [path for found in files.values() for path in found]:
+        if not is_plain(str(path)):
+            raise InputError(f"expected file names of one line in UTF-8, got {str(path)!a}; rename it")
+    return [Example(path, name) for name, found in files.items() for path in found]
+
+
+def check_counts(examples: Sequence[Example]) -> None:
+    """Raises InputError for a class with fewer files than there are splits."""
+    for label, count in Counter(example.label for example in examples).items():
+        if count < len(SPLITS):
+            raise InputError(f"expected at least three different readable photos in every class (one for training, one for validation, "
+                             f"one for the test), found {count} in '{label}'; add photos or remove the class")
 
 
 def _files(folder: Path) -> list[Path]:
     hidden = lambda path: any(part.startswith(".") for part in path.relative_to(folder).parts)
     return sorted(p for p in folder.rglob("*") if p.is_file() and not hidden(p))
+
+
+def sort_labels(labels: Iterable[str]) -> tuple[str, ...]:
+    """The different labels in the order of their targets: whole numbers by value, so that 10 comes after 9; names by letters."""
+    different = set(labels)
+    return tuple(sorted(different, key=(lambda label: (int(label), label)) if all(label.isdecimal() for label in different) else None))
 
 
 def check_arrays(images, targets) -> tuple[np.ndarray, list[str]]:

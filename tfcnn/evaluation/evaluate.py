@@ -1,5 +1,6 @@
 """`evaluate`: every number of a model on one split, as a `Report`; `predict`: scores of photos."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 
 from tfcnn.data.dataset import Dataset
 from tfcnn.data.images import decode_photo, load_run_data
-from tfcnn.errors import InputError, closest
+from tfcnn.errors import InputError, WorkError, closest
 from tfcnn.models.forward import forward
 from tfcnn.record import Run, load_run
 
@@ -80,8 +81,7 @@ def evaluate(run: Run | str | Path, data: Dataset | None = None, *, split: str =
     if split not in ("train", "validation", "test"):
         raise InputError(f"expected a split, got split='{split}'; {closest(split, ('train', 'validation', 'test'))}")
     data = data or load_run_data(run)
-    if list(data.labels) != run.labels:
-        raise InputError(f"expected the labels of the run ({', '.join(run.labels)}), got {', '.join(data.labels)}")
+    check_data(run, data)
     rows = data.rows(split)
     if not len(rows):
         raise InputError(f"expected photos in the split '{split}', found none")
@@ -89,12 +89,22 @@ def evaluate(run: Run | str | Path, data: Dataset | None = None, *, split: str =
     return make_report(scores, data.targets(rows), run.labels, split)
 
 
+def check_data(run: Run, data: Dataset) -> None:
+    """Raises InputError for data with other labels or another image size than the run's."""
+    if list(data.labels) != run.labels:
+        raise InputError(f"expected the labels of the run ({', '.join(run.labels)}), got {', '.join(data.labels)}")
+    if list(data.input_shape) != run.record["input_shape"]:
+        size = run.record["input_shape"][0]
+        raise InputError(f"expected photos of shape {tuple(run.record['input_shape'])}, got {tuple(data.input_shape)}; load them with image_size={size}")
+
+
 def make_report(scores: np.ndarray, targets: np.ndarray, labels: Sequence[str], split: str) -> Report:
     """The report of scores (n, labels) against integer targets (n,)."""
     from sklearn.metrics import confusion_matrix, log_loss, precision_recall_fscore_support
 
     if not np.isfinite(scores).all():
-        raise InputError(f"expected finite scores, got NaN or infinity for {int((~np.isfinite(scores)).any(axis=1).sum())} of {len(scores)} photos")
+        bad = int((~np.isfinite(scores)).any(axis=1).sum())
+        raise WorkError(f"expected finite scores, got NaN or infinity for {bad} of {len(scores)} photos; the training diverged, give a lower learning rate")
     every = np.arange(len(labels))
     answers = scores.argmax(axis=1)
     precision, recall, f1, count = precision_recall_fscore_support(targets, answers, labels=every, zero_division=0)
@@ -135,6 +145,8 @@ def predict(run: Run | str | Path, inputs: Sequence[str | Path] | np.ndarray) ->
             raise InputError(f"expected pixels of shape (n, {', '.join(map(str, shape))}), got {inputs.shape}")
         names, pixels = [f"array/{row}" for row in range(len(inputs))], inputs
     else:
+        if isinstance(inputs, (str, Path)) or not len(inputs):
+            raise InputError(f"expected a list of photos, got inputs={inputs!r}; write [path]")
         names, pixels = [str(path) for path in inputs], np.stack([_read(path, shape[0]) for path in inputs])
     scores = forward(run.load_model(), pixels)
     return [Prediction(name, run.labels[row.argmax()], float(row.max()), dict(zip(run.labels, map(float, row), strict=True)))
@@ -143,7 +155,9 @@ def predict(run: Run | str | Path, inputs: Sequence[str | Path] | np.ndarray) ->
 
 def _read(path: str | Path, image_size: int) -> np.ndarray:
     try:
-        return decode_photo(path, image_size)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a damaged EXIF block is worth a warning to Pillow; the pixels are whole
+            return decode_photo(path, image_size)
     except FileNotFoundError:
         raise InputError(f"expected a photo, but there is no file '{path}'; check the path") from None
     except Exception as error:  # Pillow's decoders raise nearly anything on a broken file

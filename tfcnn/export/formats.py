@@ -84,7 +84,7 @@ def run_saved_model(path: Path, photos: np.ndarray) -> tuple[np.ndarray, float]:
         pixels, scores = Path(folder) / "photos.npy", Path(folder) / "scores.npz"
         np.save(pixels, photos)
         script = Path(__file__).with_name("run_saved_model.py")
-        done = subprocess.run([sys.executable, str(script), str(path), str(pixels), str(scores)], capture_output=True, text=True)
+        done = subprocess.run([sys.executable, "-P", str(script), str(path), str(pixels), str(scores)], capture_output=True, text=True)
         if done.returncode:
             lines = done.stderr.strip().splitlines() or ["no message"]
             raise WorkError(f"expected '{path.name}' to load in a fresh process, but it failed: {lines[-1]}")
@@ -96,16 +96,16 @@ def run_tflite(path: Path, photos: np.ndarray) -> tuple[np.ndarray, float]:
     """Runs a .tflite file in LiteRT, the runtime of phones, one photo at a time on one thread."""
     interpreter = _interpreter(path)
     entry = interpreter.get_input_details()[0]
-    exit_ = interpreter.get_output_details()[0]
+    result = interpreter.get_output_details()[0]
     scores, seconds = [], []
     for photo in photos:
         start = time.perf_counter()
         interpreter.set_tensor(entry["index"], photo[None].astype(entry["dtype"]))
         interpreter.invoke()
-        answer = interpreter.get_tensor(exit_["index"])[0]
+        answer = interpreter.get_tensor(result["index"])[0]
         seconds.append(time.perf_counter() - start)
-        if exit_["dtype"] != np.float32:
-            scale, zero = exit_["quantization"]
+        if result["dtype"] != np.float32:
+            scale, zero = result["quantization"]
             answer = (answer.astype(np.float32) - zero) * scale
         scores.append(answer)
     return np.stack(scores), 1000 * float(np.median(seconds))

@@ -10,6 +10,8 @@ import numpy as np
 from tfcnn.data.dataset import Dataset
 from tfcnn.data.images import load_run_data
 from tfcnn.errors import InputError, WorkError, closest
+from tfcnn.evaluation.evaluate import check_data
+from tfcnn.evaluation.report import write_report
 from tfcnn.export.formats import DEFAULT_FORMATS, EXPORTERS
 from tfcnn.models.forward import forward
 from tfcnn.progress import stage
@@ -76,7 +78,9 @@ def export(run: Run | str | Path, data: Dataset | None = None, *, formats: Seque
     check_formats(formats)
     if not 0 <= max_accuracy_drop <= 1:
         raise InputError(f"expected the accuracy drop that is allowed from 0 to 1, got max_accuracy_drop={max_accuracy_drop}")
+    formats = list(dict.fromkeys(formats))
     data = data or load_run_data(run)
+    check_data(run, data)
     rows = data.rows("test")
     if not len(rows):
         raise InputError("expected test photos to check the files with, found none")
@@ -88,8 +92,11 @@ def export(run: Run | str | Path, data: Dataset | None = None, *, formats: Seque
     for name in formats:
         with stage(f"export and check {name}", seconds=seconds):
             exports.append(_export_one(run, model, name, photos, targets, keras_scores, calibration, max_accuracy_drop))
-    kept = [e for e in load_run(run.path).record.get("exports", []) if e["format"] not in formats]
-    write_record(run.path, {**load_run(run.path).record, "exports": kept + [asdict(e) for e in exports]})
+        record = load_run(run.path).record  # written after each file, so that a failing format does not hide those before it
+        rows = {**{row["format"]: row for row in record.get("exports", [])}, name: asdict(exports[-1])}
+        run = write_record(run.path, {**record, "exports": list(rows.values())})
+    if run.record["status"] == "finished":
+        write_report(run)  # page and card list the files
     return exports
 
 

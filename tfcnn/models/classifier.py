@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tfcnn.errors import InputError, closest
+from tfcnn.errors import InputError, closest, is_plain
 from tfcnn.models.backbones import BACKBONES, preprocess_function
 from tfcnn.models.weights import build_with_imagenet, check_weights, load_backbone_weights
 
@@ -17,7 +17,7 @@ class ModelConfig:
     """What `build_classifier` takes.
 
     Attributes:
-        backbone: a name of `BACKBONES`, or a `keras.Model` from pixels 0-255 to feature maps or a feature vector.
+        backbone: a name that `tfcnn backbones` lists; in Python also a `keras.Model` from pixels 0-255 to features.
         weights: "imagenet" (Keras's own download), "none" (random), or a weights file.
         image_size: height and width of the input in pixels; None takes the backbone's own.
         pooling: "avg" or "max" over the feature maps.
@@ -101,6 +101,8 @@ def check_config(config: ModelConfig, labels: Sequence[str] | None = None) -> No
         raise InputError(f"expected a dropout from 0 to below 1, got dropout={config.dropout}")
     if labels is not None and (len(labels) < 2 or len(set(labels)) != len(labels)):
         raise InputError(f"expected at least two different labels, got labels={list(labels)}")
+    if not all(is_plain(label) for label in labels or ()):
+        raise InputError(f"expected labels of one line in UTF-8, got labels={list(labels)!a}; they stand in labels.txt, one a line")
 
 
 def stages_of(model) -> list[tuple[str, int]]:

@@ -47,17 +47,24 @@ def _solve_linear(model, features, targets) -> None:
 
 
 def _fit_hidden(model, features, targets, config: TrainingConfig) -> None:
-    import keras
     import tensorflow as tf
+
+    with model.distribute_strategy.scope():
+        head = _compiled_head(model, len(features), config)
+    one_hot = tf.one_hot(targets, model.output_shape[-1]).numpy()
+    head.fit(features, one_hot, batch_size=config.batch_size, epochs=HIDDEN_EPOCHS, verbose=0)
+
+
+def _compiled_head(model, examples: int, config: TrainingConfig):
+    import keras
 
     head = head_of(model)
     for layer in head.layers:  # drawn anew, so that the seed of the training decides
         if isinstance(layer, keras.layers.Dense):
             layer.kernel.assign(keras.initializers.GlorotUniform()(layer.kernel.shape))
             layer.bias.assign(np.zeros(layer.bias.shape))
-    steps = HIDDEN_EPOCHS * -(-len(features) // config.batch_size)
+    steps = HIDDEN_EPOCHS * -(-examples // config.batch_size)
     rate = keras.optimizers.schedules.CosineDecay(config.head_learning_rate, decay_steps=steps)
     head.compile(keras.optimizers.AdamW(rate, weight_decay=config.weight_decay),
                  loss=keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing))
-    one_hot = tf.one_hot(targets, model.output_shape[-1]).numpy()
-    head.fit(features, one_hot, batch_size=config.batch_size, epochs=HIDDEN_EPOCHS, verbose=0)
+    return head

@@ -5,7 +5,6 @@ import importlib.metadata
 import json
 import logging
 import platform
-import shutil
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -17,7 +16,7 @@ from tfcnn.errors import InputError
 from tfcnn.models.classifier import opens_stages, set_trainable, stages_of
 from tfcnn.models.forward import forward
 from tfcnn.progress import stage
-from tfcnn.record import Run, prepare_output, read_history, write_aside, write_record, write_rows, write_text
+from tfcnn.record import Run, prepare_output, read_history, remove, write_aside, write_record, write_rows, write_text
 from tfcnn.training.checkpoint import restore_checkpoint, save_checkpoint
 from tfcnn.training.config import TrainingConfig, check_training
 from tfcnn.training.features import cached_features, feature_network, network_digest
@@ -58,11 +57,15 @@ def train(model, data: Dataset, config: TrainingConfig | None = None, *, output:
     path, record = Path(output), _record(model, data, config, seconds or {})
     existing = prepare_output(path, overwrite=overwrite, resume=resume)
     if existing is not None:
-        if existing.record["status"] != "started":
-            logger.info("'%s' is finished already", path)
-            return existing
         _check_same(existing.record, record)
-    replaced = _set_aside(path) if overwrite and (path / "run.json").exists() else None
+        if existing.record["status"] != "started":
+            logger.info("the training of '%s' is finished already", path)
+            return existing
+        record["replaced"] = existing.record.get("replaced")
+    elif (path / "run.json").exists():
+        record["replaced"] = _set_aside(path)
+    for leftover in path.rglob(".tmp-*"):  # of a process that was killed
+        remove(leftover)
     write_record(path, record)
 
     import keras
@@ -78,9 +81,9 @@ def train(model, data: Dataset, config: TrainingConfig | None = None, *, output:
     record["validation_of_head"] = _accuracy(head_scores, data)
     with stage("write the run", seconds=record["seconds"]):
         run = _write_run(path, model, data, record)
-    shutil.rmtree(path / "checkpoint", ignore_errors=True)
-    if replaced is not None:
-        shutil.rmtree(replaced)
+    remove(path / "checkpoint")
+    if record.get("replaced"):
+        remove(Path(record["replaced"]))
     return run
 
 
@@ -124,19 +127,20 @@ def _check_same(old: dict, new: dict) -> None:
     for part in ("training", "model"):
         for key, value in json.loads(json.dumps(new[part])).items():
             before = old[part].get(key)
-            if key != "digest" and before != value:
+            if key not in ("digest", "weights") and before != value:  # the digest tells whether the weights are the same
                 raise InputError(f"expected the arguments that the run began with, but {key} was {before} and is {value}; "
                                  "give the same, or train again with --overwrite")
     if old["model"]["digest"] != new["model"]["digest"]:
         raise InputError("expected the backbone weights that the run began with, but the model has others; build it as it was, or train again with --overwrite")
 
 
-def _set_aside(path: Path) -> Path:
-    """Renames the old run, which is deleted only when the new one is complete."""
+def _set_aside(path: Path) -> str:
+    """Renames the old run, which is deleted only when the new one is trained."""
+    path = path.resolve()
     replaced = path.with_name(f"{path.name}.replaced-{time.strftime('%Y%m%d-%H%M%S')}")
     path.rename(replaced)
-    logger.info("the run that was there is kept as '%s' until the new one is complete", replaced)
-    return replaced
+    logger.info("the run that was there is kept as '%s' until the new one is trained", replaced)
+    return str(replaced)
 
 
 def _seed_dropout(model, seed: int) -> None:
@@ -169,7 +173,7 @@ def _fine_tune(model, data: Dataset, config: TrainingConfig, path: Path, seconds
         set_trainable(model, config.trainable)
         model.compile(make_optimizer(model, config, steps * config.epochs),
                       keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing), metrics=["accuracy"])
-    first_epoch = restore_checkpoint(model, path / "checkpoint")
+        first_epoch = restore_checkpoint(model, path / "checkpoint")
     history = read_history(path / "history.csv")[:first_epoch]
     train_data = training_batches(data, batch_size=config.batch_size, augmentation=config.augmentation, mirror=config.mirror,
                                   seed=config.seed, first_epoch=first_epoch, epochs=config.epochs)
@@ -225,4 +229,4 @@ def _write_run(path: Path, model, data: Dataset, record: dict) -> Run:
     write_rows(path / "items.csv", data.items[0]._fields, data.items)
     with write_aside(path / "model.keras") as aside:  # a new model on the same layers leaves the optimizer behind
         keras.Model(model.inputs, model.outputs, name=model.name).save(aside)
-    return write_record(path, {**record, "status": "trained"})
+    return write_record(path, {**{key: value for key, value in record.items() if key != "replaced"}, "status": "trained"})
