@@ -7,6 +7,7 @@ to a trained classifier, the building of the network included; importing TensorF
 """
 
 import argparse
+import gc
 import os
 import statistics
 import tempfile
@@ -38,11 +39,13 @@ def main() -> None:
             data = tfcnn.load_images(args.source, seed=seed)
             train, test = split_folders(data, Path(folder) / f"split{seed}")
             for name, way in (("a tutorial", tutorial), ("b expert", expert)):
+                gc.collect()  # the garbage of one way is not charged to the next
                 start = time.perf_counter()
                 model = way(train, args.weights, len(data.labels))
                 rows[name].append((time.perf_counter() - start, accuracy(model, test)))
             os.environ["TFCNN_CACHE"] = str(Path(folder) / f"cache{seed}")
             for name in ("c tfcnn cold", "d tfcnn warm"):
+                gc.collect()
                 start = time.perf_counter()
                 model = with_tfcnn(args.source, args.weights, seed, Path(folder) / f"{name}{seed}")
                 rows[name].append((time.perf_counter() - start, accuracy(model, test)))

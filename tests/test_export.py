@@ -189,7 +189,7 @@ def test_a_failing_format_does_not_hide_those_before_it(monkeypatch, run_copy):
 
 
 def test_data_that_does_not_fit_the_run_is_refused(trained, photos):
-    run, data, _ = trained
+    run, _, _ = trained
     with pytest.raises(tfcnn.InputError, match="load them with image_size=32"):
         tfcnn.export(run, tfcnn.load_images(photos, image_size=16), formats=["tflite_float32"])
     with pytest.raises(tfcnn.InputError, match="load them with image_size=32"):

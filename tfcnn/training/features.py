@@ -14,19 +14,22 @@ from tfcnn.progress import stage
 PART_SIZE = 2048  # feature rows in one part of the store
 
 
-def cached_features(model, data: Dataset, rows: np.ndarray | None = None, *, seconds: dict[str, float] | None = None) -> StoredRows:
+def cached_features(model, data: Dataset, rows: np.ndarray | None = None, *, digest: str = "",
+                    seconds: dict[str, float] | None = None) -> StoredRows:
     """Output of the layer `pooling` for items of `data`, in inference mode, not augmented.
 
     Args:
         model: from `build_classifier`.
         data: whose photos are passed through it once; those seen before are read from the cache.
         rows: which items, in which order; all if None.
+        digest: `network_digest(feature_network(model))` where it is known already.
+        seconds: receives the time of the stage.
 
     Returns:
         float32 rows (len(rows), features), read from disk when indexed.
     """
     network = feature_network(model)
-    store = Store(cache_folder() / "features" / f"{PIXELS}-{network_digest(network)}")
+    store = Store(cache_folder() / "features" / f"{PIXELS}-{digest or network_digest(network)}")
     rows = np.arange(len(data.items)) if rows is None else rows
     missing = list({data.items[row].sha256: row for row in rows if data.items[row].sha256 not in store}.values())
     if missing:

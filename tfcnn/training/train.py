@@ -72,7 +72,7 @@ def train(model, data: Dataset, config: TrainingConfig | None = None, *, output:
 
     keras.utils.set_random_seed(config.seed)
     _seed_dropout(model, config.seed)
-    head_scores = _train_head(model, data, config, record["seconds"])
+    head_scores = _train_head(model, data, config, record)
     head_weights = model.get_weights()
     history = _fine_tune(model, data, config, path, record["seconds"])
     scores = _keep_better(model, data, head_weights, head_scores) if history else head_scores
@@ -152,11 +152,11 @@ def _seed_dropout(model, seed: int) -> None:
             layer.seed_generator.state.assign([seed, number])
 
 
-def _train_head(model, data: Dataset, config: TrainingConfig, seconds: dict) -> np.ndarray:
+def _train_head(model, data: Dataset, config: TrainingConfig, record: dict) -> np.ndarray:
     """Sets the weights of the head; returns the scores of the validation photos, which the features give for nothing."""
     train, validation = data.rows("train"), data.rows("validation")
-    features = cached_features(model, data, np.concatenate([train, validation]), seconds=seconds)
-    with stage("head on cached features", seconds=seconds):
+    features = cached_features(model, data, np.concatenate([train, validation]), digest=record["model"]["digest"], seconds=record["seconds"])
+    with stage("head on cached features", seconds=record["seconds"]):
         train_head(model, features[:len(train)], data.targets(train), config)
         return head_of(model)(features[len(train):], training=False).numpy()
 
