@@ -33,11 +33,13 @@ lint: .venv/dev
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,mediapipe]'
 	touch .venv/dev
 
-# The first two lines of the file say what it is; uv finds versions that fit Python 3.11 to 3.13 and every extra at once.
+# uv finds versions that fit Python 3.11 to 3.13 and every extra at once. It ignores upper bounds of Requires-Python, which pip
+# obeys: from 1.3 on, backports-strenum (which ai-edge-litert asks for) does not install on Python 3.11.
 constraints: .venv/dev
 	$(BIN)/python -m pip install --quiet uv
 	head -n 2 constraints.txt > constraints.new
-	$(BIN)/uv pip compile setup.cfg --quiet --universal --python-version 3.11 --all-extras --no-emit-index-url --no-header --no-annotate >> constraints.new
+	echo 'backports-strenum<1.3' | $(BIN)/uv pip compile setup.cfg --constraint - --quiet --universal --python-version 3.11 --all-extras \
+		--no-emit-index-url --no-header --no-annotate >> constraints.new
 	mv constraints.new constraints.txt
 
 clean:
