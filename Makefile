@@ -1,6 +1,7 @@
 # Two commands on a fresh machine, nothing else first: make demo, make test. Each makes what it needs in .venv.
 PYTHON ?= python3
 BIN := .venv/bin
+PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet
 
 .PHONY: help demo test test-slow lint constraints clean
 
@@ -25,18 +26,18 @@ lint: .venv/dev
 
 .venv/core: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	$(PIP) --upgrade pip
+	$(PIP) --constraint constraints.txt --editable .
 	touch .venv/core
 
 .venv/dev: .venv/core
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,mediapipe]'
+	$(PIP) --constraint constraints.txt --editable '.[dev,mediapipe]'
 	touch .venv/dev
 
 # uv finds versions that fit Python 3.11 to 3.13 and every extra at once. It ignores upper bounds of Requires-Python, which pip
 # obeys: from 1.3 on, backports-strenum (which ai-edge-litert asks for) does not install on Python 3.11.
 constraints: .venv/dev
-	$(BIN)/python -m pip install --quiet uv
+	$(PIP) uv
 	head -n 2 constraints.txt > constraints.new
 	echo 'backports-strenum<1.3' | $(BIN)/uv pip compile setup.cfg --constraint - --quiet --universal --python-version 3.11 --all-extras \
 		--no-emit-index-url --no-header --no-annotate >> constraints.new

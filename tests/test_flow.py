@@ -120,7 +120,7 @@ def test_the_demo_shows_that_transfer_pays(tmp_path):
     from tfcnn.demo import run_demo
 
     result = run_demo(tmp_path / "demo", seeds=2)
-    assert result["train_n"] < 35 and len(result["transfer"]) == len(result["scratch"]) == 2
+    assert result["train_n"] == 15 and len(result["transfer"]) == len(result["scratch"]) == 2
     assert sum(result["transfer"]) > sum(result["scratch"])
     assert {e["format"] for e in result["exports"]} == set(tfcnn.EXPORTERS)
     assert all(e["accepted"] for e in result["exports"] if e["format"] in ("saved_model", "tflite_float32", "tflite_float16"))

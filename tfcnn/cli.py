@@ -138,7 +138,7 @@ def _parser() -> argparse.ArgumentParser:
 
     demo = add("demo", _demo, "the whole flow on digits that ship with the installation, no download")
     demo.add_argument("--output", default="saved_models/demo", help="run folder; an earlier demo in it is replaced (default: %(default)s)")
-    demo.add_argument("--seeds", type=int, default=3, help="repetitions of the comparison with training from scratch (default: %(default)s)")
+    demo.add_argument("--seeds", type=int, default=5, help="repetitions of the comparison with training from scratch (default: %(default)s)")
 
     train = add("train", _train, "train on a folder of class folders, evaluate, export and check the files")
     train.add_argument("source", help="folder with one folder of photos a class")

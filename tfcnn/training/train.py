@@ -79,8 +79,7 @@ def train(model, data: Dataset, config: TrainingConfig | None = None, *, output:
     record["kept"] = "head" if scores is head_scores else "fine-tuned"
     record["validation"] = _accuracy(scores, data)
     record["validation_of_head"] = _accuracy(head_scores, data)
-    with stage("write the run", seconds=record["seconds"]):
-        run = _write_run(path, model, data, record)
+    run = _write_run(path, model, data, record)
     remove(path / "checkpoint")
     if record.get("replaced"):
         remove(Path(record["replaced"]))
