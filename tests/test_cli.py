@@ -242,7 +242,8 @@ def test_a_file_size_limit_in_the_middle_leaves_no_half_file(photos, tmp_path, l
 def test_control_c_leaves_a_run_that_can_be_resumed(photos, tmp_path):
     command = [sys.executable, "-m", "tfcnn", "train", str(photos), *SMALL[:4], "--epochs", "6", "--batch-size", "4", "--export", "none",
                "--output", str(tmp_path / "run"), "--json"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,  # a background job ignores Ctrl-C
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     deadline = time.time() + 120
     while not list((tmp_path / "run").glob("checkpoint/epoch-*.npz")) and time.time() < deadline and process.poll() is None:
         time.sleep(0.05)

@@ -15,7 +15,7 @@ def test_resume_finishes_a_run_that_was_trained_but_not_exported(photos, tmp_pat
                 "training": tfcnn.TrainingConfig(epochs=0), "formats": ["tflite_float32"]}
     run = tfcnn.train_and_export(photos, **settings)
     assert run.record["status"] == "finished" and run.record["exports"][0]["accepted"]
-    assert set(run.record["seconds"]) >= {"decode photos", "features of the backbone", "export and check tflite_float32", "total"}
+    assert set(run.record["seconds"]) >= {"decode photos", "head on cached features", "export and check tflite_float32", "total"}
     from tfcnn.record import write_record
 
     half = {key: value for key, value in run.record.items() if key not in ("test", "exports")}

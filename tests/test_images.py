@@ -164,8 +164,9 @@ def test_paths_are_whole_whatever_the_source_was_given_as(photos, tmp_path, monk
 def test_a_folder_of_broken_files_says_so(tmp_path):
     for label in ("a", "b"):
         (tmp_path / label).mkdir()
-        (tmp_path / label / "1.jpg").write_text("no photo")
-    with pytest.raises(InputError, match=r"none of its 2 files can be decoded; the first: .*1\.jpg"):
+        for number in (1, 2, 3):
+            (tmp_path / label / f"{number}.jpg").write_text("no photo")
+    with pytest.raises(InputError, match=r"none of its 6 files can be decoded; the first: .*1\.jpg"):
         load_images(tmp_path, image_size=24)
 
 
@@ -297,7 +298,7 @@ def test_changed_photos_are_counted_and_the_first_is_named(photos, tmp_path, con
 
 def test_a_run_on_arrays_asks_for_its_data(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), np.uint8)
-    with pytest.raises(InputError, match="arrays in memory; give the dataset"):
+    with pytest.raises(InputError, match="arrays in memory; in Python, give the data set"):
         load_run_data(record_run(tmp_path, load_images((pixels, [0, 1] * 3))))
 
 

@@ -35,7 +35,7 @@ def test_a_dataset_inside_a_hidden_folder_is_found(tmp_path):
 
 @pytest.mark.parametrize("files, expected", [
     ([], "found none"), (["1.jpg", "2.jpg"], "found none"), (["cat/1.jpg"], r"files of one class \('cat'\)"),
-    (["cat/.hidden", "dog/.hidden"], "no file in any class folder")])
+    (["cat/.hidden", "dog/.hidden"], "found none in 'cat'")])
 def test_a_folder_without_two_classes_says_what_is_in_it(tmp_path, files, expected):
     touch(tmp_path, *files)
     with pytest.raises(InputError, match=expected) as caught:
