@@ -3,7 +3,7 @@
     python benchmarks/recipe.py [--seeds 5]
 
 tfcnn runs as a command, from a cold cache and with its default exports, so its seconds hold everything: start of Python,
-import of TensorFlow, decoding, training, test, three files written and checked. The tutorial's seconds hold building and
+import of TensorFlow, decoding, training, test, three files written and checked. The tutorial's seconds hold
 `fit` alone. Both are tested on the same photos; the test photos choose nothing.
 """
 
