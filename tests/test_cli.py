@@ -131,7 +131,9 @@ def test_resume_of_a_finished_run_is_a_no_op(finished, capsys):
     output, _ = finished
     before = {p: p.stat().st_mtime_ns for p in output.rglob("*")}
     source = tfcnn.load_run(output).record["data"]["source"]
-    code, out, _ = run(capsys, "train", source, *SMALL, "--output", output, "--resume", "--json")
+    code, out, err = run(capsys, "train", source, *SMALL, "--output", output, "--resume", "--json")
+    assert "is finished already: nothing is trained; give --overwrite" in err
+    assert "epochs (was 1, is 9)" in run(capsys, "train", source, *SMALL, "--epochs", "9", "--output", output, "--resume")[2]
     assert code == 0 and json.loads(out.strip().splitlines()[-1])["run"] == str(output)
     assert {p: p.stat().st_mtime_ns for p in output.rglob("*")} == before
 

@@ -1,7 +1,9 @@
 """The whole flow in one function: photos → split → classifier → train → evaluate → export → run folder."""
 
+import logging
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from tfcnn.data.images import load_images
@@ -19,6 +21,8 @@ from tfcnn.record import Run, load_run, prepare_output, write_record
 from tfcnn.training.config import TrainingConfig, check_training
 from tfcnn.training.strategy import check_strategy, make_strategy
 from tfcnn.training.train import train
+
+logger = logging.getLogger(__name__)
 
 
 def train_and_export(source: str | Path, *, output: str | Path, model: ModelConfig | None = None, training: TrainingConfig | None = None,
@@ -59,6 +63,7 @@ def train_and_export(source: str | Path, *, output: str | Path, model: ModelConf
     check_counts(examples)
     existing = prepare_output(output, overwrite=overwrite, resume=resume)
     if existing is not None and existing.record["status"] == "finished":
+        _say_finished(existing, model, training)
         return _export_missing(existing, formats)
 
     seconds: dict[str, float] = {}
@@ -97,6 +102,15 @@ def finish(run: Run, data, *, formats: Sequence[str], started: float) -> Run:
     record = {**load_run(run.path).record, "status": "finished", "seconds": seconds}
     write_report(Run(run.path, record))
     return write_record(run.path, record)  # last, so that a run that is called finished has everything
+
+
+def _say_finished(run: Run, model: ModelConfig, training: TrainingConfig) -> None:
+    """Says that nothing is trained, and which arguments had no effect for that."""
+    given = {**asdict(training), "backbone": model.backbone, "pooling": model.pooling, "hidden": list(model.hidden), "dropout": model.dropout}
+    before = {**run.record["model"], **run.record["training"]}
+    ignored = [f"{name} (was {before[name]}, is {value})" for name, value in given.items() if name in before and before[name] != value]
+    logger.warning("'%s' is finished already: nothing is trained%s; give --overwrite to train anew", run.path,
+                   f", these arguments are ignored: {', '.join(ignored)}" if ignored else "")
 
 
 def _export_missing(run: Run, formats: Sequence[str]) -> Run:

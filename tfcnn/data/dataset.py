@@ -38,8 +38,8 @@ class Dataset:
         arguments: what `load_images` was called with, so that a run can load the same data again.
     """
 
-    inputs: Any
-    items: tuple[Item, ...]
+    inputs: Any = field(repr=False)
+    items: tuple[Item, ...] = field(repr=False)
     labels: tuple[str, ...]
     input_shape: tuple[int, ...]
     source: str = ""

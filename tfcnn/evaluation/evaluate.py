@@ -158,6 +158,8 @@ def _read(path: str | Path, image_size: int) -> np.ndarray:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a damaged EXIF block is worth a warning to Pillow; the pixels are whole
             return decode_photo(path, image_size)
+    except IsADirectoryError:
+        raise InputError(f"expected a photo, but '{path}' is a folder; give the files in it") from None
     except FileNotFoundError:
         raise InputError(f"expected a photo, but there is no file '{path}'; check the path") from None
     except Exception as error:  # Pillow's decoders raise nearly anything on a broken file
