@@ -2,13 +2,14 @@
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from tfcnn.data.images import load_images
-from tfcnn.data.sources import check_counts, list_class_folders, sort_labels
-from tfcnn.data.split import check_fractions
+from tfcnn.data.sources import list_class_folders, sort_labels
+from tfcnn.data.split import check_count, check_fractions
 from tfcnn.errors import InputError
 from tfcnn.evaluation.evaluate import evaluate
 from tfcnn.evaluation.report import write_report
@@ -60,7 +61,8 @@ def train_and_export(source: str | Path, *, output: str | Path, model: ModelConf
     if Path(output).resolve().is_relative_to(Path(source).resolve()):
         raise InputError(f"expected an output folder outside of the photos, got '{output}' in '{source}'; give another --output")
     examples = list_class_folders(source)
-    check_counts(examples)
+    for label, count in Counter(example.label for example in examples).items():
+        check_count(label, count)
     existing = prepare_output(output, overwrite=overwrite, resume=resume)
     if existing is not None and existing.record["status"] == "finished":
         _say_finished(existing, model, training)

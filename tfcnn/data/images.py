@@ -7,6 +7,7 @@ import io
 import os
 import re
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,8 +16,8 @@ from typing import BinaryIO
 import numpy as np
 
 from tfcnn.data.dataset import Dataset, Item, Quarantined
-from tfcnn.data.sources import check_arrays, check_counts, list_class_folders, sort_labels
-from tfcnn.data.split import check_fractions, split_examples
+from tfcnn.data.sources import check_arrays, list_class_folders, sort_labels
+from tfcnn.data.split import check_count, check_fractions, split_examples
 from tfcnn.data.store import Store, cache_folder
 from tfcnn.errors import InputError
 from tfcnn.progress import stage
@@ -59,16 +60,16 @@ def load_images(source, *, image_size: int = 224, split: tuple[float, float, flo
         return _assemble(inputs, [f"array/{row}" for row in range(len(labels))], labels, digests, arguments)
     examples = list_class_folders(os.path.abspath(source))
     if split is not None:
-        check_counts(examples)
+        for label, count in Counter(example.label for example in examples).items():
+            check_count(label, count)
     with stage("decode photos", len(examples), seconds) as advance:
         digests, quarantined, store = _decode_all([e.path for e in examples], image_size, advance)
     good = [row for row, digest in enumerate(digests) if digest is not None]
     if not good:
         raise InputError(f"expected photos in '{source}', but none of its {len(examples)} files can be decoded; "
                          f"the first: {quarantined[0].path}: {quarantined[0].reason}")
-    for label in dict.fromkeys(e.label for e in examples):
-        if not any(examples[row].label == label for row in good):
-            raise InputError(f"expected at least three different readable photos in every class, found 0 in '{label}'; add photos or remove the class")
+    for label in sort_labels({e.label for e in examples} - {examples[row].label for row in good}):
+        check_count(label, 0)
     digests = [digests[row] for row in good]
     return _assemble(store.rows(digests), [str(examples[row].path) for row in good], [examples[row].label for row in good],
                      digests, arguments, source=os.path.abspath(source), quarantined=tuple(quarantined))

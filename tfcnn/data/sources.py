@@ -1,13 +1,11 @@
 """Where examples come from: a folder of class folders, or arrays in memory."""
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from tfcnn.data.split import SPLITS
 from tfcnn.errors import InputError, is_plain
 
 
@@ -44,14 +42,6 @@ def list_class_folders(folder: str | Path) -> list[Example]:
         if not is_plain(str(path)):
             raise InputError(f"expected file names of one line in UTF-8, got {str(path)!a}; rename it")
     return [Example(path, name) for name, found in files.items() for path in found]
-
-
-def check_counts(examples: Sequence[Example]) -> None:
-    """Raises InputError for a class with fewer files than there are splits."""
-    for label, count in Counter(example.label for example in examples).items():
-        if count < len(SPLITS):
-            raise InputError(f"expected at least three different readable photos in every class (one for training, one for validation, "
-                             f"one for the test), found {count} in '{label}'; add photos or remove the class")
 
 
 def _files(folder: Path) -> list[Path]:

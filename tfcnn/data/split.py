@@ -32,14 +32,19 @@ def split_examples(digests: Sequence[str], labels: Sequence[str], *, fractions: 
     for label in sorted(set(labels)):
         groups = sorted((digest for digest, its_label in group_label.items() if its_label == label),
                         key=lambda digest: hashlib.sha256(f"{seed}:{digest}".encode()).digest())
-        if len(groups) < len(SPLITS):
-            raise InputError(f"expected at least three different readable photos in every class (one for training, one for validation, "
-                             f"one for the test), found {len(groups)} in '{label}'; add photos or remove the class")
+        check_count(label, len(groups))
         validation = min(max(1, round(fractions[1] * len(groups))), len(groups) - 2)
         test = min(max(1, round(fractions[2] * len(groups))), len(groups) - validation - 1)
         for index, digest in enumerate(groups):
             split_of[digest] = "test" if index < test else "validation" if index < test + validation else "train"
     return [split_of[digest] for digest in digests]
+
+
+def check_count(label: str, count: int) -> None:
+    """Raises InputError for a label with fewer examples than there are splits."""
+    if count < len(SPLITS):
+        raise InputError(f"expected at least three different readable photos in every class (one for training, one for validation, "
+                         f"one for the test), found {count} in '{label}'; add photos or remove the class")
 
 
 def check_fractions(fractions: Sequence[float]) -> None:
