@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from tfcnn.data import images
-from tfcnn.data.images import decode_photo, load_images, load_run_data
+from tfcnn.data.images import load_images, load_run_data
+from tfcnn.data.photo import decode_photo
 from tfcnn.errors import InputError
 from tfcnn.record import load_run, write_record, write_rows
 

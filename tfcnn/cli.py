@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tfcnn.errors import InputError, WorkError
 
+SOURCE = "folder of class folders, CSV (path,label[,split]), .npz, or tfds:NAME[/CONFIG][:VERSION]"
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 
 
@@ -38,20 +39,26 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _train(args) -> int:
+    from tfcnn.data.config import DataConfig
     from tfcnn.export.formats import DEFAULT_FORMATS
-    from tfcnn.flow import train_and_export
+    from tfcnn.flow import cross_validate, train_and_export
     from tfcnn.models.classifier import ModelConfig
     from tfcnn.training.config import TrainingConfig
 
     if "none" in args.export and len(args.export) > 1:
         raise InputError(f"expected 'none' or formats, got --export {' '.join(args.export)}")
     asked = [] if args.export == ["none"] else args.export
+    args.output = args.output or Path("saved_models") / _name_of(args.source)
+    data = _config(DataConfig, args)
+    arguments = {"output": args.output, "model": _config(ModelConfig, args), "training": _config(TrainingConfig, args), "data": data,
+                 "strategy": args.strategy, "overwrite": args.overwrite, "resume": args.resume}
+    if data.folds is not None and data.fold is None:
+        result = cross_validate(args.source, **arguments, formats=asked)
+        _say(_folds_text(result))
+        _json(args, result)
+        return EXIT_DONE
     formats = [] if args.export == ["none"] else list(dict.fromkeys([*DEFAULT_FORMATS, *asked]))
-    args.output = args.output or Path("saved_models") / Path(args.source).resolve().name
-    run = train_and_export(
-        args.source, output=args.output, model=_config(ModelConfig, args),
-        training=_config(TrainingConfig, args), split=tuple(args.split), formats=formats, strategy=args.strategy,
-        overwrite=args.overwrite, resume=args.resume)
+    run = train_and_export(args.source, **arguments, formats=formats)
     _say(_run_text(run))
     record = run.record
     _json(args, {"run": str(run.path), "labels": run.labels, "test": record["test"], "validation": record["validation"],
@@ -67,11 +74,36 @@ def _evaluate(args) -> int:
 
     start = time.perf_counter()
     run = load_run(args.run)
-    data = load_images(args.source, image_size=run.record["input_shape"][0], split=None) if args.source else None
+    data = load_images(args.source, image_size=run.record["input_shape"][0], geometry=run.record["geometry"], split=None,
+                       data_dir=args.data_dir) if args.source else None
     report = evaluate(run, data, split=args.split)
     _say(str(report))
     _json(args, {"run": str(run.path), "labels": run.labels, "validation": run.record.get("validation"), args.split: report.to_dict(),
                  "seconds": round(time.perf_counter() - start, 2)})
+    return EXIT_DONE
+
+
+def _audit(args) -> int:
+    from tfcnn.data.audit import audit
+
+    output = Path(args.output or Path("saved_models") / f"{_name_of(args.source)}-audit")
+    result = audit(args.source, output=output, image_size=args.image_size, geometry=args.geometry, split=tuple(args.split), difference=args.difference,
+                   group_by=args.group_by, data_dir=args.data_dir)
+    _say(f"{result}\n\npictures: {output / 'audit.html'}")
+    _json(args, {key: value for key, value in result.to_dict().items() if key != "files"})
+    return EXIT_FAILED if result.problems or (args.strict and result.warnings) else EXIT_DONE
+
+
+def _cache(args) -> int:
+    from tfcnn.data.store import cache_bound, cache_folder, list_cache, trim_cache
+
+    if args.keep is not None and not args.keep >= 0:
+        raise InputError(f"expected gigabytes from 0 up, got --keep {args.keep}")
+    freed = trim_cache(0 if args.clear else int(args.keep * 1e9)) if args.clear or args.keep is not None else 0
+    entries = list_cache()
+    _say(_cache_text(entries, freed, cache_folder(), cache_bound()))
+    _json(args, {"folder": str(cache_folder()), "bound": cache_bound(), "freed": freed, "bytes": sum(e.bytes for e in entries),
+                 "stores": [e._asdict() for e in entries]})
     return EXIT_DONE
 
 
@@ -122,6 +154,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
+    from tfcnn.data.config import DataConfig
     from tfcnn.models.classifier import ModelConfig
     from tfcnn.training.config import TrainingConfig
 
@@ -140,12 +173,22 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--output", default="saved_models/demo", help="run folder; an earlier demo in it is replaced (default: %(default)s)")
     demo.add_argument("--seeds", type=int, default=5, help="repetitions of the comparison with training from scratch (default: %(default)s)")
 
-    train = add("train", _train, "train on a folder of class folders, evaluate, export and check the files")
-    train.add_argument("source", help="folder with one folder of photos a class")
+    audit = add("audit", _audit, "say what is wrong with the data, before training; changes no file")
+    audit.add_argument("source", help=SOURCE)
+    audit.add_argument("--output", help="folder for audit.json and audit.html, a page of pictures (default: saved_models/NAME OF SOURCE-audit)")
+    audit.add_argument("--strict", action="store_true", help="exit 1 for warnings too, not only for what would spoil training")
+    audit.add_argument("--image-size", type=int, default=224, help="side of the squares that are kept for the training (default: %(default)s)")
+    audit.add_argument("--geometry", default="stretch", help="stretch, letterbox or center_crop (default: %(default)s)")
+    audit.add_argument("--difference", type=float, default=0.05, help="difference of accuracies that the test split should show (default: %(default)s)")
+    _add_split(audit)
+    audit.add_argument("--group-by", help="a column of a CSV whose equal values must stay in one split")
+    audit.add_argument("--data-dir", help="the folder where tensorflow-datasets keeps its data")
+
+    train = add("train", _train, "train on photos, evaluate, export and check the files")
+    train.add_argument("source", help=SOURCE)
     _add_flags(train, ModelConfig)
+    _add_flags(train, DataConfig)
     _add_flags(train, TrainingConfig)
-    train.add_argument("--split", type=float, nargs=3, default=[0.7, 0.1, 0.2], metavar=("TRAIN", "VALIDATION", "TEST"),
-                       help="fractions of the three splits (default: 0.7 0.1 0.2)")
     train.add_argument("--strategy", default="auto", help="auto, cpu, one_device or mirrored (default: %(default)s)")
     train.add_argument("--export", action="extend", nargs="+", default=[], metavar="FORMAT",
                        help="further formats beside saved_model, tflite_float32 and tflite_float16: tflite_dynamic, tflite_int8; none exports nothing")
@@ -155,7 +198,8 @@ def _parser() -> argparse.ArgumentParser:
 
     evaluate = add("evaluate", _evaluate, "measure a run on one split of its own photos or of another folder")
     evaluate.add_argument("run", help="run folder")
-    evaluate.add_argument("source", nargs="?", help="folder with one folder of photos a class (default: the run's own photos and split)")
+    evaluate.add_argument("source", nargs="?", help=f"{SOURCE} (default: the run's own photos and split)")
+    evaluate.add_argument("--data-dir", metavar="DATA_DIR", help="the folder where tensorflow-datasets keeps its data")
     evaluate.add_argument("--split", default="test", help="train, validation or test (default: %(default)s)")
 
     predict = add("predict", _predict, "tell what is on some photos")
@@ -169,6 +213,10 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--max-accuracy-drop", type=float, default=0.02, help="how far below Keras a file may be (default: %(default)s)")
 
     add("backbones", _backbones, "list the backbones, their stages and papers")
+
+    cache = add("cache", _cache, "show and clear decoded photos and features, which can always be computed again")
+    cache.add_argument("--clear", action="store_true", help="remove everything that no process is using")
+    cache.add_argument("--keep", type=float, metavar="GB", help="remove what was not used for longest until this much is left")
     return parser
 
 
@@ -178,12 +226,20 @@ def _add_flags(command, config) -> None:
     types = typing.get_type_hints(config)
     for field in dataclasses.fields(config):
         default = ",".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
+        if field.name == "split":
+            _add_split(command)
+            continue
         if types[field.name] is bool:
             command.add_argument(f"--{field.name}", action=argparse.BooleanOptionalAction, default=field.default, help=" ".join(texts[field.name].split()))
             continue
         shown = "" if default in (None, "") else f" (default: {'all' if default is True else default})"
         command.add_argument(f"--{field.name.replace('_', '-')}", type=_parser_of(field.name, types[field.name]), default=field.default,
                              metavar=field.name.upper(), help=(" ".join(texts[field.name].split()) + shown).replace("%", "%%"))
+
+
+def _add_split(command) -> None:
+    command.add_argument("--split", type=float, nargs=3, default=[0.7, 0.1, 0.2], metavar=("TRAIN", "VALIDATION", "TEST"),
+                         help="fractions of training, validation and test; a source with splits of its own keeps them (default: 0.7 0.1 0.2)")
 
 
 def _parser_of(name: str, kind):
@@ -208,7 +264,32 @@ def _units(text: str) -> tuple[int, ...]:
 
 
 def _config(kind, args):
-    return kind(**{field.name: getattr(args, field.name) for field in dataclasses.fields(kind)})
+    values = {field.name: getattr(args, field.name) for field in dataclasses.fields(kind)}
+    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+
+
+def _name_of(source: str) -> str:
+    """What to call a run or an audit of a source: the name of its folder, file or data set."""
+    if source.startswith("tfds:"):
+        return re.sub(r"\W+", "-", source[5:])
+    path = Path(source).resolve()
+    return path.stem if path.suffix.lower() in (".csv", ".npz") else path.name
+
+
+def _folds_text(result: dict) -> str:
+    low, high = result["interval"]
+    lines = [f"fold {fold}: accuracy {accuracy:.3f}  {run}" for fold, (accuracy, run) in enumerate(zip(result["accuracies"], result["runs"], strict=True))]
+    return "\n".join(["", *lines, "", f"{result['folds']} folds: accuracy {result['mean']:.3f} ± {result['sd']:.3f} (mean and standard deviation)",
+                      f"all {result['n']} photos, each tested once: {result['accuracy']:.3f} [{low:.3f}, {high:.3f}]"])
+
+
+def _cache_text(entries, freed: int, folder, bound: int) -> str:
+    width = max((len(e.name) for e in entries), default=0)
+    lines = [f"{e.name:<{width}} {e.rows:>9} rows {e.bytes / 1e6:>10.1f} MB  used {time.strftime('%Y-%m-%d %H:%M', time.localtime(e.used))}"
+             f"{'  in use' if e.in_use else ''}" for e in entries]
+    total = sum(e.bytes for e in entries)
+    lines.append(f"{folder}: {total / 1e6:.1f} MB of at most {bound / 1e9:g} GB (TFCNN_CACHE_GB)")
+    return "\n".join([*lines, f"{freed / 1e6:.1f} MB were removed"] if freed else lines)
 
 
 def _run_text(run) -> str:

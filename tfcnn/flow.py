@@ -1,24 +1,28 @@
 """The whole flow in one function: photos → split → classifier → train → evaluate → export → run folder."""
 
+import json
 import logging
+import statistics
 import time
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
-from tfcnn.data.images import load_images
-from tfcnn.data.sources import list_class_folders, sort_labels
-from tfcnn.data.split import check_count, check_fractions
+from tfcnn.data.config import DataConfig
+from tfcnn.data.images import check_examples, load_images
+from tfcnn.data.photo import check_geometry
+from tfcnn.data.sources import open_source, sort_labels
+from tfcnn.data.split import check_folds, check_fractions
 from tfcnn.errors import InputError
-from tfcnn.evaluation.evaluate import evaluate
+from tfcnn.evaluation.evaluate import evaluate, wilson_interval
 from tfcnn.evaluation.report import write_report
 from tfcnn.export.formats import DEFAULT_FORMATS
 from tfcnn.export.gate import check_formats, export
 from tfcnn.models.backbones import BACKBONES
 from tfcnn.models.classifier import ModelConfig, build_classifier, check_config, check_trainable
 from tfcnn.progress import stage
-from tfcnn.record import Run, load_run, prepare_output, write_record
+from tfcnn.record import Run, load_run, prepare_output, write_record, write_text
 from tfcnn.training.config import TrainingConfig, check_training
 from tfcnn.training.strategy import check_strategy, make_strategy
 from tfcnn.training.train import train
@@ -26,17 +30,17 @@ from tfcnn.training.train import train
 logger = logging.getLogger(__name__)
 
 
-def train_and_export(source: str | Path, *, output: str | Path, model: ModelConfig | None = None, training: TrainingConfig | None = None,
-                     split: tuple[float, float, float] = (0.7, 0.1, 0.2), formats: Sequence[str] = DEFAULT_FORMATS,
+def train_and_export(source: Any, *, output: str | Path, model: ModelConfig | None = None, training: TrainingConfig | None = None,
+                     data: DataConfig | None = None, formats: Sequence[str] = DEFAULT_FORMATS,
                      strategy: str = "auto", overwrite: bool = False, resume: bool = False) -> Run:
     """From a folder of photos to a run folder with a trained, evaluated model and files that were checked.
 
     Args:
-        source: a folder with one folder a class.
+        source: whatever `load_images` takes.
         output: the run folder to write.
         model: which classifier; the defaults if None.
         training: how to train it; the defaults if None. Its seed also draws the split.
-        split: fractions of train, validation and test.
+        data: how the source is split and made square; the defaults if None.
         formats: names of `tfcnn.export.formats.EXPORTERS`.
         strategy: a name that `make_strategy` takes.
         overwrite: replace the run that `output` holds.
@@ -49,20 +53,10 @@ def train_and_export(source: str | Path, *, output: str | Path, model: ModelConf
         InputError: anything that cannot work, before the slow part begins.
         WorkError: a download, a conversion or a write that failed.
     """
-    model, training = model or ModelConfig(), training or TrainingConfig()
-    check_config(model)
-    if not isinstance(model.backbone, str):
-        raise InputError("expected the name of a backbone, got a keras.Model; give it to build_classifier, then train, evaluate and export")
-    check_training(training)
-    check_formats(formats)
-    check_fractions(split)
-    check_strategy(strategy)
-    check_trainable([name for name, _ in BACKBONES[model.backbone].stages], training.trainable)
-    if Path(output).resolve().is_relative_to(Path(source).resolve()):
-        raise InputError(f"expected an output folder outside of the photos, got '{output}' in '{source}'; give another --output")
-    examples = list_class_folders(source)
-    for label, count in Counter(example.label for example in examples).items():
-        check_count(label, count)
+    model, training, data = model or ModelConfig(), training or TrainingConfig(), data or DataConfig()
+    size = _check(source, output, model, training, data, formats, strategy)
+    opened = open_source(source, group_by=data.group_by, data_dir=data.data_dir)
+    check_examples(opened)
     existing = prepare_output(output, overwrite=overwrite, resume=resume)
     if existing is not None and existing.record["status"] == "finished":
         _say_finished(existing, model, training)
@@ -74,15 +68,67 @@ def train_and_export(source: str | Path, *, output: str | Path, model: ModelConf
         import keras
 
         devices = make_strategy(strategy)
+
+    def build(labels):
+        with stage("build the classifier", seconds=seconds), devices.scope():
+            keras.utils.set_random_seed(training.seed)
+            return build_classifier(model.backbone, labels=labels, weights=model.weights, image_size=size, pooling=model.pooling,
+                                    hidden=model.hidden, dropout=model.dropout)
+
+    # Where the labels are known, before the photos are decoded, since weights may be missing or of another network.
+    classifier = build(sort_labels(e.label for e in opened.examples)) if opened.examples else None
+    photos = load_images(opened, image_size=size, seed=training.seed, seconds=seconds, **{**asdict(data), "fold": data.fold or 0})
+    run = train(classifier or build(photos.labels), photos, training, output=output, overwrite=overwrite, resume=existing is not None, seconds=seconds)
+    return finish(run, photos, formats=formats, started=start)
+
+
+def cross_validate(source: Any, *, output: str | Path, model: ModelConfig | None = None, training: TrainingConfig | None = None,
+                   data: DataConfig, formats: Sequence[str] = (), strategy: str = "auto", overwrite: bool = False, resume: bool = False) -> dict:
+    """Trains once a fold, so that every photo is tested once by a model that did not see it.
+
+    Args:
+        output: folder of the run folders `fold-0`, `fold-1` and so on; `folds.json` is written beside them.
+        data: with `folds`.
+        formats: of each fold; usually none.
+
+    For the others see `train_and_export`.
+
+    Returns:
+        `accuracies` by fold, their `mean` and `sd`, `n` photos in all, `accuracy` over all of them with its 95 % `interval`,
+        and the `runs`.
+    """
+    check_folds(data.folds)
+    runs = []
+    for fold in range(data.folds):
+        logger.info("fold %d of %d", fold, data.folds)
+        runs.append(train_and_export(source, output=Path(output) / f"fold-{fold}", model=model, training=training, data=replace(data, fold=fold),
+                                     formats=formats, strategy=strategy, overwrite=overwrite, resume=resume))
+    tests = [run.record["test"] for run in runs]
+    accuracies, n = [test["accuracy"] for test in tests], sum(test["n"] for test in tests)
+    right = sum(round(test["accuracy"] * test["n"]) for test in tests)
+    result = {"folds": data.folds, "accuracies": accuracies, "mean": statistics.mean(accuracies), "sd": statistics.stdev(accuracies), "n": n,
+              "accuracy": right / n, "interval": list(wilson_interval(right, n)), "runs": [str(run.path) for run in runs]}
+    write_text(Path(output) / "folds.json", json.dumps(result, indent=2) + "\n")
+    return result
+
+
+def _check(source, output, model: ModelConfig, training: TrainingConfig, data: DataConfig, formats, strategy: str) -> int:
+    """Raises InputError for an argument that cannot work; gives the image size."""
+    check_config(model)
+    if not isinstance(model.backbone, str):
+        raise InputError("expected the name of a backbone, got a keras.Model; give it to build_classifier, then train, evaluate and export")
+    check_training(training)
+    check_formats(formats)
+    check_fractions(data.split)
+    if data.folds is not None or data.fold is not None:
+        check_folds(data.folds, data.fold or 0)
+    check_strategy(strategy)
+    check_trainable([name for name, _ in BACKBONES[model.backbone].stages], training.trainable)
     size = model.image_size or BACKBONES[model.backbone].image_size
-    # Before the photos are decoded, since weights may be missing or of another network.
-    with stage("build the classifier", seconds=seconds), devices.scope():
-        keras.utils.set_random_seed(training.seed)
-        classifier = build_classifier(model.backbone, labels=sort_labels(e.label for e in examples), weights=model.weights, image_size=size,
-                                      pooling=model.pooling, hidden=model.hidden, dropout=model.dropout)
-    data = load_images(source, image_size=size, split=split, seed=training.seed, seconds=seconds)
-    run = train(classifier, data, training, output=output, overwrite=overwrite, resume=existing is not None, seconds=seconds)
-    return finish(run, data, formats=formats, started=start)
+    check_geometry(size, data.geometry)
+    if isinstance(source, (str, Path)) and Path(source).is_dir() and Path(output).resolve().is_relative_to(Path(source).resolve()):
+        raise InputError(f"expected an output folder outside of the photos, got '{output}' in '{source}'; give another --output")
+    return size
 
 
 def finish(run: Run, data, *, formats: Sequence[str], started: float) -> Run:

@@ -5,7 +5,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tfcnn.data.augment import augment_photos
+from tfcnn.data.augment import augment_photos, mix_photos
+
+# How classes of unequal size are trained: as they are, with weights in the loss, or with photos of the small ones repeated.
+BALANCES = ("none", "class_weight", "oversample")
 
 
 class Item(NamedTuple):
@@ -33,7 +36,8 @@ class Dataset:
         items: one `Item` a row of `inputs`.
         labels: class names; the target of an item is the index of its label here.
         input_shape: (height, width, 3).
-        source: the folder the files came from; empty for arrays.
+        geometry: how photos became this shape, a name of `tfcnn.data.photo.GEOMETRIES`.
+        source: where the photos came from, as `open_source` takes it; empty for what lay in memory.
         quarantined: files that could not be used.
         arguments: what `load_images` was called with, so that a run can load the same data again.
     """
@@ -42,6 +46,7 @@ class Dataset:
     items: tuple[Item, ...] = field(repr=False)
     labels: tuple[str, ...]
     input_shape: tuple[int, ...]
+    geometry: str = "stretch"
     source: str = ""
     quarantined: tuple[Quarantined, ...] = ()
     arguments: dict = field(default_factory=dict)
@@ -80,31 +85,71 @@ def batches(data: Dataset, split: str, *, batch_size: int = 32):
     return dataset.map(lambda r, t: (_read(data, r), t), num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
 
 
-def training_batches(data: Dataset, *, batch_size: int, augmentation: str, mirror: bool = True, seed: int,
+def training_batches(data: Dataset, *, batch_size: int, augmentation: str, mirror: bool = True, balance: str = "none", seed: int,
                      first_epoch: int = 0, epochs: int = 1):
     """The training split from epoch `first_epoch` up to (not with) `epochs`, shuffled and augmented anew in each.
 
     Order and augmentation are functions of (seed, epoch, position) alone, so a training that is resumed at an epoch sees
-    what the undisturbed one saw. Targets are one-hot (batch, classes), so that they can be mixed or smoothed.
+    what the undisturbed one saw.
+
+    Args:
+        batch_size: photos in a batch; the last of an epoch may be shorter.
+        augmentation: a row of STRENGTHS.
+        mirror: whether half of the photos are mirrored.
+        balance: a name of BALANCES.
+        seed: from 0 to 2147483647.
+
+    Returns:
+        `tf.data.Dataset` of float32 pixels (batch, height, width, 3) 0-255 and float32 targets (batch, classes), one-hot or
+        mixed; with "class_weight" also of float32 weights (batch,).
     """
     import tensorflow as tf
 
     rows = data.rows("train")
     targets = data.targets(rows)
+    weights = class_weights(targets, len(data.labels)).astype(np.float32)
 
     def one_epoch(epoch):
-        order = tf.random.experimental.stateless_shuffle(tf.range(len(rows)), seed=[seed, tf.cast(epoch, tf.int32)])
+        order = tf.random.experimental.stateless_shuffle(_positions(targets, balance, seed, epoch), seed=[seed, tf.cast(epoch, tf.int32)])
         order = tf.data.Dataset.from_tensor_slices(order).batch(batch_size)
         return order.enumerate().map(lambda step, positions: (epoch, step, positions))
 
     def read(epoch, step, positions):
-        pixels = _read(data, tf.gather(rows, positions))
-        pixels = augment_photos(pixels, strength=augmentation, mirror=mirror,
-                                seed=tf.stack([tf.cast(seed, tf.int64) * 100_003 + epoch, step]))
-        return pixels, tf.one_hot(tf.gather(targets, positions), len(data.labels))
+        step_seed = tf.stack([tf.cast(seed, tf.int64) * 100_003 + epoch, step])
+        pixels = augment_photos(_read(data, tf.gather(rows, positions)), strength=augmentation, mirror=mirror, seed=step_seed)
+        target = tf.gather(targets, positions)
+        pixels, mixed, weight = mix_photos(pixels, tf.one_hot(target, len(data.labels)), tf.gather(weights, target), strength=augmentation, seed=step_seed)
+        return (pixels, mixed, weight) if balance == "class_weight" else (pixels, mixed)
 
     dataset = tf.data.Dataset.range(first_epoch, epochs).flat_map(one_epoch)
     return dataset.map(read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(2)
+
+
+def examples_per_epoch(data: Dataset, balance: str = "none") -> int:
+    """How many photos an epoch of `training_batches` has."""
+    counts = np.bincount(data.targets(data.rows("train")))
+    return int(counts.max() * np.count_nonzero(counts)) if balance == "oversample" else int(counts.sum())
+
+
+def class_weights(targets: np.ndarray, classes: int) -> np.ndarray:
+    """The weight of each class that makes all classes count alike, 1 on average over the examples; targets are integers (n,)."""
+    counts = np.bincount(targets, minlength=classes)
+    return len(targets) / (np.count_nonzero(counts) * np.maximum(counts, 1))
+
+
+def _positions(targets: np.ndarray, balance: str, seed: int, epoch):
+    """The positions of an epoch; oversampled, each class is repeated to the size of the largest, the rest drawn anew in each epoch."""
+    import tensorflow as tf
+
+    if balance != "oversample":
+        return tf.range(len(targets))
+    largest = np.bincount(targets).max()
+    positions = []
+    for target in np.unique(targets):
+        own = tf.constant(np.flatnonzero(targets == target), tf.int32)
+        drawn = tf.random.experimental.stateless_shuffle(own, seed=[seed + int(target) + 1, tf.cast(epoch, tf.int32)])
+        positions += [tf.tile(own, [largest // len(own)]), drawn[:largest % len(own)]]
+    return tf.concat(positions, axis=0)
 
 
 def _read(data: Dataset, rows):

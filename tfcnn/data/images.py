@@ -1,175 +1,222 @@
-"""`load_images`: photos from a folder or from arrays, decoded once, split, as a `Dataset`."""
+"""`load_images`: photos from anything `open_source` takes, decoded once, split, as a `Dataset`."""
 
 import csv
-import errno
-import hashlib
-import io
+import logging
 import os
-import re
-import warnings
 from collections import Counter
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
 from tfcnn.data.dataset import Dataset, Item, Quarantined
-from tfcnn.data.sources import check_arrays, list_class_folders, sort_labels
-from tfcnn.data.split import check_count, check_fractions, split_examples
-from tfcnn.data.store import Store, cache_folder
+from tfcnn.data.duplicates import connected, near_duplicates
+from tfcnn.data.photo import check_geometry, make_thumbnails
+from tfcnn.data.read import Read, content_digest, read_photos
+from tfcnn.data.sources import Example, Source, files_source, open_source, sort_labels
+from tfcnn.data.split import SPLITS, check_count, check_folds, check_fractions, complete_splits, fold_examples, split_examples
 from tfcnn.errors import InputError
 from tfcnn.progress import stage
-from tfcnn.record import Run
+from tfcnn.record import Run, load_run
 
-GEOMETRY = "stretch"  # what MediaPipe Tasks does on a phone: to the input size, the aspect ratio is not kept
-DECODER = 1  # raised when a photo is decoded to other pixels than before, so that old stores are not read
-PIXELS = f"{GEOMETRY}-{DECODER}"  # how files become pixels; part of the key of everything that is computed from them
-PART_BYTES = 2**26  # pixels in one part of the store: what a killed process loses at most
+FILE_SIZE = 224  # pixels, of files where nothing else is asked for: what most backbones were trained at
+
+logger = logging.getLogger(__name__)
 
 
-def load_images(source, *, image_size: int = 224, split: tuple[float, float, float] | None = (0.7, 0.1, 0.2), seed: int = 0,
-                seconds: dict[str, float] | None = None) -> Dataset:
+def load_images(source, *, image_size: int | None = None, geometry: str = "stretch", split: tuple[float, float, float] | None = (0.7, 0.1, 0.2),
+                seed: int = 0, folds: int | None = None, fold: int = 0, like: Run | str | Path | None = None, group_by: str | None = None,
+                data_dir: str | Path | None = None, seconds: dict[str, float] | None = None) -> Dataset:
     """Photos with their labels in three stratified splits.
 
-    Each file is decoded once, with its EXIF orientation applied, stretched to `image_size` and kept in an on-disk store
-    that later runs read. Files that cannot be decoded are left out and listed in `Dataset.quarantined`.
+    Each photo is decoded once and kept in an on-disk store that later runs read. Photos that cannot be decoded, and those
+    that stand under two labels, are left out and listed in `Dataset.quarantined`. Copies and near copies of a photo (other
+    encodings, sizes, orientations) always land in one split. A source with splits of its own keeps them.
 
     Args:
-        source: a folder with one folder a class, or a tuple (images, targets) of arrays: images (n, height, width, 3) with
-            pixels 0-255, already of equal size, and one target or label an image.
-        image_size: height and width in pixels that files are resized to.
-        split: fractions of train, validation and test; None puts everything into the test split.
+        source: whatever `tfcnn.data.sources.open_source` takes: a folder, a CSV, an `.npz`, "tfds:NAME", a frame, lists, arrays,
+            a `tf.data.Dataset`.
+        image_size: height and width in pixels, 8 to 2048; None keeps arrays as they are, and takes 224 for files.
+        geometry: how a photo becomes a square: "stretch" (as MediaPipe does on a phone), "letterbox" or "center_crop".
+        split: fractions of train, validation and test; None draws nothing and puts photos without a split into the test split.
         seed: of the split.
+        folds: number of folds of a cross-validation; the test split is then fold number `fold`.
+        fold: from 0 to below `folds`.
+        like: a run whose photos keep their splits; new ones are drawn around them.
+        group_by: a column of a CSV or frame; photos with the same value (a patient, a camera) stay in one split.
+        data_dir: where tensorflow-datasets keeps its data.
         seconds: receives the time of each stage.
 
     Raises:
-        InputError: no such folder, fewer than two classes, or a class with fewer than three readable photos.
+        InputError: a source that cannot be used, fewer than two classes, or a class with too few readable photos.
     """
-    if not isinstance(image_size, int) or not 8 <= image_size <= 2048:
-        raise InputError(f"expected an image size from 8 to 2048 pixels, got image_size={image_size}")
+    check_geometry(FILE_SIZE if image_size is None else image_size, geometry)
     if split is not None:
         check_fractions(split)
-    arguments = {"image_size": image_size, "split": split and list(split), "seed": seed}
-    if isinstance(source, tuple):
-        if len(source) != 2:
-            raise InputError(f"expected a folder or a tuple (images, targets), got a tuple of {len(source)}")
-        inputs, labels = check_arrays(*source)
-        digests = [hashlib.sha256(image.tobytes()).hexdigest() for image in inputs]
-        return _assemble(inputs, [f"array/{row}" for row in range(len(labels))], labels, digests, arguments)
-    examples = list_class_folders(os.path.abspath(source))
+    if folds is not None:
+        check_folds(folds, fold)
+    if folds is not None and (like is not None or split is None):
+        raise InputError(f"expected either folds or a stored split, got folds={folds} with {'like' if like is not None else 'split=None'}")
+    known = _splits_of(like) if like is not None else {}
+    opened = source if isinstance(source, Source) else open_source(source, group_by=group_by, data_dir=data_dir)
     if split is not None:
-        for label, count in Counter(example.label for example in examples).items():
-            check_count(label, count)
-    with stage("decode photos", len(examples), seconds) as advance:
-        digests, quarantined, store = _decode_all([e.path for e in examples], image_size, advance)
-    good = [row for row, digest in enumerate(digests) if digest is not None]
-    if not good:
-        raise InputError(f"expected photos in '{source}', but none of its {len(examples)} files can be decoded; "
-                         f"the first: {quarantined[0].path}: {quarantined[0].reason}")
-    for label in sort_labels({e.label for e in examples} - {examples[row].label for row in good}):
-        check_count(label, 0)
-    digests = [digests[row] for row in good]
-    return _assemble(store.rows(digests), [str(examples[row].path) for row in good], [examples[row].label for row in good],
-                     digests, arguments, source=os.path.abspath(source), quarantined=tuple(quarantined))
-
-
-def decode_photo(file: str | Path | BinaryIO, image_size: int) -> np.ndarray:
-    """One photo as uint8 (image_size, image_size, 3): upright, on white where it is transparent, stretched to the square."""
-    from PIL import Image, ImageOps
-
-    with Image.open(file) as image:
-        image.load()  # a truncated file fails here, not somewhere later
-        image = ImageOps.exif_transpose(image)
-        if image.mode.startswith("I;16"):  # Pillow would clip at 255
-            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-        if image.has_transparency_data:
-            image = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-        image = image.convert("RGB").resize((image_size, image_size), Image.Resampling.BILINEAR)
-        return np.asarray(image)
-
-
-def _assemble(inputs, paths, labels, digests, arguments, source="", quarantined=()) -> Dataset:
+        check_examples(opened)
+    arguments = {"image_size": image_size, "geometry": geometry, "split": split and list(split), "seed": seed, "folds": folds, "fold": fold,
+                 "like": str(like.path if isinstance(like, Run) else like) if like is not None else None, "group_by": group_by,
+                 "data_dir": data_dir and str(data_dir)}
+    inputs, thumbnails, reads = _read_all(opened, image_size, geometry, seconds)
+    good, quarantined = _sort_out(opened, reads, draws=split is not None)
+    labels, digests = [r.example.label for r in good], [r.digest for r in good]
     names = sort_labels(labels)
-    fractions = arguments["split"]
-    splits = split_examples(digests, labels, fractions=tuple(fractions), seed=arguments["seed"]) if fractions else ["test"] * len(labels)
-    items = tuple(Item(*row) for row in zip(paths, labels, splits, digests, strict=True))
     if len(names) < 2:
         raise InputError(f"expected at least two classes, found {len(names)}: {', '.join(names)}")
-    return Dataset(inputs=inputs, items=items, labels=names, input_shape=tuple(inputs.shape[1:]), source=source,
-                   quarantined=quarantined, arguments=arguments)
+    groups = _groups(good, thumbnails, seconds)
+    splits = _split(good, groups, split=split, seed=seed, folds=folds, fold=fold, known=known)
+    items = tuple(Item(r.example.path, label, part, digest) for r, label, part, digest in zip(good, labels, splits, digests, strict=True))
+    pixels = inputs(good)
+    return Dataset(inputs=pixels, items=items, labels=names, input_shape=tuple(pixels.shape[1:]), geometry=geometry,
+                   source=opened.name, quarantined=quarantined, arguments=arguments)
 
 
-def _decode_all(paths: Sequence[Path], image_size: int, advance) -> tuple[list[str | None], list[Quarantined], Store]:
-    """Digest of each file (None where it cannot be decoded), what was left out, and the store that holds the rest."""
-    store = Store(cache_folder() / "photos" / f"{PIXELS}-{image_size}")
-    digests: list[str | None] = []
-    quarantined: list[Quarantined] = []
-    part_size = max(1, PART_BYTES // (3 * image_size**2))
-    with ThreadPoolExecutor(os.cpu_count()) as pool, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a damaged EXIF block is worth a warning to Pillow; the pixels are whole
-        for start in range(0, len(paths), part_size):
-            part = paths[start:start + part_size]
-            fresh: dict[str, np.ndarray] = {}
-
-            def read(path):
-                return _digest_and_decode(path, image_size, store)
-
-            for path, (digest, pixels, reason) in zip(part, pool.map(read, part), strict=True):
-                digests.append(None if reason else digest)
-                if reason:
-                    quarantined.append(Quarantined(str(path), reason))
-                elif pixels is not None:
-                    fresh[digest] = pixels
-                advance()
-            if fresh:
-                store.add(list(fresh), np.stack(list(fresh.values())))
-    return digests, quarantined, store
-
-
-def _digest_and_decode(path: Path, image_size: int, store: Store) -> tuple[str, np.ndarray | None, str]:
-    """(digest, pixels or None when they are stored already, reason for leaving the file out or '')."""
-    try:
-        content = path.read_bytes()
-        digest = hashlib.sha256(content).hexdigest()
-        return digest, None if digest in store else decode_photo(io.BytesIO(content), image_size), ""
-    except MemoryError:
-        raise
-    except Exception as error:  # Pillow's decoders raise nearly anything on a broken file
-        if isinstance(error, OSError) and error.errno not in (None, errno.EACCES, errno.EPERM, errno.ENOENT):
-            raise  # the machine's trouble, not the file's: a lost network drive, too many open files
-        return "", None, f"{type(error).__name__}: {_reason(error)}"
-
-
-def _reason(error: Exception) -> str:
-    """Pillow names the object it read from, which says nothing to a user."""
-    return re.sub(r" <_io\.BytesIO[^>]*>", "", str(error))
+def check_examples(source: Source) -> None:
+    """Raises InputError for a class with too few files to be split, where the files are known before they are read."""
+    if source.examples is not None and not any(example.split for example in source.examples):
+        for label, count in Counter(example.label for example in source.examples).items():
+            check_count(label, count)
 
 
 def load_run_data(run: Run) -> Dataset:
     """The photos that a run was trained on, each in the split it was in.
 
     Raises:
-        InputError: the run was trained on arrays, or its photos are missing or changed.
+        InputError: the run was trained on arrays in memory, or its photos are missing or changed.
     """
-    if not run.record["data"]["source"]:
-        raise InputError(f"expected data, since '{run.path}' was trained on arrays in memory; in Python, give the data set as the second argument")
     if not (run.path / "items.csv").exists():
         raise InputError(f"expected a finished run in '{run.path}', but its training was not completed; finish it with --resume")
     with open(run.path / "items.csv", newline="", encoding="utf-8") as file:
         items = tuple(Item(**row) for row in csv.DictReader(file))
-    missing = [item.path for item in items if not Path(item.path).exists()]
-    if missing:
-        raise InputError(f"expected the {len(items)} photos that the run was trained on, but {len(missing)} are missing, "
-                         f"the first: {missing[0]}; put them back or give a data set")
+    source = _source_of(run, items)
+    arguments = run.record["data"]["arguments"]
     with stage("read photos", len(items)) as advance:
-        digests, _, store = _decode_all([Path(item.path) for item in items], run.record["input_shape"][0], advance)
-    changed = [item.path for item, digest in zip(items, digests, strict=True) if item.sha256 != digest]
+        photos = read_photos(source, run.record["input_shape"][0], run.record["geometry"], advance=advance)
+    now = {read.example.path: read.digest for read in photos.reads}
+    changed = [item.path for item in items if now.get(item.path) != item.sha256]
     if changed:
         raise InputError(f"expected the photos that the run was trained on, but {len(changed)} changed since, "
                          f"the first: {changed[0]}; put them back or give a data set")
-    inputs = store.rows([item.sha256 for item in items])
+    inputs = photos.pixels.rows([item.sha256 for item in items])
     return Dataset(inputs=inputs, items=items, labels=tuple(run.labels), input_shape=tuple(run.record["input_shape"]),
-                   source=run.record["data"]["source"], arguments=run.record["data"]["arguments"])
+                   geometry=run.record["geometry"], source=run.record["data"]["source"], arguments=arguments)
+
+
+def _source_of(run: Run, items: tuple[Item, ...]) -> Source:
+    name = run.record["data"]["source"]
+    if os.path.isabs(items[0].path) and not name.endswith(".npz"):
+        missing = [item.path for item in items if not os.path.exists(item.path)]
+        if missing:
+            raise InputError(f"expected the {len(items)} photos that the run was trained on, but {len(missing)} are missing, "
+                             f"the first: {missing[0]}; put them back or give a data set")
+        return files_source(name, [Example(item.path, item.label) for item in items])
+    if not name:
+        raise InputError(f"expected data, since '{run.path}' was trained on arrays in memory; in Python, give the data set as the second argument")
+    return open_source(name, data_dir=run.record["data"]["arguments"].get("data_dir"))
+
+
+def _splits_of(like: Run | str | Path) -> dict[str, str]:
+    """The split of each content of a run."""
+    run = like if isinstance(like, Run) else load_run(like)
+    file = run.path / "items.csv"
+    if not file.exists():
+        raise InputError(f"expected a run with a split, but '{run.path}' has no items.csv; its training was not completed")
+    with open(file, newline="", encoding="utf-8") as lines:
+        return {row["sha256"]: row["split"] for row in csv.DictReader(lines)}
+
+
+def _read_all(source: Source, image_size: int | None, geometry: str, seconds):
+    """(pixels of some of the reads, thumbnails of some of the reads, all reads); arrays of the right size stay in memory."""
+    if source.shape is not None and (image_size is None or source.shape == (image_size, image_size, 3)):
+        pairs = list(source.read())
+        reads = [Read(example, content_digest(pixels), "", None, pixels.nbytes) for example, pixels in pairs]
+        pixels = np.stack([pixels for _, pixels in pairs]) if pairs else np.zeros((0, *source.shape), np.uint8)
+        row_of = {read.digest: row for row, read in enumerate(reads)}
+        chosen = lambda of: [row_of[read.digest] for read in of]
+        return (lambda of: pixels[chosen(of)]), (lambda of: make_thumbnails(pixels[chosen(of)])), reads
+    with stage("decode photos", source.count, seconds) as advance:
+        photos = read_photos(source, image_size or FILE_SIZE, geometry, advance=advance)
+    rows = lambda store: lambda of: store.rows([read.digest for read in of])
+    return rows(photos.pixels), rows(photos.thumbnails), photos.reads
+
+
+def _sort_out(source: Source, reads: list[Read], *, draws: bool) -> tuple[list[Read], tuple[Quarantined, ...]]:
+    """What can be used, and what cannot: unreadable photos, and photos that stand under two labels."""
+    places: dict[str, dict[str, str]] = {}
+    for read in reads:
+        if read.digest:
+            places.setdefault(read.digest, {}).setdefault(read.example.label, read.example.path)
+    good, quarantined = [], []
+    for read in reads:
+        others = {label: path for label, path in places.get(read.digest, {}).items() if label != read.example.label}
+        if others:
+            label, path = next(iter(others.items()))
+            quarantined.append(Quarantined(read.example.path, f"contradiction: the same photo is labelled '{read.example.label}' here and '{label}' in {path}"))
+        elif read.reason:
+            quarantined.append(Quarantined(read.example.path, read.reason))
+        else:
+            good.append(read)
+    if reads and not good:
+        raise InputError(f"expected photos in '{source.name}', but none of its {len(reads)} files can be used; "
+                         f"the first: {quarantined[0].path}: {quarantined[0].reason}")
+    if draws:
+        for label in sort_labels({read.example.label for read in reads} - {read.example.label for read in good}):
+            check_count(label, 0)
+    return good, tuple(quarantined)
+
+
+def _groups(reads: list[Read], thumbnails, seconds) -> np.ndarray:
+    """A number for each example: near copies, and examples that the source groups, share one."""
+    first: dict[str, int] = {}
+    for row, read in enumerate(reads):
+        first.setdefault(read.digest, row)
+    rows = list(first.values())
+    with stage("find near copies", seconds=seconds):
+        pairs = near_duplicates(thumbnails([reads[row] for row in rows]))
+    joined = [(rows[pair.first], rows[pair.second]) for pair in pairs] + [(first[read.digest], row) for row, read in enumerate(reads)]
+    leader: dict[str, int] = {}
+    joined += [(leader.setdefault(read.example.group, row), row) for row, read in enumerate(reads) if read.example.group]
+    if pairs:
+        logger.info("%d photos are near copies of others; they stay together", len({row for pair in pairs for row in pair[:2]}))
+    return connected(len(reads), joined)
+
+
+def _split(reads: list[Read], groups: np.ndarray, *, split, seed: int, folds: int | None, fold: int, known: dict[str, str]) -> list[str]:
+    digests, labels, given = [r.digest for r in reads], [r.example.label for r in reads], [r.example.split for r in reads]
+    if any(given):
+        _say_leaks(groups, given)
+    if split is None:
+        splits = [part or "test" for part in given]
+    elif folds is not None:
+        if any(given):
+            raise InputError(f"expected data without splits of its own for a cross-validation, got folds={folds}; remove its splits")
+        splits = fold_examples(digests, labels, folds=folds, fold=fold, fractions=split, seed=seed, groups=groups)
+    elif known:
+        stored = [known.get(digest, "" if part == "train" else part) for digest, part in zip(digests, given, strict=True)]
+        splits = split_examples(digests, labels, fractions=split, seed=seed, groups=groups, known=stored)
+    elif any(given):
+        splits = complete_splits(given, digests, labels, fractions=split, seed=seed, groups=groups)
+    else:
+        splits = split_examples(digests, labels, fractions=split, seed=seed, groups=groups)
+    if split is not None:
+        for label in sort_labels(set(labels) - {label for label, part in zip(labels, splits, strict=True) if part == "train"}):
+            raise InputError(f"expected training photos of every class, found none of '{label}'; add photos or remove the class")
+        for part in SPLITS[1:]:
+            if part not in splits:
+                raise InputError(f"expected photos in the {part} split, found none; add photos or give other fractions")
+    return splits
+
+
+def _say_leaks(groups: np.ndarray, given: list[str]) -> None:
+    splits: dict[int, set[str]] = {}
+    for group, part in zip(groups, given, strict=True):
+        splits.setdefault(int(group), set()).add(part)
+    leaks = sum(len(parts) > 1 for parts in splits.values())
+    if leaks:
+        logger.warning("%d photos are in more than one of the splits that the data came with, so its test is too good; 'tfcnn audit' names them", leaks)

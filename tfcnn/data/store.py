@@ -1,18 +1,26 @@
 """An on-disk store of array rows, each found again by a content key; photos and features are kept in it.
 
-A store is a folder of parts. A part is `NAME.npy` (rows, memory-mapped when read) and `NAME.keys` (one key a line). The
-array is renamed into place before the key file, and only parts with a key file are read, so a killed process leaves at
-worst an unused array. A part is named by its keys: two processes that build the same part replace it by its equal.
+A store is a folder of parts. A part is `NAME.npy` (rows) and `NAME.keys` (one key a line). The array is renamed into
+place before the key file, and only whole parts are read, so a killed process leaves at worst an unused array. A part is
+named by its keys: two processes that build the same part replace it by its equal. Rows are read with `preadv` and not
+mapped: mapped pages count as memory of the process, and each map holds a file open.
 """
 
+import fcntl
 import hashlib
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
+from tfcnn.errors import InputError, WorkError
 from tfcnn.record import write_aside
+
+CACHE_GB = 50  # of everything in the cache, unless TFCNN_CACHE_GB says otherwise
+LEFTOVER_SECONDS = 86_400  # a temporary file this old belongs to a process that died
 
 
 def cache_folder() -> Path:
@@ -23,55 +31,185 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tfcnn"
 
 
+def cache_bound() -> int:
+    """Bytes that the cache may take: `$TFCNN_CACHE_GB`, else CACHE_GB."""
+    text = os.environ.get("TFCNN_CACHE_GB") or str(CACHE_GB)
+    try:
+        bound = float(text)
+    except ValueError:
+        bound = -1.0
+    if not 0 <= bound < float("inf"):
+        raise InputError(f"expected gigabytes from 0 up, got TFCNN_CACHE_GB={text}; set it to a number such as {CACHE_GB}")
+    return int(bound * 1e9)
+
+
+class Part(NamedTuple):
+    """Where the rows of one part begin in their file, and how many there are."""
+
+    file: Path
+    offset: int
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+
 class Store:
-    """Rows of equal shape and dtype under content keys."""
+    """Rows of equal shape and dtype under content keys; while it is open, `trim_cache` leaves its parts alone."""
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self._where: dict[str, tuple[str, int]] = {}
+        folder.mkdir(parents=True, exist_ok=True)
+        self._lock = _Lock(folder, fcntl.LOCK_SH)
+        self._parts: list[Part] = []
+        self._where: dict[str, tuple[int, int]] = {}
         for keys_file in sorted(folder.glob("*.keys")):
-            if keys_file.with_suffix(".npy").exists():
-                self._index(keys_file.stem, keys_file.read_text().split())
+            self._index(keys_file)
 
-    def _index(self, part: str, keys: Sequence[str]) -> None:
-        self._where.update((key, (part, row)) for row, key in enumerate(keys))
+    def _index(self, keys_file: Path) -> None:
+        keys = keys_file.read_text().split()
+        part = _open_part(keys_file.with_suffix(".npy"), len(keys))
+        if part is not None:
+            self._where.update((key, (len(self._parts), row)) for row, key in enumerate(keys))
+            self._parts.append(part)
 
     def __contains__(self, key: str) -> bool:
         return key in self._where
 
     def add(self, keys: Sequence[str], rows: np.ndarray) -> None:
         """Publishes one part; `rows[i]` belongs to `keys[i]`."""
-        part = hashlib.sha256("\n".join(keys).encode()).hexdigest()[:16]
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with write_aside(self.folder / f"{part}.npy") as path, open(path, "wb") as file:
+        name = hashlib.sha256("\n".join(keys).encode()).hexdigest()[:16]
+        with write_aside(self.folder / f"{name}.npy") as path, open(path, "wb") as file:
             np.save(file, rows)
-        with write_aside(self.folder / f"{part}.keys") as path:
+        with write_aside(self.folder / f"{name}.keys") as path:
             path.write_text("\n".join(keys))
-        self._index(part, keys)
+        self._index(self.folder / f"{name}.keys")
 
     def rows(self, keys: Sequence[str]) -> "StoredRows":
         """The rows of these keys, in this order, read from disk only when they are indexed."""
-        names = sorted({self._where[key][0] for key in keys})
-        parts = [np.load(self.folder / f"{name}.npy", mmap_mode="r") for name in names]
-        number = {name: index for index, name in enumerate(names)}
-        places = np.array([(number[part], row) for part, row in (self._where[key] for key in keys)])
-        return StoredRows(parts, places.reshape(-1, 2))
+        places = np.array([self._where[key] for key in keys], dtype=np.int64).reshape(-1, 2)
+        for number in np.unique(places[:, 0]):  # the time of the last use, by which `trim_cache` chooses
+            try:
+                os.utime(self._parts[number].file.with_suffix(".keys"))
+            except OSError:  # a cache that may only be read
+                break
+        return StoredRows(self._parts, places, self._lock)
 
 
 class StoredRows:
     """Reads like an array with rows on disk: `rows[indices]` copies just those rows into memory."""
 
-    def __init__(self, parts: list[np.ndarray], places: np.ndarray):
-        self._parts, self._places = parts, places
-        self.shape = (len(places), *parts[0].shape[1:])
-        self.dtype = parts[0].dtype
+    def __init__(self, parts: Sequence[Part], places: np.ndarray, lock: "_Lock"):
+        self._parts, self._places, self._lock = list(parts), places, lock
+        self.shape = (len(places), *self._parts[places[0, 0]].shape[1:])
+        self.dtype = self._parts[places[0, 0]].dtype
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __getitem__(self, indices) -> np.ndarray:
         places = self._places[indices]
-        if places.ndim == 1:
-            return np.array(self._parts[places[0]][places[1]])
-        return np.stack([self._parts[part][row] for part, row in places]) if len(places) else (
-            np.empty((0, *self.shape[1:]), self.dtype))
+        rows = self._read(places.reshape(-1, 2))
+        return rows[0] if places.ndim == 1 else rows
+
+    def _read(self, places: np.ndarray) -> np.ndarray:
+        rows = np.empty((len(places), *self.shape[1:]), self.dtype)
+        row_bytes = self.dtype.itemsize * int(np.prod(self.shape[1:]))
+        order = np.lexsort((places[:, 1], places[:, 0]))
+        for group in np.split(order, np.flatnonzero(np.diff(places[order, 0])) + 1) if len(order) else ():
+            part = self._parts[places[group[0], 0]]
+            with open(part.file, "rb", buffering=0) as file:
+                for row in group:
+                    where = part.offset + int(places[row, 1]) * row_bytes
+                    if os.preadv(file.fileno(), [rows[row:row + 1].view(np.uint8).reshape(-1)], where) != row_bytes:
+                        raise WorkError(f"expected a whole row of the cache in '{part.file}', but the file was cut; remove it and start again")
+        return rows
+
+
+class _Lock:
+    """A lock on a store folder, held until the object is gone; the system takes it back from a process that is killed."""
+
+    def __init__(self, folder: Path, kind: int):
+        self._file = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+        fcntl.flock(self._file, kind)
+
+    def release(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+        self._file = -1
+
+    def __del__(self) -> None:
+        self.release()
+
+
+def _open_part(file: Path, count: int) -> Part | None:
+    """The part in a file; None if the file is missing, cut short or of another length than its keys, so that it is made again."""
+    try:
+        rows = np.load(file, mmap_mode="r")
+    except (OSError, ValueError, EOFError):
+        return None
+    return Part(file, rows.offset, rows.shape, rows.dtype) if len(rows) == count else None
+
+
+class CacheEntry(NamedTuple):
+    """One store of the cache: its name, rows, bytes on disk, seconds since 1970 of its last use, and whether a process has it open."""
+
+    name: str
+    rows: int
+    bytes: int
+    used: float
+    in_use: bool
+
+
+def list_cache() -> list[CacheEntry]:
+    """What the cache holds, one entry a store."""
+    entries = []
+    for folder in _stores():
+        keys = list(folder.glob("*.keys"))
+        count = sum(len(file.read_text().split()) for file in keys)
+        lock = _try_lock(folder)
+        entries.append(CacheEntry(str(folder.relative_to(cache_folder())), count, _size(folder),
+                                  max((file.stat().st_mtime for file in keys), default=folder.stat().st_mtime), lock is None))
+        if lock:
+            lock.release()
+    return entries
+
+
+def trim_cache(limit: int) -> int:
+    """Removes the parts that were not used for longest until the cache takes at most `limit` bytes; gives the bytes it freed.
+
+    Stores that a process has open are left alone.
+    """
+    total = sum(_size(folder) for folder in _stores())
+    before = total
+    locks = {folder: lock for folder in _stores() if (lock := _try_lock(folder))}
+    parts = []
+    for folder in locks:
+        for file in [*folder.glob("*.npy"), *folder.glob(".tmp-*")]:
+            keys = file.with_suffix(".keys")
+            is_part = keys.exists() and not file.name.startswith(".")
+            if is_part or limit == 0 or time.time() - file.stat().st_mtime > LEFTOVER_SECONDS:
+                parts.append(((keys if is_part else file).stat().st_mtime, file, keys if is_part else None))
+    for _, file, keys in sorted(parts, key=lambda part: part[:2]):
+        if total <= limit:
+            break
+        total -= file.stat().st_size + (keys.stat().st_size if keys else 0)
+        if keys:
+            keys.unlink()  # first, so that no key points at rows that are gone
+        file.unlink()
+    for lock in locks.values():
+        lock.release()
+    return before - total
+
+
+def _stores() -> list[Path]:
+    return sorted(lock.parent for lock in cache_folder().rglob(".lock"))
+
+
+def _try_lock(folder: Path) -> _Lock | None:
+    try:
+        return _Lock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return None
+
+
+def _size(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.iterdir() if file.name != ".lock")

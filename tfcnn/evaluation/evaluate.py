@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tfcnn.data.dataset import Dataset
-from tfcnn.data.images import decode_photo, load_run_data
+from tfcnn.data.images import load_run_data
+from tfcnn.data.photo import decode_photo
 from tfcnn.errors import InputError, WorkError, closest
 from tfcnn.models.forward import forward
 from tfcnn.record import Run, load_run
@@ -90,12 +91,15 @@ def evaluate(run: Run | str | Path, data: Dataset | None = None, *, split: str =
 
 
 def check_data(run: Run, data: Dataset) -> None:
-    """Raises InputError for data with other labels or another image size than the run's."""
+    """Raises InputError for data with other labels, another image size or another geometry than the run's."""
     if list(data.labels) != run.labels:
         raise InputError(f"expected the labels of the run ({', '.join(run.labels)}), got {', '.join(data.labels)}")
     if list(data.input_shape) != run.record["input_shape"]:
         size = run.record["input_shape"][0]
         raise InputError(f"expected photos of shape {tuple(run.record['input_shape'])}, got {tuple(data.input_shape)}; load them with image_size={size}")
+    if data.geometry != run.record["geometry"]:
+        raise InputError(f"expected photos in the geometry of the run, '{run.record['geometry']}', got '{data.geometry}'; "
+                         f"load them with geometry='{run.record['geometry']}'")
 
 
 def make_report(scores: np.ndarray, targets: np.ndarray, labels: Sequence[str], split: str) -> Report:
@@ -147,17 +151,17 @@ def predict(run: Run | str | Path, inputs: Sequence[str | Path] | np.ndarray) ->
     else:
         if isinstance(inputs, (str, Path)) or not len(inputs):
             raise InputError(f"expected a list of photos, got inputs={inputs!r}; write [path]")
-        names, pixels = [str(path) for path in inputs], np.stack([_read(path, shape[0]) for path in inputs])
+        names, pixels = [str(path) for path in inputs], np.stack([_read(path, shape[0], run.record["geometry"]) for path in inputs])
     scores = forward(run.load_model(), pixels)
     return [Prediction(name, run.labels[row.argmax()], float(row.max()), dict(zip(run.labels, map(float, row), strict=True)))
             for name, row in zip(names, scores, strict=True)]
 
 
-def _read(path: str | Path, image_size: int) -> np.ndarray:
+def _read(path: str | Path, image_size: int, geometry: str) -> np.ndarray:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a damaged EXIF block is worth a warning to Pillow; the pixels are whole
-            return decode_photo(path, image_size)
+            return decode_photo(path, image_size, geometry).pixels
     except IsADirectoryError:
         raise InputError(f"expected a photo, but '{path}' is a folder; give the files in it") from None
     except FileNotFoundError:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, fields
 
 from tfcnn.data.augment import STRENGTHS
+from tfcnn.data.dataset import BALANCES
 from tfcnn.errors import InputError, closest
 
 
@@ -18,8 +19,9 @@ class TrainingConfig:
         head_learning_rate: highest rate of the head in fine-tuning.
         weight_decay: of AdamW, not on biases and BatchNorm.
         label_smoothing: share of each target spread over all classes, from 0 to below 1.
-        augmentation: a name of `tfcnn.data.augment.STRENGTHS`.
+        augmentation: none, light, medium or strong, which also mixes photos; the ranges are in `tfcnn.data.augment`.
         mirror: whether augmentation mirrors half of the photos; off where left and right differ, as in text and digits.
+        balance: none, class_weight (in the loss) or oversample (photos of small classes are repeated).
         seed: of head, order, augmentation and dropout.
     """
 
@@ -32,6 +34,7 @@ class TrainingConfig:
     label_smoothing: float = 0.1
     augmentation: str = "medium"
     mirror: bool = True
+    balance: str = "none"
     seed: int = 0
 
 
@@ -50,5 +53,7 @@ def check_training(config: TrainingConfig) -> None:
         raise InputError(f"expected label smoothing from 0 to below 1, got label_smoothing={config.label_smoothing}")
     if config.augmentation not in STRENGTHS:
         raise InputError(f"expected a strength of augmentation, got augmentation='{config.augmentation}'; {closest(config.augmentation, STRENGTHS)}")
+    if config.balance not in BALANCES:
+        raise InputError(f"expected a way to balance classes, got balance='{config.balance}'; {closest(config.balance, BALANCES)}")
     if not isinstance(config.seed, int) or not 0 <= config.seed < 2**31:
         raise InputError(f"expected a seed from 0 to 2147483647, got seed={config.seed}")

@@ -6,7 +6,7 @@ import json
 import numpy as np
 
 from tfcnn.data.dataset import Dataset
-from tfcnn.data.images import PIXELS
+from tfcnn.data.photo import pixels_key
 from tfcnn.data.store import Store, StoredRows, cache_folder
 from tfcnn.models.forward import forward
 from tfcnn.progress import stage
@@ -29,7 +29,7 @@ def cached_features(model, data: Dataset, rows: np.ndarray | None = None, *, dig
         float32 rows (len(rows), features), read from disk when indexed.
     """
     network = feature_network(model)
-    store = Store(cache_folder() / "features" / f"{PIXELS}-{digest or network_digest(network)}")
+    store = Store(cache_folder() / "features" / f"{pixels_key(data.geometry)}-{digest or network_digest(network)}")
     rows = np.arange(len(data.items)) if rows is None else rows
     missing = list({data.items[row].sha256: row for row in rows if data.items[row].sha256 not in store}.values())
     if missing:

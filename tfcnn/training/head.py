@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from tfcnn.data.dataset import class_weights
 from tfcnn.training.config import TrainingConfig
 
 # L2 strength of the logistic regression on standardised features, as scikit-learn's C. Between 0.01 and 0.1 the
@@ -15,7 +16,7 @@ def train_head(model, features: np.ndarray, targets: np.ndarray, config: Trainin
     if model.model_config.hidden:
         _fit_hidden(model, features, targets, config)
     else:
-        _solve_linear(model, features, targets)
+        _solve_linear(model, features, targets, config)
 
 
 def head_of(model):
@@ -30,15 +31,19 @@ def head_of(model):
     return keras.Model(features, x, name="head")
 
 
-def _solve_linear(model, features, targets) -> None:
-    """Multinomial logistic regression: a convex problem, so L-BFGS finds its one answer and no rate has to be chosen."""
+def _solve_linear(model, features, targets, config: TrainingConfig) -> None:
+    """Multinomial logistic regression: a convex problem, so L-BFGS finds its one answer and no rate has to be chosen.
+
+    Weights of the classes and repeated photos are the same here: both multiply terms of the sum.
+    """
     from sklearn.linear_model import LogisticRegression
     from threadpoolctl import threadpool_limits
 
     mean, deviation = features.mean(axis=0, dtype=np.float64), features.std(axis=0, dtype=np.float64)
     deviation[deviation < 1e-6] = 1.0  # a feature that never changes
+    weight = None if config.balance == "none" else "balanced"
     with threadpool_limits(1):  # products of this size take 50 times longer where BLAS threads wait for TensorFlow's
-        regression = LogisticRegression(C=LOGISTIC_C, max_iter=500).fit((features - mean) / deviation, targets)
+        regression = LogisticRegression(C=LOGISTIC_C, max_iter=500, class_weight=weight).fit((features - mean) / deviation, targets)
     kernel, bias = regression.coef_, regression.intercept_
     if len(kernel) == 1:  # scikit-learn keeps one row for two classes; half to each gives the same probabilities
         kernel, bias = np.vstack([-kernel, kernel]) / 2, np.concatenate([-bias, bias]) / 2
@@ -52,7 +57,8 @@ def _fit_hidden(model, features, targets, config: TrainingConfig) -> None:
     with model.distribute_strategy.scope():
         head = _compiled_head(model, len(features), config)
     one_hot = tf.one_hot(targets, model.output_shape[-1]).numpy()
-    head.fit(features, one_hot, batch_size=config.batch_size, epochs=HIDDEN_EPOCHS, verbose=0)
+    weights = None if config.balance == "none" else class_weights(targets, one_hot.shape[1])[targets]
+    head.fit(features, one_hot, sample_weight=weights, batch_size=config.batch_size, epochs=HIDDEN_EPOCHS, verbose=0)
 
 
 def _compiled_head(model, examples: int, config: TrainingConfig):

@@ -6,12 +6,13 @@ import json
 import logging
 import platform
 import time
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
-from tfcnn.data.dataset import Dataset, batches, training_batches
+from tfcnn.data.dataset import Dataset, batches, examples_per_epoch, training_batches
 from tfcnn.errors import InputError
 from tfcnn.models.classifier import opens_stages, set_trainable, stages_of
 from tfcnn.models.forward import forward
@@ -101,7 +102,8 @@ def _check_fit(model, data: Dataset, config: TrainingConfig) -> None:
 
 
 def _record(model, data: Dataset, config: TrainingConfig, seconds: dict[str, float]) -> dict:
-    counts = {label: sum(item.label == label for item in data.items) for label in data.labels}
+    found = Counter(item.label for item in data.items)
+    counts = {label: found[label] for label in data.labels}
     digest = hashlib.sha256("\n".join(sorted(f"{i.sha256},{i.label},{i.split}" for i in data.items)).encode()).hexdigest()
     return {
         "status": "started",
@@ -109,6 +111,7 @@ def _record(model, data: Dataset, config: TrainingConfig, seconds: dict[str, flo
         "versions": {"python": platform.python_version(), **{p: importlib.metadata.version(p) for p in ("tfcnn", "tensorflow", "keras", "numpy")}},
         "labels": list(data.labels),
         "input_shape": list(data.input_shape),
+        "geometry": data.geometry,
         "model": {**asdict(model.model_config), "digest": network_digest(feature_network(model)), "parameters": model.count_params(),
                   "stages": [name for name, _ in stages_of(model)]},
         "training": asdict(config),
@@ -167,7 +170,7 @@ def _fine_tune(model, data: Dataset, config: TrainingConfig, path: Path, seconds
 
     if config.epochs == 0 or not opens_stages(config.trainable):
         return []
-    steps = -(-len(data.rows("train")) // config.batch_size)
+    steps = -(-examples_per_epoch(data, config.balance) // config.batch_size)
     with model.distribute_strategy.scope():
         set_trainable(model, config.trainable)
         model.compile(make_optimizer(model, config, steps * config.epochs),
@@ -175,7 +178,7 @@ def _fine_tune(model, data: Dataset, config: TrainingConfig, path: Path, seconds
         first_epoch = restore_checkpoint(model, path / "checkpoint")
     history = read_history(path / "history.csv")[:first_epoch]
     train_data = training_batches(data, batch_size=config.batch_size, augmentation=config.augmentation, mirror=config.mirror,
-                                  seed=config.seed, first_epoch=first_epoch, epochs=config.epochs)
+                                  balance=config.balance, seed=config.seed, first_epoch=first_epoch, epochs=config.epochs)
     validation = batches(data, "validation").map(lambda pixels, target: (pixels, tf.one_hot(target, len(data.labels))))
     epochs = config.epochs - first_epoch
     with stage(f"fine-tune, {epochs} epochs", steps * epochs, seconds) as advance:

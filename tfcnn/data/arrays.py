@@ -1,0 +1,171 @@
+"""Photos that are pixels already: arrays, `.npz` files and `tf.data`."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from tfcnn.data.sources import Example, Source
+from tfcnn.data.split import SPLIT_NAMES
+from tfcnn.errors import InputError, closest
+
+LOOKED_AT = 64  # images of a tf.data.Dataset after which a range of 0 to 1 is no accident
+_KEY = re.compile(r"(?:(train|training|valid|validation|val|dev|test|testing)_)?(images|image|x|data|labels|label|y|targets|target)"
+                  r"(?:_(train|training|valid|validation|val|dev|test|testing))?", re.IGNORECASE)
+
+
+def open_arrays(source: Any) -> Source:
+    """A tuple (images, targets), a `tf.data.Dataset` of (image, label), or a dict of either by split.
+
+    Raises:
+        InputError: another rank, dtype, range or length.
+    """
+    parts = source if isinstance(source, dict) else {"": source}
+    for name in parts:
+        if parts is source and str(name).lower() not in SPLIT_NAMES:
+            raise InputError(f"expected train, validation and test as keys of the data, got '{name}'; {closest(name, ('train', 'validation', 'test'))}")
+    parts = {SPLIT_NAMES.get(str(name).lower(), ""): part for name, part in parts.items()}
+    if all(hasattr(part, "element_spec") for part in parts.values()):
+        return _open_tf_data(parts)
+    for part in parts.values():
+        if not (isinstance(part, tuple) and len(part) == 2):
+            raise InputError(f"expected (images, targets) or a tf.data.Dataset for each split, got {type(part).__name__}")
+    return _from_memory("", {split: check_arrays(*part) for split, part in parts.items()})
+
+
+def open_npz(path: str) -> Source:
+    """An `.npz` with images and labels, x and y, or one pair a split such as x_train and y_train or train_images and train_labels.
+
+    Raises:
+        InputError: other keys, or arrays that are no photos.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except Exception as error:  # zip files break in many ways
+        raise InputError(f"expected arrays without pickled objects in '{path}', but it cannot be read ({type(error).__name__}: {error})") from error
+    pairs: dict[str, dict[str, np.ndarray]] = {}
+    for name, array in arrays.items():
+        match = _KEY.fullmatch(name)
+        if match:
+            kind = "images" if match[2].lower() in ("images", "image", "x", "data") else "targets"
+            pairs.setdefault(SPLIT_NAMES.get((match[1] or match[3] or "").lower(), ""), {})[kind] = array
+    if not pairs or any(len(pair) < 2 for pair in pairs.values()) or ("" in pairs and len(pairs) > 1):
+        raise InputError(f"expected the keys images and labels (or x and y, or x_train, y_train, x_test, y_test) in '{path}', found {', '.join(arrays)}")
+    names = next((arrays[key].tolist() for key in ("label_names", "class_names") if key in arrays), None)
+    return _from_memory(path, {split: check_arrays(pair["images"], pair["targets"], names) for split, pair in pairs.items()})
+
+
+def check_arrays(images, targets, names: list[str] | None = None) -> tuple[np.ndarray, list[str]]:
+    """Photos (n, height, width, 3 or 1) with pixels 0-255 and one label a photo, from arrays.
+
+    Raises:
+        InputError: another rank, number of channels, dtype, range or length.
+    """
+    images, targets = np.asarray(images), np.asarray(targets)
+    if images.ndim == 3 and len(images) == len(targets):
+        images = images[..., None]
+    if images.ndim != 4 or images.shape[-1] not in (1, 3):
+        raise InputError(f"expected images of shape (n, height, width, 3), or grey ones without the 3, got shape={images.shape}")
+    if targets.ndim == 2 and targets.shape[1] == 1:  # as keras.datasets gives CIFAR
+        targets = targets[:, 0]
+    if targets.ndim != 1:
+        raise InputError(f"expected one target an image, got targets of shape={targets.shape}; give one-hot targets as targets.argmax(axis=1)")
+    if len(images) != len(targets):
+        raise InputError(f"expected one target an image, got {len(images)} images and {len(targets)} targets")
+    if images.dtype.kind not in "uif":
+        raise InputError(f"expected pixels as numbers from 0 to 255, got dtype={images.dtype}")
+    _check_range(*((images.min(), images.max()) if images.size else (0, 0)), images.dtype)
+    if names is not None and (targets.dtype.kind not in "ui" or targets.max(initial=0) >= len(names)):
+        raise InputError(f"expected targets from 0 to {len(names) - 1} for {len(names)} label names, got {targets.dtype} up to {targets.max(initial=0)}")
+    return images, [names[target] if names else str(target) for target in targets.tolist()]
+
+
+def _check_range(low, high, dtype) -> None:
+    low, high = float(low), float(high)
+    if 0 <= low < high <= 1:
+        raise InputError(f"expected pixels from 0 to 255, got {np.dtype(dtype)} from {low:g} to {high:g}, which look like 0 to 1; multiply them by 255")
+    if not (low >= 0 and high <= 255):
+        raise InputError(f"expected pixels from 0 to 255, got {np.dtype(dtype)} from {low:g} to {high:g}; scale them to 0-255 first")
+
+
+def _from_memory(name: str, parts: dict[str, tuple[np.ndarray, list[str]]]) -> Source:
+    shapes = {(*images.shape[1:3], 3) for images, _ in parts.values()}
+    rows = [(split, row) for split, (images, _) in parts.items() for row in range(len(images))]
+    examples = tuple(Example(f"{name or 'array'}/{split}/{row}" if split else f"{name or 'array'}/{row}", parts[split][1][row], split) for split, row in rows)
+
+    def read() -> Iterator[tuple[Example, np.ndarray]]:
+        for example, (split, row) in zip(examples, rows, strict=True):
+            yield example, _to_rgb(parts[split][0][row])
+
+    return Source(name, read, examples, len(examples), shape=shapes.pop() if len(shapes) == 1 else None)
+
+
+def _to_rgb(pixels: np.ndarray) -> np.ndarray:
+    """uint8 (height, width, 3) from numbers 0-255 of one or three channels."""
+    if pixels.dtype != np.uint8:
+        pixels = np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
+    return np.repeat(pixels, 3, axis=-1) if pixels.shape[-1] == 1 else pixels
+
+
+def _open_tf_data(parts: dict[str, Any]) -> Source:
+    counts = []
+    for dataset in parts.values():
+        spec = dataset.element_spec
+        if isinstance(spec, dict) and {"image", "label"} <= set(spec):
+            spec = (spec["image"], spec["label"])
+        if not (isinstance(spec, tuple) and len(spec) == 2):
+            raise InputError(f"expected a tf.data.Dataset of (image, label), got elements {dataset.element_spec}")
+        rank = spec[0].shape.rank
+        if rank not in (None, 3, 4):
+            raise InputError(f"expected images of rank 3, or 4 in batches, got a tf.data.Dataset of {spec[0]}")
+        if not (spec[0].dtype.is_integer or spec[0].dtype.is_floating):
+            raise InputError(f"expected pixels as numbers from 0 to 255, got a tf.data.Dataset of {spec[0].dtype.name}")
+        count = int(dataset.cardinality())
+        if count == -1:
+            raise InputError("expected a tf.data.Dataset that ends, got one that repeats for ever; remove .repeat()")
+        counts.append(count if rank == 3 and count >= 0 else None)
+
+    def read() -> Iterator[tuple[Example, np.ndarray]]:
+        for split, dataset in parts.items():
+            names = getattr(dataset, "class_names", None)
+            for row, (image, label) in enumerate(_in_range(_single(dataset))):
+                if image.ndim != 3 or image.shape[-1] not in (1, 3):
+                    raise InputError(f"expected images of shape (height, width, 3 or 1), got shape={image.shape} in row {row} of the tf.data.Dataset")
+                yield Example(f"tf.data/{split}/{row}" if split else f"tf.data/{row}", _label(label, names), split), _to_rgb(image)
+
+    return Source("", read, None, sum(counts) if None not in counts else None)
+
+
+def _single(dataset) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The examples of a dataset one by one, whether it comes in batches or not."""
+    for element in dataset.as_numpy_iterator():
+        image, label = (element["image"], element["label"]) if isinstance(element, dict) else element
+        if np.ndim(image) == 4:
+            yield from zip(np.asarray(image), np.asarray(label), strict=True)
+        else:
+            yield np.asarray(image), np.asarray(label)
+
+
+def _in_range(examples) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The same examples; raises InputError as soon as it is sure that their pixels are not from 0 to 255."""
+    low, high, count, dtype = np.inf, -np.inf, 0, np.uint8
+    for image, label in examples:
+        low, high, dtype, count = min(low, image.min()), max(high, image.max()), image.dtype, count + 1
+        if low < 0 or high > 255 or count == LOOKED_AT:
+            _check_range(low, high, dtype)
+        yield image, label
+    if count:
+        _check_range(low, high, dtype)
+
+
+def _label(label: np.ndarray, names: list[str] | None) -> str:
+    if label.ndim == 1 and label.size > 1:  # one-hot
+        label = label.argmax()
+    value = np.asarray(label).reshape(-1)[0]
+    if isinstance(value, bytes):
+        return value.decode()
+    if isinstance(value, np.floating):
+        value = int(value)
+    return names[int(value)] if names else str(value)

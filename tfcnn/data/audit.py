@@ -1,0 +1,256 @@
+"""`audit`: what is wrong with the data, before training. Decodes every file, changes none."""
+
+import logging
+import os
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfcnn.data.dataset import Quarantined
+from tfcnn.data.duplicates import near_duplicates
+from tfcnn.data.images import FILE_SIZE
+from tfcnn.data.photo import NOTES, check_geometry, extension_is_wrong
+from tfcnn.data.read import Photos, Read, read_photos
+from tfcnn.data.sources import open_source, sort_labels
+from tfcnn.data.split import SPLITS, check_fractions
+from tfcnn.errors import InputError
+from tfcnn.progress import stage
+
+SMALLEST_CLASS = 3  # different photos: one for each split
+IMBALANCE = 5.0  # largest class over smallest, from which the small one is easily overlooked
+PLANNED_ACCURACY = 0.8  # at which the interval of the test split is computed; it is widest at 0.5, by a quarter
+BLANK_LEVELS = 8  # between the darkest and the brightest pixel of a thumbnail
+Z95 = 1.959964  # two-sided 95 % of the normal distribution
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Same:
+    """Files that show the same photo.
+
+    Attributes:
+        kind: "exact" (equal content) or "near" (other encoding, size or orientation).
+        turned: whether one is mirrored or turned against the other.
+        paths: the files.
+        labels: the label of each.
+        splits: the split that the source gave each, or "".
+    """
+
+    kind: str
+    turned: bool
+    paths: tuple[str, ...]
+    labels: tuple[str, ...]
+    splits: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What `audit` found.
+
+    Attributes:
+        source: what was looked at; empty for what lay in memory.
+        n: number of examples.
+        counts: readable photos of each label.
+        split_counts: photos of each split that the source came with.
+        quarantined: what training will leave out, and why.
+        duplicates: the same photo more than once under one label.
+        contradictions: the same photo under several labels.
+        leaks: the same photo in several of the splits that the source came with.
+        notes: paths by what is unusual about them: the names of `tfcnn.data.photo.NOTES`, "blank".
+        test: n of the test split, `half_width` of the 95 % interval of its accuracy, the `difference` that was asked for, and
+            the n that it needs.
+        problems: one sentence for each thing that would spoil training.
+        warnings: one sentence for each thing to look at.
+        files: one dict an example: path, label, split, sha256, bytes, format, width, height, notes, reason.
+    """
+
+    source: str
+    n: int
+    counts: dict[str, int]
+    split_counts: dict[str, int]
+    quarantined: tuple[Quarantined, ...]
+    duplicates: tuple[Same, ...]
+    contradictions: tuple[Same, ...]
+    leaks: tuple[Same, ...]
+    notes: dict[str, tuple[str, ...]]
+    test: dict[str, float]
+    problems: tuple[str, ...]
+    warnings: tuple[str, ...]
+    files: tuple[dict, ...] = field(repr=False)
+
+    def to_dict(self) -> dict:
+        """Plain dicts, lists and numbers, as stored in audit.json."""
+        return {**asdict(self), "quarantined": [q._asdict() for q in self.quarantined]}
+
+    def __str__(self) -> str:
+        usable = sum(self.counts.values())
+        lines = [f"{self.n} files, {usable} readable photos in {len(self.counts)} classes: " + ", ".join(f"{k} {v}" for k, v in self.counts.items())]
+        lines += [f"PROBLEM  {text}" for text in self.problems] + [f"warning  {text}" for text in self.warnings]
+        notes = [f"{len(paths)} {name.replace('_', ' ')}" for name, paths in self.notes.items() if name not in ("wrong_extension", "extreme_size", "blank")]
+        lines += [f"fine     {', '.join(notes)}: read as they should be"] if notes else []
+        return "\n".join(lines if self.problems or self.warnings else [*lines, "nothing to object to"])
+
+
+def audit(source: Any, *, output: str | Path | None = None, image_size: int = FILE_SIZE, geometry: str = "stretch",
+          split: tuple[float, float, float] = (0.7, 0.1, 0.2), difference: float = 0.05, group_by: str | None = None,
+          data_dir: str | Path | None = None) -> Audit:
+    """Decodes every photo and says what would spoil training and what to look at. Nothing is changed or deleted.
+
+    What it decodes is kept in the store, so that a training at the same size and geometry finds it.
+
+    Args:
+        source: whatever `load_images` takes.
+        output: a folder that receives `audit.json` and `audit.html`, a page of pictures; nothing is written if None.
+        image_size: side of the squares in the store, in pixels.
+        geometry: how a photo becomes a square.
+        split: fractions that will be asked for, by which the test split is judged where the source has none.
+        difference: the difference of accuracy that one wants to see on the test split, above 0 to 0.5.
+        group_by: a column of a CSV or frame, checked for its existence.
+        data_dir: where tensorflow-datasets keeps its data.
+
+    Raises:
+        InputError: a source that cannot be opened.
+    """
+    check_geometry(image_size, geometry)
+    check_fractions(split)
+    if not 0 < difference <= 0.5:
+        raise InputError(f"expected a difference of accuracies above 0 and up to 0.5, got difference={difference}")
+    opened = open_source(source, group_by=group_by, data_dir=data_dir)
+    if output is not None and os.path.isdir(opened.name) and Path(output).resolve().is_relative_to(Path(opened.name).resolve()):
+        raise InputError(f"expected an output folder outside of the photos, got '{output}' in '{opened.name}'; give another --output")
+    with stage("decode photos", opened.count) as advance:
+        photos = read_photos(opened, image_size, geometry, advance=advance, always_decode=True)
+    with stage("compare photos"):
+        same = _same_photos(photos)
+    result = _judge(opened.name, photos, same, split, difference)
+    if output is not None:
+        from tfcnn.data.audit_page import write_audit
+
+        with stage("write the page"):
+            write_audit(Path(output), result, photos)
+    return result
+
+
+def _same_photos(photos: Photos) -> list[Same]:
+    """Groups of equal content, then pairs of near copies."""
+    members: dict[str, list[Read]] = {}
+    for read in photos.reads:
+        if read.digest:
+            members.setdefault(read.digest, []).append(read)
+    found = [_same("exact", False, reads) for reads in members.values() if len(reads) > 1]
+    digests = list(members)
+    pairs = near_duplicates(photos.thumbnails.rows(digests)) if digests else []
+    return found + [_same("near", pair.turned, members[digests[pair.first]] + members[digests[pair.second]]) for pair in pairs]
+
+
+def _same(kind: str, turned: bool, reads: list[Read]) -> Same:
+    examples = [read.example for read in reads]
+    return Same(kind, turned, tuple(e.path for e in examples), tuple(e.label for e in examples), tuple(e.split for e in examples))
+
+
+def _judge(source: str, photos: Photos, same: list[Same], split, difference: float) -> Audit:
+    reads = photos.reads
+    counts = Counter(read.example.label for read in reads if read.digest)
+    labels = sort_labels({read.example.label for read in reads})
+    given = Counter(read.example.split for read in reads if read.digest and read.example.split)
+    duplicates = tuple(s for s in same if len(set(s.labels)) == 1)
+    contradictions = tuple(s for s in same if len(set(s.labels)) > 1)
+    leaks = tuple(s for s in same if len(set(s.splits)) > 1)
+    quarantined = tuple(Quarantined(read.example.path, read.reason) for read in reads if read.reason)
+    notes = _notes(photos)
+    test = _test_size(given, counts, split, difference)
+    return Audit(
+        source=source, n=len(reads), counts={label: counts[label] for label in labels}, split_counts={s: given[s] for s in SPLITS if given[s]},
+        quarantined=quarantined, duplicates=duplicates, contradictions=contradictions, leaks=leaks, notes=notes, test=test,
+        problems=tuple(_problems(labels, _different(reads, labels), contradictions, leaks, given)),
+        warnings=tuple(_warnings(labels, counts, quarantined, duplicates, contradictions, notes, test)),
+        files=tuple(_file(read) for read in reads))
+
+
+def _different(reads: list[Read], labels) -> dict[str, int]:
+    """Different photos of each label."""
+    digests: dict[str, set[str]] = {label: set() for label in labels}
+    for read in reads:
+        if read.digest:
+            digests[read.example.label].add(read.digest)
+    return {label: len(found) for label, found in digests.items()}
+
+
+def _notes(photos: Photos) -> dict[str, tuple[str, ...]]:
+    """Paths by what is unusual about them."""
+    found: dict[str, list[str]] = {name: [] for name in (*NOTES, "blank")}
+    good = [read for read in photos.reads if read.digest]
+    for read in good:
+        for name in read.facts.notes:
+            found[name].append(read.example.path)
+        if extension_is_wrong(read.example.path, read.facts.format):
+            found["wrong_extension"].append(read.example.path)
+    for start in range(0, len(good), 4096):
+        part = good[start:start + 4096]
+        thumbnails = photos.thumbnails.rows([read.digest for read in part])[:]
+        levels = np.ptp(thumbnails.reshape(len(part), -1, 3), axis=1).max(axis=1)
+        found["blank"] += [read.example.path for read, level in zip(part, levels, strict=True) if level <= BLANK_LEVELS]
+    return {name: tuple(paths) for name, paths in found.items() if paths}
+
+
+def _test_size(given: Counter, counts: Counter, split, difference: float) -> dict[str, float]:
+    """Whether the test split can show a difference of accuracies: the normal interval of a binomial proportion."""
+    n = given["test"] or round(split[2] * sum(counts.values()))
+    variance = PLANNED_ACCURACY * (1 - PLANNED_ACCURACY)
+    return {"n": n, "half_width": round(Z95 * (variance / max(n, 1)) ** 0.5, 4), "difference": difference,
+            "n_needed": int(np.ceil(Z95**2 * variance / difference**2))}
+
+
+def _problems(labels, different: dict[str, int], contradictions, leaks, given: Counter):
+    if len(labels) < 2:
+        yield f"only {len(labels)} class; at least two are needed"
+    too_small = {label: count for label, count in different.items() if count < SMALLEST_CLASS and not given}
+    if too_small:
+        yield f"classes too small to split ({SMALLEST_CLASS} different photos are needed): " + ", ".join(f"{k} {v}" for k, v in too_small.items())
+    straight = [s for s in contradictions if not s.turned]
+    if straight:
+        yield f"{len(straight)} photos stand under several labels, for instance {_example(straight[0])}"
+    if leaks:
+        yield f"{len(leaks)} photos are in several splits, so that the test is too good, for instance {_example(leaks[0])}"
+
+
+def _example(same: Same) -> str:
+    places = [f"{path} ({label})" for path, label in zip(same.paths, same.labels, strict=True)]
+    return " = ".join(dict.fromkeys(places[:1] + places[-1:]))
+
+
+def _warnings(labels, counts, quarantined, duplicates, contradictions, notes, test):
+    if quarantined:
+        kinds = Counter(q.reason.split(":")[0] for q in quarantined)
+        yield f"{len(quarantined)} files will be left out: " + ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+    turned = [s for s in contradictions if s.turned]
+    if turned:
+        yield (f"{len(turned)} photos stand turned or mirrored under another label, for instance {_example(turned[0])}; "
+               "right only where the label means the direction")
+    for kind, what in (("exact", "exact copies of others"), ("near", "pairs of near copies")):
+        count = sum(len(s.paths) - 1 if kind == "exact" else 1 for s in duplicates if s.kind == kind)
+        if count:
+            yield f"{count} {what} under the same label; they count more than once, and are kept in one split"
+    worth_a_look = {"wrong_extension": "whose name says another format than their content", "extreme_size": "of extreme size", "blank": "of one colour"}
+    for name in (name for name in worth_a_look if name in notes):
+        yield f"{len(notes[name])} photos {worth_a_look[name]}, for instance {notes[name][0]}"
+    alike = Counter(label.casefold().strip() for label in labels)
+    if max(alike.values(), default=0) > 1:
+        yield "labels that differ in upper and lower case only: " + ", ".join(label for label in labels if alike[label.casefold().strip()] > 1)
+    present = [counts[label] for label in labels if counts[label]]
+    if present and max(present) >= IMBALANCE * min(present):
+        yield f"the largest class has {max(present) / min(present):.1f} times as many photos as the smallest; see --balance"
+    if test["half_width"] > test["difference"]:
+        yield (f"{test['n']} test photos tell an accuracy of {PLANNED_ACCURACY:g} within ±{100 * test['half_width']:.1f} points; "
+               f"to see {100 * test['difference']:g} points, {test['n_needed']} are needed")
+
+
+def _file(read: Read) -> dict:
+    facts = read.facts
+    return {"path": read.example.path, "label": read.example.label, "split": read.example.split, "sha256": read.digest, "bytes": read.bytes,
+            "format": facts.format if facts else "", "width": facts.width if facts else 0, "height": facts.height if facts else 0,
+            "notes": list(facts.notes) if facts else [], "reason": read.reason}

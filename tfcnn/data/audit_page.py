@@ -1,0 +1,63 @@
+"""The files of an audit: `audit.json`, and `audit.html`, a page that shows what was found."""
+
+import base64
+import io
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from tfcnn.data.audit import Audit, Same
+from tfcnn.data.photo import NOTES
+from tfcnn.data.read import Photos
+from tfcnn.record import write_text
+
+SIDE = 112  # of a picture on the page, in pixels
+SHOWN = 24  # findings of one kind; the rest is counted, and named in audit.json
+FROM_EACH_CLASS = 8  # pictures of the contact sheet
+
+
+def write_audit(folder: Path, result: Audit, photos: Photos) -> Path:
+    """Writes both files; returns the path of the page."""
+    import jinja2
+
+    digest_of = {read.example.path: read.digest for read in photos.reads if read.digest}
+
+    def pictures(paths: Iterable[str]) -> list[dict]:
+        paths = [path for path in paths if path in digest_of]
+        rows = photos.pixels.rows([digest_of[path] for path in paths])[:] if paths else []
+        return [{"path": path, "name": Path(path).name, "data": _jpeg(row)} for path, row in zip(paths, rows, strict=True)]
+
+    def findings(found: Iterable[Same]) -> list[dict]:
+        return [{"same": same, "pictures": [{**picture, "label": label, "split": split} for picture, label, split in
+                                            zip(pictures(same.paths[:6]), same.labels, same.splits, strict=False)]} for same in list(found)[:SHOWN]]
+
+    values = {
+        "audit": result, "largest": max(result.counts.values(), default=1) or 1, "shown": SHOWN,
+        "groups": [
+            ("contradictions", "The same photo under several labels", result.contradictions, findings(result.contradictions)),
+            ("leaks", "The same photo in several splits", result.leaks, findings(result.leaks)),
+            ("duplicates", "The same photo more than once under one label", result.duplicates, findings(result.duplicates))],
+        "notes": [(name, {**NOTES, "blank": "nearly one colour"}[name], len(paths), pictures(paths[:SHOWN])) for name, paths in result.notes.items()],
+        "sheet": [(label, pictures(_spread([read.example.path for read in photos.reads if read.digest and read.example.label == label])))
+                  for label in result.counts],
+    }
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True,
+                                     undefined=jinja2.StrictUndefined)
+    write_text(folder / "audit.json", json.dumps(result.to_dict(), indent=1, ensure_ascii=False) + "\n")
+    write_text(folder / "audit.html", environment.get_template("audit.html").render(values))
+    return folder / "audit.html"
+
+
+def _spread(paths: list[str]) -> list[str]:
+    """Some of the paths, evenly from the first to the last."""
+    return [paths[place] for place in np.unique(np.linspace(0, len(paths) - 1, FROM_EACH_CLASS).astype(int))] if paths else []
+
+
+def _jpeg(pixels: np.ndarray) -> str:
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.BILINEAR).save(file, "JPEG", quality=80)
+    return base64.b64encode(file.getvalue()).decode()
