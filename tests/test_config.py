@@ -32,7 +32,7 @@ def test_a_bad_value_is_refused_by_its_name(field, value, expected):
 
 
 def test_an_unknown_augmentation_offers_the_closest():
-    with pytest.raises(InputError, match=r"got augmentation='meduim'; did you mean 'medium'\? \(all: none, light, medium\)"):
+    with pytest.raises(InputError, match=r"got augmentation='meduim'; did you mean 'medium'\? \(all: none, light, medium, strong\)"):
         check_training(TrainingConfig(augmentation="meduim"))
 
 

@@ -90,7 +90,7 @@ def test_rows_are_quoted_where_they_must_be(tmp_path):
 
 
 def test_a_record_comes_back_as_it_was_written(tmp_path):
-    record = {"labels": ["Käse", "日本"], "status": "trained", "validation": {"accuracy": 1 / 3, "n": 9}, "kept": None}
+    record = {"labels": ["Käse", "日本"], "status": "trained", "geometry": "stretch", "validation": {"accuracy": 1 / 3, "n": 9}, "kept": None}
     written = write_record(tmp_path / "run", record)
     read = load_run(str(tmp_path / "run"))
     assert read == written and read.path == tmp_path / "run"
@@ -100,9 +100,9 @@ def test_a_record_comes_back_as_it_was_written(tmp_path):
 
 
 def test_a_record_can_be_written_again(tmp_path):
-    started = write_record(tmp_path, {"labels": ["a"], "status": "started"})
+    started = write_record(tmp_path, {"labels": ["a"], "status": "started", "geometry": "stretch"})
     write_record(tmp_path, {**started.record, "status": "trained"})
-    assert load_run(tmp_path).record == {"format": 1, "labels": ["a"], "status": "trained"}
+    assert load_run(tmp_path).record == {"format": 1, "labels": ["a"], "status": "trained", "geometry": "stretch"}
 
 
 def test_a_folder_that_is_no_run_is_named(tmp_path):
@@ -144,7 +144,7 @@ def test_what_a_killed_process_left_does_not_take_the_folder(tmp_path):
 
 
 def test_an_existing_run_is_kept_unless_asked(tmp_path):
-    written = write_record(tmp_path, {"labels": ["a"], "status": "started"})
+    written = write_record(tmp_path, {"labels": ["a"], "status": "started", "geometry": "stretch"})
     with pytest.raises(InputError, match=r"holds a run already.*--resume.*--overwrite"):
         prepare_output(tmp_path)
     assert prepare_output(tmp_path, resume=True) == written
@@ -189,7 +189,7 @@ def test_a_name_that_the_file_system_does_not_take_is_an_input_error(tmp_path):
 
 
 def test_a_run_without_a_model_says_that_it_is_unfinished(tmp_path):
-    run = write_record(tmp_path, {"labels": ["a", "b"], "status": "started"})
+    run = write_record(tmp_path, {"labels": ["a", "b"], "status": "started", "geometry": "stretch"})
     with pytest.raises(InputError, match=r"not completed.*--resume"):
         run.load_model()
 

@@ -5,6 +5,10 @@ from typing import TYPE_CHECKING
 
 _WHERE = {
     "load_images": "tfcnn.data.images",
+    "DataConfig": "tfcnn.data.config",
+    "Audit": "tfcnn.data.audit",
+    "audit": "tfcnn.data.audit",
+    "draw_grid": "tfcnn.data.grid",
     "Dataset": "tfcnn.data.dataset",
     "BACKBONES": "tfcnn.models.backbones",
     "list_backbones": "tfcnn.models.backbones",
@@ -20,6 +24,7 @@ _WHERE = {
     "EXPORTERS": "tfcnn.export.formats",
     "export": "tfcnn.export.gate",
     "train_and_export": "tfcnn.flow",
+    "cross_validate": "tfcnn.flow",
     "Run": "tfcnn.record",
     "load_run": "tfcnn.record",
     "InputError": "tfcnn.errors",
@@ -29,13 +34,16 @@ __all__ = list(_WHERE)
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:  # for editors and type checkers; at run time the names below are loaded when they are first used
+    from tfcnn.data.audit import Audit, audit
+    from tfcnn.data.config import DataConfig
     from tfcnn.data.dataset import Dataset
+    from tfcnn.data.grid import draw_grid
     from tfcnn.data.images import load_images
     from tfcnn.errors import InputError, WorkError
     from tfcnn.evaluation.evaluate import Report, evaluate, predict
     from tfcnn.export.formats import EXPORTERS
     from tfcnn.export.gate import export
-    from tfcnn.flow import train_and_export
+    from tfcnn.flow import cross_validate, train_and_export
     from tfcnn.models.backbones import BACKBONES, list_backbones
     from tfcnn.models.classifier import ModelConfig, build_classifier, set_trainable
     from tfcnn.record import Run, load_run

@@ -9,7 +9,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tfcnn.data.config import DataConfig
+from tfcnn.data.grid import draw_grid
 from tfcnn.data.images import check_examples, load_images
 from tfcnn.data.photo import check_geometry
 from tfcnn.data.sources import open_source, sort_labels
@@ -20,12 +23,14 @@ from tfcnn.evaluation.report import write_report
 from tfcnn.export.formats import DEFAULT_FORMATS
 from tfcnn.export.gate import check_formats, export
 from tfcnn.models.backbones import BACKBONES
-from tfcnn.models.classifier import ModelConfig, build_classifier, check_config, check_trainable
+from tfcnn.models.classifier import ModelConfig, build_classifier, check_config, check_trainable, opens_stages
 from tfcnn.progress import stage
-from tfcnn.record import Run, load_run, prepare_output, write_record, write_text
+from tfcnn.record import Run, load_run, prepare_output, write_aside, write_record, write_text
 from tfcnn.training.config import TrainingConfig, check_training
 from tfcnn.training.strategy import check_strategy, make_strategy
 from tfcnn.training.train import train
+
+DRAWN_CLASSES, DRAWN_COLUMNS = 4, 8  # rows and columns of the picture of augmented photos
 
 logger = logging.getLogger(__name__)
 
@@ -144,12 +149,25 @@ def finish(run: Run, data, *, formats: Sequence[str], started: float) -> Run:
     with stage("evaluate", seconds=seconds):
         test = evaluate(run, data, split="test").to_dict()
     run = write_record(run.path, {**run.record, "test": test})
+    _draw_augmentation(run, data)
     if formats:
         export(run, data, formats=formats, seconds=seconds)
     seconds["total"] = round(time.perf_counter() - started, 2)
     record = {**load_run(run.path).record, "status": "finished", "seconds": seconds}
     write_report(Run(run.path, record))
     return write_record(run.path, record)  # last, so that a run that is called finished has everything
+
+
+def _draw_augmentation(run: Run, data) -> None:
+    """Saves what the augmentation of the run does to one training photo of each of the first classes; the report shows it."""
+    training, rows = run.record["training"], data.rows("train")
+    if training["augmentation"] == "none" or not opens_stages(training["trainable"]) or training["epochs"] == 0:
+        return
+    targets = data.targets(rows)
+    chosen = [rows[np.argmax(targets == target)] for target in range(min(len(data.labels), DRAWN_CLASSES))]
+    grid = draw_grid(data.inputs[np.array(chosen)], strength=training["augmentation"], mirror=training["mirror"], seed=training["seed"], columns=DRAWN_COLUMNS)
+    with write_aside(run.path / "augmentation.jpg") as aside:
+        grid.save(aside, quality=85)
 
 
 def _say_finished(run: Run, model: ModelConfig, training: TrainingConfig) -> None:

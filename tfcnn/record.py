@@ -63,9 +63,9 @@ def load_run(path: str | Path) -> Run:
         raise InputError(f"expected a run folder, but '{path}' has no run.json; give the folder that 'tfcnn train --output' named")
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
-        record["labels"], record["status"], record["geometry"]
         if record["format"] > FORMAT:
             raise InputError(f"expected a run record of format {FORMAT} or below in '{file}', got format={record['format']}; update tfcnn")
+        record["labels"], record["status"], record["geometry"]
     except InputError:
         raise
     except (ValueError, KeyError, TypeError) as error:

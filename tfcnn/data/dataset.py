@@ -7,6 +7,8 @@ import numpy as np
 
 from tfcnn.data.augment import augment_photos, mix_photos
 
+IN_MEMORY_BYTES = 2**29  # training photos up to this size are kept in memory; larger sets are read from the store, at half the speed
+
 # How classes of unequal size are trained: as they are, with weights in the loss, or with photos of the small ones repeated.
 BALANCES = ("none", "class_weight", "oversample")
 
@@ -60,6 +62,10 @@ class Dataset:
         index = {label: target for target, label in enumerate(self.labels)}
         return np.array([index[self.items[row].label] for row in rows], dtype=np.int64)
 
+    def photos(self, rows: np.ndarray):
+        """These rows of `inputs`, in this order, to be indexed or iterated; what lies on disk stays there until then."""
+        return self.inputs.choose(rows) if hasattr(self.inputs, "choose") else self.inputs[rows]
+
     @property
     def train(self):
         """`tf.data.Dataset` of (pixels 0-255, target) batches of the training split, in a fixed order, not augmented."""
@@ -106,6 +112,7 @@ def training_batches(data: Dataset, *, batch_size: int, augmentation: str, mirro
     import tensorflow as tf
 
     rows = data.rows("train")
+    read_rows = _reader(data, rows)
     targets = data.targets(rows)
     weights = class_weights(targets, len(data.labels)).astype(np.float32)
 
@@ -116,7 +123,7 @@ def training_batches(data: Dataset, *, batch_size: int, augmentation: str, mirro
 
     def read(epoch, step, positions):
         step_seed = tf.stack([tf.cast(seed, tf.int64) * 100_003 + epoch, step])
-        pixels = augment_photos(_read(data, tf.gather(rows, positions)), strength=augmentation, mirror=mirror, seed=step_seed)
+        pixels = augment_photos(read_rows(positions), strength=augmentation, mirror=mirror, seed=step_seed)
         target = tf.gather(targets, positions)
         pixels, mixed, weight = mix_photos(pixels, tf.one_hot(target, len(data.labels)), tf.gather(weights, target), strength=augmentation, seed=step_seed)
         return (pixels, mixed, weight) if balance == "class_weight" else (pixels, mixed)
@@ -150,6 +157,17 @@ def _positions(targets: np.ndarray, balance: str, seed: int, epoch):
         drawn = tf.random.experimental.stateless_shuffle(own, seed=[seed + int(target) + 1, tf.cast(epoch, tf.int32)])
         positions += [tf.tile(own, [largest // len(own)]), drawn[:largest % len(own)]]
     return tf.concat(positions, axis=0)
+
+
+def _reader(data: Dataset, rows: np.ndarray):
+    """A function of positions in `rows` that gives float32 pixels; photos that take little memory are read into it once."""
+    import tensorflow as tf
+
+    if len(rows) * int(np.prod(data.input_shape)) > IN_MEMORY_BYTES:
+        return lambda positions: _read(data, tf.gather(rows, positions))
+    with tf.device("/cpu:0"):
+        pixels = tf.constant(data.inputs[rows])
+    return lambda positions: tf.cast(tf.gather(pixels, positions), tf.float32)
 
 
 def _read(data: Dataset, rows):

@@ -56,7 +56,7 @@ def load_images(source, *, image_size: int | None = None, geometry: str = "stret
         check_folds(folds, fold)
     if folds is not None and (like is not None or split is None):
         raise InputError(f"expected either folds or a stored split, got folds={folds} with {'like' if like is not None else 'split=None'}")
-    known = _splits_of(like) if like is not None else {}
+    known = _splits_like(like) if like is not None else {}
     opened = source if isinstance(source, Source) else open_source(source, group_by=group_by, data_dir=data_dir)
     if split is not None:
         check_examples(opened)
@@ -121,14 +121,21 @@ def _source_of(run: Run, items: tuple[Item, ...]) -> Source:
     return open_source(name, data_dir=run.record["data"]["arguments"].get("data_dir"))
 
 
-def _splits_of(like: Run | str | Path) -> dict[str, str]:
-    """The split of each content of a run."""
-    run = like if isinstance(like, Run) else load_run(like)
+def splits_by_content(run: Run) -> dict[str, str]:
+    """The split of each photo of a run under its SHA-256; nothing where the run has not got so far."""
     file = run.path / "items.csv"
     if not file.exists():
-        raise InputError(f"expected a run with a split, but '{run.path}' has no items.csv; its training was not completed")
+        return {}
     with open(file, newline="", encoding="utf-8") as lines:
         return {row["sha256"]: row["split"] for row in csv.DictReader(lines)}
+
+
+def _splits_like(like: Run | str | Path) -> dict[str, str]:
+    run = like if isinstance(like, Run) else load_run(like)
+    known = splits_by_content(run)
+    if not known:
+        raise InputError(f"expected a run with a split, but '{run.path}' has no items.csv; its training was not completed")
+    return known
 
 
 def _read_all(source: Source, image_size: int | None, geometry: str, seconds):

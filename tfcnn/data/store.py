@@ -110,6 +110,10 @@ class StoredRows:
         rows = self._read(places.reshape(-1, 2))
         return rows[0] if places.ndim == 1 else rows
 
+    def choose(self, indices) -> "StoredRows":
+        """Some of the rows, in this order, still on disk."""
+        return StoredRows(self._parts, self._places[indices], self._lock)
+
     def _read(self, places: np.ndarray) -> np.ndarray:
         rows = np.empty((len(places), *self.shape[1:]), self.dtype)
         row_bytes = self.dtype.itemsize * int(np.prod(self.shape[1:]))

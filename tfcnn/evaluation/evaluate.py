@@ -1,5 +1,6 @@
 """`evaluate`: every number of a model on one split, as a `Report`; `predict`: scores of photos."""
 
+import logging
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -9,13 +10,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tfcnn.data.dataset import Dataset
-from tfcnn.data.images import load_run_data
+from tfcnn.data.images import load_run_data, splits_by_content
 from tfcnn.data.photo import decode_photo
 from tfcnn.errors import InputError, WorkError, closest
 from tfcnn.models.forward import forward
 from tfcnn.record import Run, load_run
 
 Z95 = 1.959964  # two-sided 95 % of the normal distribution
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -86,8 +89,18 @@ def evaluate(run: Run | str | Path, data: Dataset | None = None, *, split: str =
     rows = data.rows(split)
     if not len(rows):
         raise InputError(f"expected photos in the split '{split}', found none")
+    _say_seen(run, data, rows)
     scores = forward(run.load_model(), data.inputs, rows)
     return make_report(scores, data.targets(rows), run.labels, split)
+
+
+def _say_seen(run: Run, data: Dataset, rows: np.ndarray) -> None:
+    """Warns of photos that the run was trained on and that are now taken for a test."""
+    known = splits_by_content(run)
+    splits = [known.get(data.items[row].sha256) for row in rows]
+    seen = sum(split == "train" != data.items[row].split for split, row in zip(splits, rows, strict=True))
+    if seen:
+        logger.warning("%d of the %d photos were trained on by '%s': the accuracy is too good to be true", seen, len(rows), run.path)
 
 
 def check_data(run: Run, data: Dataset) -> None:

@@ -13,6 +13,8 @@ import numpy as np
 from tfcnn.errors import WorkError
 from tfcnn.export.metadata import write_metadata
 
+COPIED = 64  # photos at a time, so that a large test split does not have to fit into memory
+
 
 class Exporter(NamedTuple):
     """One format.
@@ -82,7 +84,10 @@ def run_saved_model(path: Path, photos: np.ndarray) -> tuple[np.ndarray, float]:
     """Runs the signature `serve` in a fresh Python process, which shows that the folder is all that is needed."""
     with tempfile.TemporaryDirectory() as folder:
         pixels, scores = Path(folder) / "photos.npy", Path(folder) / "scores.npz"
-        np.save(pixels, photos)
+        copy = np.lib.format.open_memmap(pixels, mode="w+", dtype=np.uint8, shape=photos.shape)
+        for start in range(0, len(photos), COPIED):
+            copy[start:start + COPIED] = photos[start:start + COPIED]
+        copy.flush()
         script = Path(__file__).with_name("run_saved_model.py")
         done = subprocess.run([sys.executable, "-P", str(script), str(path), str(pixels), str(scores)], capture_output=True, text=True)
         if done.returncode:

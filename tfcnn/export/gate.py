@@ -85,7 +85,7 @@ def export(run: Run | str | Path, data: Dataset | None = None, *, formats: Seque
     if not len(rows):
         raise InputError("expected test photos to check the files with, found none")
     model = run.load_model()
-    photos, targets = data.inputs[rows], data.targets(rows)
+    photos, targets = data.photos(rows), data.targets(rows)
     keras_scores = forward(model, photos)
     calibration = _calibration(data) if any(EXPORTERS[name].calibrated for name in formats) else None
     exports = []
