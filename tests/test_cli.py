@@ -263,3 +263,319 @@ def test_control_c_leaves_a_run_that_can_be_resumed(photos, tmp_path):
 def test_backbones_lists_every_row(capsys):
     code, out, _ = run(capsys, "backbones", "--json")
     assert code == 0 and list(json.loads(out.strip().splitlines()[-1])["backbones"]) == tfcnn.list_backbones()
+
+
+def values_of(out) -> dict:
+    """The JSON object on the last line of standard output."""
+    return json.loads(out.strip().splitlines()[-1])
+
+
+def refused_at_once(capsys, *arguments) -> str:
+    """The only line on standard error: nothing was begun."""
+    code, out, err = run(capsys, *arguments)
+    (line,) = err.strip().splitlines()
+    assert (code, out) == (2, "") and line.startswith("tfcnn: expected ")
+    return line
+
+
+AUDIT = ["--image-size", "32", "--difference", "0.25"]
+
+
+def test_audit_exits_0_where_there_is_nothing_to_object_to(capsys, photos, tmp_path):
+    code, out, err = run(capsys, "audit", photos, *AUDIT, "--strict", "--output", tmp_path / "audit", "--json")
+    values = values_of(out)
+    assert code == 0 and values["problems"] == values["warnings"] == []
+    assert "60 files, 60 readable photos in 3 classes: blue 20, green 20, red 20\nnothing to object to\n" in out
+    assert f"pictures: {tmp_path / 'audit' / 'audit.html'}" in out and (tmp_path / "audit" / "audit.html").exists()
+    assert [line[:34].strip() for line in err.strip().splitlines()] == ["decode photos", "compare photos", "write the page"]
+
+
+def test_audit_exits_1_for_warnings_only_where_it_is_strict(capsys, photos, tmp_path):
+    command = ["audit", photos, *AUDIT, "--difference", "0.05", "--output", tmp_path / "audit"]
+    code, out, _ = run(capsys, *command)
+    assert code == 0 and "warning  12 test photos tell" in out
+    assert run(capsys, *command, "--strict")[0] == 1
+
+
+def test_audit_exits_1_for_problems_and_names_all_of_them_in_json(capsys, photos, tmp_path):
+    for split in ("train", "test"):
+        shutil.copytree(photos, tmp_path / "photos" / split)
+    for file in (tmp_path / "photos" / "test").glob("*/*"):
+        if file.name > "04.jpg" or file.name < "02.jpg":
+            file.unlink()  # 02 to 04 stay: they are in both splits
+    folder = tmp_path / "photos" / "train"
+    shutil.copy(folder / "red" / "10.jpg", folder / "red" / "ten.jpg")
+    shutil.copy(folder / "red" / "11.jpg", folder / "blue" / "eleven.jpg")
+    (folder / "green" / "12.jpg").write_bytes(b"text")
+    code, out, _ = run(capsys, "audit", tmp_path / "photos", *AUDIT, "--output", tmp_path / "audit", "--json")
+    values = values_of(out)
+    assert code == 1 and out.count("\nPROBLEM  ") == len(values["problems"]) == 2
+    assert set(values) == {"source", "n", "counts", "split_counts", "quarantined", "duplicates", "contradictions", "leaks", "notes", "test",
+                           "problems", "warnings"}
+    assert values["source"] == str(tmp_path / "photos") and values["n"] == 71
+    assert values["counts"] == {"blue": 24, "green": 22, "red": 24} and values["split_counts"] == {"train": 61, "test": 9}
+    assert values["quarantined"] == [{"path": str(folder / "green" / "12.jpg"), "reason": "not an image: cannot identify image file"}]
+    assert values["contradictions"] == [{"kind": "exact", "turned": False, "paths": [str(folder / "blue" / "eleven.jpg"), str(folder / "red" / "11.jpg")],
+                                         "labels": ["blue", "red"], "splits": ["train", "train"]}]
+    assert len(values["duplicates"]) == 10 and [str(folder / "red" / "10.jpg"), str(folder / "red" / "ten.jpg")] in [d["paths"] for d in values["duplicates"]]
+    assert len(values["leaks"]) == 9 and all(sorted(leak["splits"]) == ["test", "train"] for leak in values["leaks"])
+    assert values["test"] == {"n": 9, "half_width": 0.2613, "difference": 0.25, "n_needed": 10}
+
+
+def test_audit_takes_its_name_from_the_source(capsys, photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my list.csv").write_text("path,label\n" + "".join(f"{file},{file.parent.name}\n" for file in sorted(photos.glob("*/*.jpg"))))
+    for source in (photos, "my list.csv"):
+        assert run(capsys, "audit", source, *AUDIT, "--geometry", "letterbox", "--split", "0.5", "0.2", "0.3")[0] == 0
+    assert sorted(path.name for path in (tmp_path / "saved_models").iterdir()) == ["my list-audit", "photos-audit"]
+    assert json.loads((tmp_path / "saved_models" / "my list-audit" / "audit.json").read_text())["test"]["n"] == 18
+
+
+def test_audit_that_is_interrupted_says_so(capsys, photos, monkeypatch):
+    def interrupt(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tfcnn.data.audit.audit", interrupt)
+    assert run(capsys, "audit", photos) == (130, "", "tfcnn: interrupted\n")
+
+
+def broken_npz(path):
+    path.write_bytes(b"no zip")
+
+
+@pytest.mark.parametrize("command", ["audit", "train"])
+@pytest.mark.parametrize(("name", "make", "words"), [
+    ("missing", lambda path: None, "there is no"),
+    ("missing.csv", lambda path: None, "there is no"),
+    ("empty", lambda path: path.mkdir(), "found none"),
+    ("one", lambda path: make_photos(path, classes=("only",), count=2), "files of one class ('only')"),
+    ("photos.zip", lambda path: path.write_text("x"), "is a file"),
+    ("photos.csv", lambda path: path.write_text("file,label\na.jpg,cat\n"), "column 'path'"),
+    ("gone.csv", lambda path: path.write_text("path,label\na.jpg,cat\nb.jpg,dog\n"), "2 are missing"),
+    ("photos.npz", broken_npz, "cannot be read"),
+    ("tfds:zzqqxx", lambda path: None, "tfds.list_builders()"),
+    ("tfds:mnistt", lambda path: None, "did you mean 'mnist'?"),
+    ("tfds:a b", lambda path: None, "tfds:NAME"),
+])
+def test_a_source_that_cannot_be_opened_is_refused_before_any_work(capsys, tmp_path, monkeypatch, command, name, make, words):
+    monkeypatch.chdir(tmp_path)
+    make(tmp_path / name)
+    assert words in refused_at_once(capsys, command, name, "--output", tmp_path / "output")
+    assert not (tmp_path / "output").exists()
+
+
+@pytest.mark.parametrize("command", ["audit", "train"])
+@pytest.mark.parametrize(("flags", "words"), [
+    (["--group-by", "patient"], "group_by='patient'"),
+    (["--data-dir", "data"], "data_dir='data'"),
+    (["--geometry", "strech"], "did you mean 'stretch'?"),
+    (["--image-size", "7"], "image_size=7"),
+    (["--split", "0.5", "0.5", "0.5"], "add up to 1"),
+    (["--split", "1", "0", "0"], "three positive fractions"),
+])
+def test_a_flag_of_audit_and_train_that_cannot_be_used_is_refused_before_any_work(capsys, photos, tmp_path, command, flags, words):
+    assert words in refused_at_once(capsys, command, photos, *flags, "--output", tmp_path / "output")
+    assert not (tmp_path / "output").exists()
+
+
+def test_a_difference_that_none_can_see_and_an_output_among_the_photos_are_refused(capsys, photos, tmp_path):
+    assert "difference=0.0" in refused_at_once(capsys, "audit", photos, "--difference", "0", "--output", tmp_path)
+    assert "outside of the photos" in refused_at_once(capsys, "audit", photos, "--output", photos / "audit")
+    assert not (photos / "audit").exists()
+
+
+def test_an_audit_that_cannot_be_written_is_refused_before_any_work(capsys, photos, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    for output in (tmp_path / "file", tmp_path / "file" / "below"):
+        assert str(tmp_path / "file") in refused_at_once(capsys, "audit", photos, *AUDIT, "--output", output)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize(("flags", "words"), [
+    (["--folds", "1"], "folds=1"),
+    (["--folds", "0"], "folds=0"),
+    (["--fold", "0"], "folds=None"),
+    (["--folds", "3", "--fold", "3"], "from 0 to 2, got fold=3"),
+    (["--folds", "3", "--fold", "-1"], "from 0 to 2, got fold=-1"),
+    (["--balance", "oversampel"], "did you mean 'oversample'?"),
+    (["--like", "no/such/run"], "there is no folder 'no/such/run'"),
+    (["--like", "."], "has no run.json"),
+    (["--folds", "3", "--like", "."], "folds=3"),
+    (["--folds", "100"], "at least 100"),
+])
+def test_a_flag_of_the_data_that_cannot_be_used_is_refused_before_any_work(capsys, photos, tmp_path, monkeypatch, flags, words):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(capsys, "train", photos, *SMALL, *flags, "--output", tmp_path / "run")
+    *before, line = err.strip().splitlines()
+    assert (code, out) == (2, "") and line.startswith("tfcnn: expected ") and words in line
+    assert before == [], "it was refused late"
+    assert not (tmp_path / "run" / "run.json").exists()
+
+
+@pytest.mark.parametrize("command", ["demo", "audit", "train", "evaluate", "predict", "export", "backbones", "cache"])
+def test_every_command_has_a_help(capsys, command):
+    code, out, err = run(capsys, command, "--help")
+    assert code == 0 and err == "" and out.startswith(f"usage: tfcnn {command} ") and "--json" in out
+
+
+def test_the_help_of_train_explains_the_flags_of_the_data(capsys):
+    out = " ".join(run(capsys, "train", "--help")[1].split())
+    for flag, text in (("--geometry GEOMETRY", "letterbox or center_crop (default: stretch)"), ("--folds FOLDS", "trains once a fold"),
+                       ("--like LIKE", "a run folder"), ("--group-by GROUP_BY", "a column of a CSV"), ("--data-dir DATA_DIR", "tensorflow-datasets"),
+                       ("--split TRAIN VALIDATION TEST", "(default: 0.7 0.1 0.2)"), ("--balance BALANCE", "class_weight (in the loss)")):
+        assert flag in out and text in out.split(flag, 2)[-1][:250], flag
+
+
+@pytest.mark.parametrize("arguments", [
+    ["audit"], ["audit", "photos", "--difference", "much"], ["audit", "photos", "--split", "0.8", "0.2"], ["audit", "photos", "--folds", "3"],
+    ["train", "photos", "--folds", "many"], ["train", "photos", "--fold", "1.5"], ["train", "photos", "--geometry"],
+    ["cache", "--keep", "all"], ["cache", "photos"], ["audti", "photos"]], ids=" ".join)
+def test_bad_usage_is_one_line_that_names_the_help(capsys, arguments):
+    code, out, err = run(capsys, *arguments)
+    (line,) = err.strip().splitlines()
+    assert (code, out) == (2, "") and line.startswith("tfcnn: ") and line.endswith("--help' lists what there is")
+
+
+class Called(Exception):
+    """Instead of a training."""
+
+
+def arguments_of(monkeypatch, *command) -> tuple[str, dict]:
+    """Which function of the flow a command calls, and with which keyword arguments."""
+    calls = []
+    for name in ("train_and_export", "cross_validate"):
+        def called(source, *, name=name, **options):
+            calls.append((name, {"source": source, **options}))
+            raise Called
+
+        monkeypatch.setattr(f"tfcnn.flow.{name}", called)
+    with pytest.raises(Called):
+        main([str(argument) for argument in command])
+    (call,) = calls
+    return call
+
+
+def test_a_training_without_flags_has_the_defaults(monkeypatch):
+    from tfcnn.data.config import DataConfig
+
+    name, options = arguments_of(monkeypatch, "train", "some/photos")
+    assert name == "train_and_export" and options["source"] == "some/photos" and options["output"] == Path("saved_models/photos")
+    assert (options["data"], options["model"], options["training"]) == (DataConfig(), tfcnn.ModelConfig(), tfcnn.TrainingConfig())
+    assert options["formats"] == ["saved_model", "tflite_float32", "tflite_float16"]
+    assert (options["strategy"], options["overwrite"], options["resume"]) == ("auto", False, False)
+
+
+def test_every_flag_of_the_data_arrives_in_the_config(monkeypatch):
+    from tfcnn.data.config import DataConfig
+
+    name, options = arguments_of(monkeypatch, "train", "all.csv", "--geometry", "letterbox", "--split", "0.6", "0.15", "0.25", "--folds", "5", "--fold", "0",
+                                 "--like", "runs/first", "--group-by", "patient", "--data-dir", "/data", "--balance", "class_weight", "--no-mirror",
+                                 "--seed", "7", "--output", "here")
+    assert name == "train_and_export"  # of one fold
+    assert options["data"] == DataConfig(geometry="letterbox", split=(0.6, 0.15, 0.25), folds=5, fold=0, like="runs/first", group_by="patient",
+                                         data_dir="/data")
+    assert options["training"] == tfcnn.TrainingConfig(balance="class_weight", mirror=False, seed=7) and options["output"] == "here"
+    assert arguments_of(monkeypatch, "train", "x", "--balance", "oversample", "--mirror")[1]["training"] == tfcnn.TrainingConfig(balance="oversample")
+
+
+def test_folds_without_a_fold_are_a_cross_validation_that_exports_only_what_is_asked_for(monkeypatch):
+    for flags, formats in (([], []), (["--export", "tflite_int8"], ["tflite_int8"]), (["--export", "none"], [])):
+        name, options = arguments_of(monkeypatch, "train", "photos", "--folds", "5", *flags)
+        assert name == "cross_validate" and options["data"].folds == 5 and options["data"].fold is None and options["formats"] == formats
+
+
+@pytest.mark.parametrize(("source", "name"), [
+    ("a/photos", "photos"), ("a/photos/", "photos"), ("a/all.csv", "all"), ("x.y/digits.npz", "digits"), ("a/v1.5", "v1.5"),
+    ("tfds:mnist", "mnist"), ("tfds:a/b:1.0.0", "a-b-1-0-0")])
+def test_a_run_is_named_after_its_source(monkeypatch, source, name):
+    assert arguments_of(monkeypatch, "train", source)[1]["output"] == Path("saved_models") / name
+
+
+def test_a_cross_validation_prints_each_fold_and_all_of_them(capsys, monkeypatch):
+    result = {"folds": 2, "accuracies": [0.75, 0.5], "mean": 0.625, "sd": 0.1768, "n": 8, "accuracy": 0.625, "interval": [0.3057, 0.8632],
+              "runs": ["x/fold-0", "x/fold-1"]}
+    monkeypatch.setattr("tfcnn.flow.cross_validate", lambda source, **options: result)
+    code, out, _ = run(capsys, "train", "photos", "--folds", "2", "--output", "x", "--json")
+    assert code == 0 and values_of(out) == result
+    assert "fold 0: accuracy 0.750  x/fold-0\nfold 1: accuracy 0.500  x/fold-1\n" in out
+    assert "2 folds: accuracy 0.625 ± 0.177" in out and "all 8 photos, each tested once: 0.625 [0.306, 0.863]" in out
+
+
+@pytest.fixture
+def filled_cache(capsys, photos, tmp_path, monkeypatch):
+    """A cache with the photos in two geometries."""
+    monkeypatch.setenv("TFCNN_CACHE", str(tmp_path / "cache"))
+    for geometry in ("stretch", "letterbox"):
+        assert run(capsys, "audit", photos, *AUDIT, "--geometry", geometry, "--output", tmp_path / "audit")[0] == 0
+    return tmp_path / "cache"
+
+
+def test_cache_lists_what_it_holds(filled_cache, capsys, monkeypatch):
+    monkeypatch.setenv("TFCNN_CACHE_GB", "2.5")
+    code, out, err = run(capsys, "cache", "--json")
+    values = values_of(out)
+    assert code == 0 and err == "" and set(values) == {"folder", "bound", "freed", "bytes", "stores"}
+    assert values["folder"] == str(filled_cache) and values["bound"] == 2_500_000_000 and values["freed"] == 0
+    assert [store["name"] for store in values["stores"]] == ["photos/letterbox-2-32", "photos/stretch-2-32",
+                                                             "thumbnails/letterbox-2-32", "thumbnails/stretch-2-32"]
+    assert all(store["rows"] == 60 and store["in_use"] is False and abs(time.time() - store["used"]) < 600 for store in values["stores"])
+    assert all(60 * 32 * 32 * 3 < store["bytes"] < 60 * 32 * 32 * 3 + 10_000 for store in values["stores"])
+    assert values["bytes"] == sum(store["bytes"] for store in values["stores"])
+    assert values["bytes"] == sum(file.stat().st_size for file in filled_cache.rglob("*") if file.is_file())
+    assert "photos/stretch-2-32" in out and "60 rows" in out and "0.8 MB of at most 2.5 GB (TFCNN_CACHE_GB)" in out and "removed" not in out
+
+
+def test_cache_clear_removes_all_and_keeps_nothing_from_working(filled_cache, capsys, photos, tmp_path):
+    held = values_of(run(capsys, "cache", "--json")[1])["bytes"]
+    code, out, _ = run(capsys, "cache", "--clear", "--json")
+    values = values_of(out)
+    assert code == 0 and values["freed"] == held and values["bytes"] == 0 and "0.8 MB were removed" in out
+    assert not [file for file in filled_cache.rglob("*") if file.suffix in (".npy", ".keys")]
+    assert values_of(run(capsys, "cache", "--clear", "--json")[1])["freed"] == 0
+    assert run(capsys, "audit", photos, *AUDIT, "--output", tmp_path / "audit")[0] == 0
+    assert values_of(run(capsys, "cache", "--json")[1])["bytes"] > held / 3
+
+
+def test_cache_keep_removes_what_was_not_used_for_longest(filled_cache, capsys):
+    import os
+
+    for file in filled_cache.rglob("*.keys"):
+        if "letterbox" in str(file):
+            os.utime(file, (1e9, 1e9))
+    held = values_of(run(capsys, "cache", "--json")[1])["bytes"]
+    code, out, _ = run(capsys, "cache", "--keep", str(held / 1e9 * 0.6), "--json")
+    values = values_of(out)
+    assert code == 0 and values["freed"] == held - values["bytes"] and values["bytes"] <= held * 0.6
+    assert {store["name"]: store["rows"] for store in values["stores"]} == {
+        "photos/letterbox-2-32": 0, "photos/stretch-2-32": 60, "thumbnails/letterbox-2-32": 0, "thumbnails/stretch-2-32": 60}
+    assert values_of(run(capsys, "cache", "--keep", "1", "--json")[1])["freed"] == 0
+
+
+def test_cache_leaves_alone_what_is_in_use(filled_cache, capsys):
+    from tfcnn.data.store import Store
+
+    store = Store(filled_cache / "photos" / "stretch-2-32")
+    values = values_of(run(capsys, "cache", "--clear", "--json")[1])
+    assert {entry["name"]: (entry["rows"], entry["in_use"]) for entry in values["stores"]}["photos/stretch-2-32"] == (60, True)
+    assert sum(entry["rows"] for entry in values["stores"]) == 60
+    del store
+    assert values_of(run(capsys, "cache", "--clear", "--json")[1])["bytes"] == 0
+
+
+def test_an_empty_cache_and_one_that_is_not_there(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("TFCNN_CACHE", str(tmp_path / "none"))
+    for flags in ([], ["--clear"], ["--keep", "0"]):
+        code, out, _ = run(capsys, "cache", *flags, "--json")
+        assert code == 0 and values_of(out)["stores"] == [] and values_of(out)["bytes"] == values_of(out)["freed"] == 0
+
+
+@pytest.mark.parametrize("keep", ["-1", "nan", "inf", "1e300"])
+def test_a_size_that_no_cache_can_have_is_refused(capsys, keep):
+    assert f"--keep {float(keep)}" in refused_at_once(capsys, "cache", "--keep", keep)
+
+
+@pytest.mark.parametrize("bound", ["much", "-1", "inf", "nan"])
+def test_a_bound_of_the_cache_that_is_none_is_refused(capsys, monkeypatch, photos, tmp_path, bound):
+    monkeypatch.setenv("TFCNN_CACHE_GB", bound)
+    assert f"TFCNN_CACHE_GB={bound}" in refused_at_once(capsys, "cache")
+    assert f"TFCNN_CACHE_GB={bound}" in refused_at_once(capsys, "audit", photos, "--output", tmp_path / "audit")

@@ -1,9 +1,13 @@
 """The batches that are read from a `Dataset`."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 
-from tfcnn.data.dataset import Dataset, Item, batches, training_batches
+from tfcnn.data import dataset as dataset_module
+from tfcnn.data.dataset import BALANCES, Dataset, Item, batches, class_weights, examples_per_epoch, training_batches
+from tfcnn.data.store import Store
 
 SPLITS = ["train", "test", "train", "validation", "train", "train", "test", "train", "train", "validation", "train", "train"]
 LABELS = list("acbabcabccab")
@@ -100,3 +104,160 @@ def test_a_stream_that_starts_later_is_the_rest_of_the_full_one(data, first_epoc
     for (pixels, targets), (again, targets_again) in zip(full[first_epoch * 3:], rest, strict=True):
         np.testing.assert_array_equal(pixels, again)
         np.testing.assert_array_equal(targets, targets_again)
+
+
+def test_photos_are_the_rows_asked_for_in_memory_and_on_disk(data, tmp_path):
+    keys = [item.sha256 for item in data.items]
+    store = Store(tmp_path)
+    store.add(keys, data.inputs)
+    on_disk = Dataset(inputs=store.rows(keys), items=data.items, labels=data.labels, input_shape=data.input_shape)
+    rows = np.array([11, 3, 3, 0])
+    for one in (data, on_disk):
+        photos = one.photos(rows)
+        assert len(photos) == 4 and photos[1].max() == 30
+        np.testing.assert_array_equal(photos[:], data.inputs[rows])
+    assert not isinstance(on_disk.photos(rows), np.ndarray)
+
+
+@pytest.mark.parametrize("balance", BALANCES)
+def test_a_set_too_large_for_memory_gives_the_same_stream(data, monkeypatch, balance):
+    arguments = {"batch_size": 3, "augmentation": "light", "seed": 4, "epochs": 2, "balance": balance}
+    kept = list(training_batches(data, **arguments))
+    monkeypatch.setattr(dataset_module, "IN_MEMORY_BYTES", 8 * 4 * 6 * 3 - 1)  # one byte less than the training photos
+    read = list(training_batches(data, **arguments))
+    assert len(kept) == len(read) > 0
+    for one, other in zip(kept, read, strict=True):
+        for part, same in zip(one, other, strict=True):
+            np.testing.assert_array_equal(part, same)
+
+
+# Balance: 8 training photos, of a 2 (rows 0 and 10), of b 4 (2, 4, 7, 11), of c 2 (5, 8).
+
+
+@pytest.mark.parametrize("balance, expected", [("none", 8), ("class_weight", 8), ("oversample", 12)])
+def test_an_epoch_has_as_many_photos_as_it_says(data, balance, expected):
+    assert examples_per_epoch(data, balance) == expected
+    stream = training_batches(data, batch_size=5, augmentation="none", balance=balance, seed=0)
+    assert sum(len(batch[0]) for batch in stream) == expected
+    assert examples_per_epoch(data) == 8
+
+
+def test_a_class_without_training_photos_is_not_made_up():
+    items = tuple(Item(str(row), "aaab"[row], "train" if row < 3 else "test", "") for row in range(4))
+    data = Dataset(inputs=np.zeros((4, 4, 4, 3), np.uint8), items=items, labels=("a", "b"), input_shape=(4, 4, 3))
+    assert examples_per_epoch(data, "oversample") == 3
+    (_, targets), = training_batches(data, batch_size=8, augmentation="none", balance="oversample", seed=0)
+    assert targets.numpy().tolist() == [[1, 0]] * 3
+
+
+@pytest.mark.parametrize("targets, classes, expected", [
+    ([0, 0, 1, 1], 2, [1, 1]), ([0, 0, 0, 1], 2, [2 / 3, 2]), ([0, 1, 1, 2, 1, 2, 0, 1], 3, [4 / 3, 2 / 3, 4 / 3]), ([0, 2, 2, 2], 3, [2, 4 / 2, 2 / 3])])
+def test_class_weights_make_classes_count_alike(targets, classes, expected):
+    weights = class_weights(np.array(targets), classes)
+    np.testing.assert_allclose(weights, expected)
+    assert weights[targets].mean() == pytest.approx(1)
+    assert len({round(weights[targets][np.array(targets) == target].sum(), 9) for target in set(targets)}) == 1
+
+
+def test_class_weights_come_with_their_photos(data):
+    seen = []
+    for pixels, targets, weights in training_batches(data, batch_size=3, augmentation="none", balance="class_weight", seed=1, epochs=2):
+        rows = (pixels.numpy()[:, 0, 0, 0] / 10).astype(int)
+        np.testing.assert_array_equal(targets, np.eye(3, dtype=np.float32)[data.targets(rows)])
+        np.testing.assert_allclose(weights, np.array([4 / 3, 2 / 3, 4 / 3])[data.targets(rows)], rtol=1e-6)
+        assert weights.dtype == np.float32 and weights.shape == (len(rows),)
+        seen += rows.tolist()
+    assert Counter(seen) == dict.fromkeys([0, 2, 4, 5, 7, 8, 10, 11], 2)
+
+
+def test_other_balances_have_no_weights(data):
+    for balance in ("none", "oversample"):
+        assert len(training_batches(data, batch_size=3, augmentation="none", balance=balance, seed=1).element_spec) == 2
+
+
+def epochs_of(data, **arguments):
+    """The row numbers of each epoch of an oversampled stream, in their order."""
+    rows = [row for batch in rows_of(training_batches(data, batch_size=5, augmentation="none", balance="oversample", **arguments)) for row in batch]
+    count = examples_per_epoch(data, "oversample")
+    return [rows[start:start + count] for start in range(0, len(rows), count)]
+
+
+def test_an_oversampled_epoch_has_every_class_equally_often(data):
+    epochs = epochs_of(data, seed=3, epochs=4)
+    assert len(epochs) == 4
+    for epoch in epochs:
+        assert Counter(epoch) == {0: 2, 10: 2, 5: 2, 8: 2, 2: 1, 4: 1, 7: 1, 11: 1}
+    assert len({tuple(epoch) for epoch in epochs}) == 4
+
+
+@pytest.fixture(scope="module")
+def uneven():
+    """7 training photos of one class and 4 of the other, so that 3 are drawn."""
+    inputs = np.tile(np.arange(11, dtype=np.uint8)[:, None, None, None] * 10, (1, 4, 4, 3))
+    items = tuple(Item(str(row), "a" if row < 7 else "b", "train", "") for row in range(11))
+    return Dataset(inputs=inputs, items=items, labels=("a", "b"), input_shape=(4, 4, 3))
+
+
+def test_what_is_left_over_is_drawn_anew_in_each_epoch(uneven):
+    epochs = epochs_of(uneven, seed=3, epochs=12)
+    counts = [Counter(epoch) for epoch in epochs]
+    assert all([count[row] for row in range(7)] == [1] * 7 for count in counts)
+    assert all(sorted(count[row] for row in range(7, 11)) == [1, 2, 2, 2] for count in counts)
+    left_out = [min(range(7, 11), key=count.get) for count in counts]
+    assert set(left_out) == {7, 8, 9, 10}
+
+
+def test_oversampling_is_a_function_of_seed_and_epoch(uneven):
+    epochs = epochs_of(uneven, seed=3, epochs=4)
+    assert epochs_of(uneven, seed=3, epochs=4) == epochs
+    assert epochs_of(uneven, seed=3, first_epoch=2, epochs=4) == epochs[2:]
+    assert all(one != other for one, other in zip(epochs_of(uneven, seed=4, epochs=4), epochs, strict=True))
+    assert [len(epoch) for epoch in epochs_of(uneven, seed=2**31 - 1, epochs=1)] == [14]  # the largest seed
+
+
+# Mixing.
+
+
+@pytest.fixture(scope="module")
+def colours():
+    """24 training photos of noise, 12, 8 and 4 of each class."""
+    inputs = np.random.default_rng(0).integers(0, 256, (24, 16, 16, 3), np.uint8)
+    items = tuple(Item(str(row), label, "train", "") for row, label in enumerate("a" * 12 + "b" * 8 + "c" * 4))
+    return Dataset(inputs=inputs, items=items, labels=("a", "b", "c"), input_shape=(16, 16, 3))
+
+
+def test_strong_augmentation_mixes_targets_that_sum_to_one(colours):
+    stream = list(training_batches(colours, batch_size=8, augmentation="strong", seed=1, epochs=6))
+    pixels, targets = (np.concatenate(part) for part in zip(*stream, strict=True))
+    assert pixels.shape == (144, 16, 16, 3) and pixels.min() >= 0 and pixels.max() <= 255
+    np.testing.assert_allclose(targets.sum(axis=1), 1, atol=1e-6)
+    assert targets.min() >= 0 and (targets.max(axis=1) >= 0.5 - 1e-6).all()
+    soft = (targets.max(axis=1) < 1 - 1e-6).mean()
+    assert 0.15 < soft < 0.5  # half are mixed, two thirds of them with another class
+    assert Counter(targets.argmax(axis=1).tolist()) == {0: 72, 1: 48, 2: 24}  # each photo keeps its own label on top
+
+
+def test_weaker_augmentation_mixes_nothing(colours):
+    for augmentation in ("none", "light", "medium"):
+        for _, targets in training_batches(colours, batch_size=8, augmentation=augmentation, seed=1):
+            assert set(np.unique(targets)) == {0, 1}
+
+
+def test_weights_are_mixed_like_the_targets(colours):
+    per_class = class_weights(colours.targets(np.arange(24)), 3)
+    weights, expected = [], []
+    for _, targets, batch_weights in training_batches(colours, batch_size=8, augmentation="strong", balance="class_weight", seed=1, epochs=3):
+        weights += batch_weights.numpy().tolist()
+        expected += (targets.numpy() @ per_class).tolist()
+    np.testing.assert_allclose(weights, expected, rtol=1e-5)
+    assert len(set(np.round(weights, 4))) > 3  # not those of the classes alone
+
+
+@pytest.mark.parametrize("balance", BALANCES)
+def test_a_mixed_stream_that_starts_later_is_the_rest_of_the_full_one(colours, balance):
+    arguments = {"batch_size": 8, "augmentation": "strong", "balance": balance, "seed": 5, "epochs": 3}
+    full, rest = list(training_batches(colours, **arguments)), list(training_batches(colours, first_epoch=2, **arguments))
+    assert len(rest) == len(full) // 3 == -(-examples_per_epoch(colours, balance) // 8)
+    for one, other in zip(full[-len(rest):], rest, strict=True):
+        for part, same in zip(one, other, strict=True):
+            np.testing.assert_array_equal(part, same)

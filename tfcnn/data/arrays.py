@@ -25,6 +25,8 @@ def open_arrays(source: Any) -> Source:
     for name in parts:
         if parts is source and str(name).lower() not in SPLIT_NAMES:
             raise InputError(f"expected train, validation and test as keys of the data, got '{name}'; {closest(name, ('train', 'validation', 'test'))}")
+    if len({SPLIT_NAMES.get(str(name).lower(), "") for name in parts}) < len(parts):
+        raise InputError(f"expected each split once in the data, got {', '.join(map(str, parts))}")
     parts = {SPLIT_NAMES.get(str(name).lower(), ""): part for name, part in parts.items()}
     if all(hasattr(part, "element_spec") for part in parts.values()):
         return _open_tf_data(parts)
@@ -41,7 +43,7 @@ def open_npz(path: str) -> Source:
         InputError: other keys, or arrays that are no photos.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as content, np.load(content, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
     except Exception as error:  # zip files break in many ways
         raise InputError(f"expected arrays without pickled objects in '{path}', but it cannot be read ({type(error).__name__}: {error})") from error
@@ -50,10 +52,13 @@ def open_npz(path: str) -> Source:
         match = _KEY.fullmatch(name)
         if match:
             kind = "images" if match[2].lower() in ("images", "image", "x", "data") else "targets"
-            pairs.setdefault(SPLIT_NAMES.get((match[1] or match[3] or "").lower(), ""), {})[kind] = array
+            pair = pairs.setdefault(SPLIT_NAMES.get((match[1] or match[3] or "").lower(), ""), {})
+            if kind in pair:
+                raise InputError(f"expected the {kind} of each split once in '{path}', found {', '.join(arrays)}")
+            pair[kind] = array
     if not pairs or any(len(pair) < 2 for pair in pairs.values()) or ("" in pairs and len(pairs) > 1):
         raise InputError(f"expected the keys images and labels (or x and y, or x_train, y_train, x_test, y_test) in '{path}', found {', '.join(arrays)}")
-    names = next((arrays[key].tolist() for key in ("label_names", "class_names") if key in arrays), None)
+    names = next(([_label(name, None) for name in arrays[key]] for key in ("label_names", "class_names") if key in arrays), None)
     return _from_memory(path, {split: check_arrays(pair["images"], pair["targets"], names) for split, pair in pairs.items()})
 
 
@@ -63,8 +68,11 @@ def check_arrays(images, targets, names: list[str] | None = None) -> tuple[np.nd
     Raises:
         InputError: another rank, number of channels, dtype, range or length.
     """
-    images, targets = np.asarray(images), np.asarray(targets)
-    if images.ndim == 3 and len(images) == len(targets):
+    try:
+        images, targets = np.asarray(images), np.asarray(targets)
+    except ValueError as error:  # lists of unequal lengths
+        raise InputError("expected images of one size and one target an image, got rows of different shapes; give files, or a tf.data.Dataset") from error
+    if images.ndim == 3 and targets.ndim and len(images) == len(targets):
         images = images[..., None]
     if images.ndim != 4 or images.shape[-1] not in (1, 3):
         raise InputError(f"expected images of shape (n, height, width, 3), or grey ones without the 3, got shape={images.shape}")
@@ -77,9 +85,9 @@ def check_arrays(images, targets, names: list[str] | None = None) -> tuple[np.nd
     if images.dtype.kind not in "uif":
         raise InputError(f"expected pixels as numbers from 0 to 255, got dtype={images.dtype}")
     _check_range(*((images.min(), images.max()) if images.size else (0, 0)), images.dtype)
-    if names is not None and (targets.dtype.kind not in "ui" or targets.max(initial=0) >= len(names)):
-        raise InputError(f"expected targets from 0 to {len(names) - 1} for {len(names)} label names, got {targets.dtype} up to {targets.max(initial=0)}")
-    return images, [names[target] if names else str(target) for target in targets.tolist()]
+    if names is not None and (targets.dtype.kind not in "ui" or not set(targets.tolist()) <= set(range(len(names)))):
+        raise InputError(f"expected whole targets from 0 to {len(names) - 1} for {len(names)} label names, got {targets.dtype}; leave the names out")
+    return images, [names[target] if names else _label(np.asarray(target), None) for target in targets.tolist()]
 
 
 def _check_range(low, high, dtype) -> None:
@@ -115,7 +123,7 @@ def _open_tf_data(parts: dict[str, Any]) -> Source:
         spec = dataset.element_spec
         if isinstance(spec, dict) and {"image", "label"} <= set(spec):
             spec = (spec["image"], spec["label"])
-        if not (isinstance(spec, tuple) and len(spec) == 2):
+        if not (isinstance(spec, tuple) and len(spec) == 2 and all(hasattr(part, "shape") for part in spec)):
             raise InputError(f"expected a tf.data.Dataset of (image, label), got elements {dataset.element_spec}")
         rank = spec[0].shape.rank
         if rank not in (None, 3, 4):
@@ -152,8 +160,8 @@ def _in_range(examples) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The same examples; raises InputError as soon as it is sure that their pixels are not from 0 to 255."""
     low, high, count, dtype = np.inf, -np.inf, 0, np.uint8
     for image, label in examples:
-        low, high, dtype, count = min(low, image.min()), max(high, image.max()), image.dtype, count + 1
-        if low < 0 or high > 255 or count == LOOKED_AT:
+        low, high, dtype, count = np.minimum(low, image.min()), np.maximum(high, image.max()), image.dtype, count + 1  # which keep a NaN
+        if not (low >= 0 and high <= 255) or count == LOOKED_AT:
             _check_range(low, high, dtype)
         yield image, label
     if count:
@@ -161,11 +169,13 @@ def _in_range(examples) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 
 def _label(label: np.ndarray, names: list[str] | None) -> str:
-    if label.ndim == 1 and label.size > 1:  # one-hot
+    if label.ndim == 1 and label.size > 1:
+        if label.max() != 1 or label.sum() != 1:
+            raise InputError(f"expected one label an image, a number, a text or one-hot, got {label.tolist()[:10]}")
         label = label.argmax()
-    value = np.asarray(label).reshape(-1)[0]
+    value = np.asarray(label).reshape(-1)[0].item()
     if isinstance(value, bytes):
         return value.decode()
-    if isinstance(value, np.floating):
+    if isinstance(value, float) and value.is_integer():
         value = int(value)
     return names[int(value)] if names else str(value)

@@ -166,8 +166,8 @@ def _judge(source: str, photos: Photos, same: list[Same], split, difference: flo
     return Audit(
         source=source, n=len(reads), counts={label: counts[label] for label in labels}, split_counts={s: given[s] for s in SPLITS if given[s]},
         quarantined=quarantined, duplicates=duplicates, contradictions=contradictions, leaks=leaks, notes=notes, test=test,
-        problems=tuple(_problems(labels, _different(reads, labels), contradictions, leaks, given)),
-        warnings=tuple(_warnings(labels, counts, quarantined, duplicates, contradictions, notes, test)),
+        problems=tuple(_problems(source, labels, _different(reads, labels), contradictions, leaks, given)),
+        warnings=tuple(_warnings(source, labels, counts, quarantined, duplicates, contradictions, notes, test)),
         files=tuple(_file(read) for read in reads))
 
 
@@ -205,7 +205,7 @@ def _test_size(given: Counter, counts: Counter, split, difference: float) -> dic
             "n_needed": int(np.ceil(Z95**2 * variance / difference**2))}
 
 
-def _problems(labels, different: dict[str, int], contradictions, leaks, given: Counter):
+def _problems(source: str, labels, different: dict[str, int], contradictions, leaks, given: Counter):
     if len(labels) < 2:
         yield f"only {len(labels)} class; at least two are needed"
     too_small = {label: count for label, count in different.items() if count < SMALLEST_CLASS and not given}
@@ -213,31 +213,42 @@ def _problems(labels, different: dict[str, int], contradictions, leaks, given: C
         yield f"classes too small to split ({SMALLEST_CLASS} different photos are needed): " + ", ".join(f"{k} {v}" for k, v in too_small.items())
     straight = [s for s in contradictions if not s.turned]
     if straight:
-        yield f"{len(straight)} photos stand under several labels, for instance {_example(straight[0])}"
+        yield f"{_number(straight, 'photo')} under several labels, for instance {_example(source, straight[0])}"
     if leaks:
-        yield f"{len(leaks)} photos are in several splits, so that the test is too good, for instance {_example(leaks[0])}"
+        yield f"{_number(leaks, 'photo')} in several splits, so that the test is too good, for instance {_example(source, leaks[0])}"
 
 
-def _example(same: Same) -> str:
-    places = [f"{path} ({label})" for path, label in zip(same.paths, same.labels, strict=True)]
+def _number(found, what: str) -> str:
+    return f"{len(found)} {what}{'' if len(found) == 1 else 's'}"
+
+
+def _example(source: str, same: Same) -> str:
+    places = [f"{_below(source, path)} ({label})" for path, label in zip(same.paths, same.labels, strict=True)]
     return " = ".join(dict.fromkeys(places[:1] + places[-1:]))
 
 
-def _warnings(labels, counts, quarantined, duplicates, contradictions, notes, test):
+def _below(source: str, path: str) -> str:
+    """The path as it stands below the source, which the reader knows."""
+    base = source if os.path.isdir(source) else os.path.dirname(source)
+    return os.path.relpath(path, base) if base and path.startswith(base + os.sep) else path
+
+
+def _warnings(source: str, labels, counts, quarantined, duplicates, contradictions, notes, test):
     if quarantined:
         kinds = Counter(q.reason.split(":")[0] for q in quarantined)
-        yield f"{len(quarantined)} files will be left out: " + ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+        yield f"{_number(quarantined, 'file')} will be left out: " + ", ".join(f"{count} {kind}" for kind, count in kinds.items())
     turned = [s for s in contradictions if s.turned]
     if turned:
-        yield (f"{len(turned)} photos stand turned or mirrored under another label, for instance {_example(turned[0])}; "
+        yield (f"{_number(turned, 'photo')} turned or mirrored under another label, for instance {_example(source, turned[0])}; "
                "right only where the label means the direction")
-    for kind, what in (("exact", "exact copies of others"), ("near", "pairs of near copies")):
-        count = sum(len(s.paths) - 1 if kind == "exact" else 1 for s in duplicates if s.kind == kind)
-        if count:
-            yield f"{count} {what} under the same label; they count more than once, and are kept in one split"
+    for kind, group, of in (("exact", "group", "equal files"), ("near", "pair", "near copies")):
+        found = [s for s in duplicates if s.kind == kind]
+        if found:
+            yield (f"{_number(found, group)} of {of} under the same label, for instance {_example(source, found[0])}; "
+                   "they count more than once, and are kept in one split")
     worth_a_look = {"wrong_extension": "whose name says another format than their content", "extreme_size": "of extreme size", "blank": "of one colour"}
     for name in (name for name in worth_a_look if name in notes):
-        yield f"{len(notes[name])} photos {worth_a_look[name]}, for instance {notes[name][0]}"
+        yield f"{_number(notes[name], 'photo')} {worth_a_look[name]}, for instance {_below(source, notes[name][0])}"
     alike = Counter(label.casefold().strip() for label in labels)
     if max(alike.values(), default=0) > 1:
         yield "labels that differ in upper and lower case only: " + ", ".join(label for label in labels if alike[label.casefold().strip()] > 1)

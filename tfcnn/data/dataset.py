@@ -64,7 +64,7 @@ class Dataset:
 
     def photos(self, rows: np.ndarray):
         """These rows of `inputs`, in this order, to be indexed or iterated; what lies on disk stays there until then."""
-        return self.inputs.choose(rows) if hasattr(self.inputs, "choose") else self.inputs[rows]
+        return self.inputs.choose(rows) if not isinstance(self.inputs, np.ndarray) else self.inputs[rows]
 
     @property
     def train(self):

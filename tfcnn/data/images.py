@@ -96,21 +96,21 @@ def load_run_data(run: Run) -> Dataset:
         items = tuple(Item(**row) for row in csv.DictReader(file))
     source = _source_of(run, items)
     arguments = run.record["data"]["arguments"]
-    with stage("read photos", len(items)) as advance:
-        photos = read_photos(source, run.record["input_shape"][0], run.record["geometry"], advance=advance)
-    now = {read.example.path: read.digest for read in photos.reads}
-    changed = [item.path for item in items if now.get(item.path) != item.sha256]
+    shape = tuple(run.record["input_shape"])
+    pixels, _, reads = _read_all(source, None if source.shape == shape else shape[0], run.record["geometry"], None)
+    now = {read.example.path: read for read in reads}
+    changed = [item.path for item in items if item.path not in now or now[item.path].digest != item.sha256]
     if changed:
         raise InputError(f"expected the photos that the run was trained on, but {len(changed)} changed since, "
                          f"the first: {changed[0]}; put them back or give a data set")
-    inputs = photos.pixels.rows([item.sha256 for item in items])
-    return Dataset(inputs=inputs, items=items, labels=tuple(run.labels), input_shape=tuple(run.record["input_shape"]),
+    inputs = pixels([now[item.path] for item in items])
+    return Dataset(inputs=inputs, items=items, labels=tuple(run.labels), input_shape=shape,
                    geometry=run.record["geometry"], source=run.record["data"]["source"], arguments=arguments)
 
 
 def _source_of(run: Run, items: tuple[Item, ...]) -> Source:
     name = run.record["data"]["source"]
-    if os.path.isabs(items[0].path) and not name.endswith(".npz"):
+    if os.path.isabs(items[0].path) and not name.lower().endswith(".npz"):
         missing = [item.path for item in items if not os.path.exists(item.path)]
         if missing:
             raise InputError(f"expected the {len(items)} photos that the run was trained on, but {len(missing)} are missing, "
@@ -205,7 +205,7 @@ def _split(reads: list[Read], groups: np.ndarray, *, split, seed: int, folds: in
             raise InputError(f"expected data without splits of its own for a cross-validation, got folds={folds}; remove its splits")
         splits = fold_examples(digests, labels, folds=folds, fold=fold, fractions=split, seed=seed, groups=groups)
     elif known:
-        stored = [known.get(digest, "" if part == "train" else part) for digest, part in zip(digests, given, strict=True)]
+        stored = [known.get(digest, part) for digest, part in zip(digests, given, strict=True)]
         splits = split_examples(digests, labels, fractions=split, seed=seed, groups=groups, known=stored)
     elif any(given):
         splits = complete_splits(given, digests, labels, fractions=split, seed=seed, groups=groups)
@@ -226,4 +226,5 @@ def _say_leaks(groups: np.ndarray, given: list[str]) -> None:
         splits.setdefault(int(group), set()).add(part)
     leaks = sum(len(parts) > 1 for parts in splits.values())
     if leaks:
-        logger.warning("%d photos are in more than one of the splits that the data came with, so its test is too good; 'tfcnn audit' names them", leaks)
+        logger.warning("%d photos or their copies are in more than one of the splits that the data came with, so its test is too good; "
+                       "'tfcnn audit' names them", leaks)

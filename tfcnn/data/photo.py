@@ -104,13 +104,12 @@ def decode_photo(content: str | Path | bytes | np.ndarray, image_size: int, geom
         size, notes = image.size, _notes(image)
         image.draft(None, GEOMETRIES[geometry](size, image_size)[0])
         image.load()  # a truncated file fails here, not somewhere later
-        turned = _upright(image)
-        if turned is not image:
+        turn = _turn(image)
+        if turn is not None:
             notes += ("exif_rotated",)
-        if turned.size[0] * image.size[1] != turned.size[1] * image.size[0]:
-            size = (size[1], size[0])
+            size = (size[1], size[0]) if turn in _ON_ITS_SIDE else size
         facts = Facts(image.format, *size, notes + _size_note(size))
-        return _finish(_to_rgb(turned), facts, image_size, geometry)
+        return _finish(_to_rgb(image if turn is None else image.transpose(turn)), facts, image_size, geometry)
 
 
 def _finish(image, facts: Facts, image_size: int, geometry: str) -> Photo:
@@ -129,7 +128,7 @@ def _finish(image, facts: Facts, image_size: int, geometry: str) -> Photo:
 def _thumbnail(image) -> np.ndarray:
     from PIL import Image
 
-    return np.asarray(image.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX, reducing_gap=1.01))
+    return np.asarray(image.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX))
 
 
 def make_thumbnails(pixels: np.ndarray) -> np.ndarray:
@@ -157,17 +156,17 @@ def _size_note(size: tuple[int, int]) -> tuple[str, ...]:
     return ("extreme_size",) if min(size) < EXTREME_SIDE or max(size) > EXTREME_RATIO * min(size) else ()
 
 
-def _upright(image):
-    """The photo as it was held; the same object where nothing has to be done."""
-    from PIL.Image import Transpose
+# What Pillow has to do with a photo of each EXIF orientation: members of PIL.Image.Transpose by their numbers.
+_TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
+_ON_ITS_SIDE = (2, 4, 5, 6)
 
-    turns = {2: Transpose.FLIP_LEFT_RIGHT, 3: Transpose.ROTATE_180, 4: Transpose.FLIP_TOP_BOTTOM, 5: Transpose.TRANSPOSE,
-             6: Transpose.ROTATE_270, 7: Transpose.TRANSVERSE, 8: Transpose.ROTATE_90}
+
+def _turn(image) -> int | None:
+    """How the photo has to be turned to stand as it was held; None where nothing has to be done."""
     try:
-        turn = turns.get(image.getexif().get(ORIENTATION))
+        return _TURNS.get(image.getexif().get(ORIENTATION))
     except Exception:  # a damaged EXIF block says nothing; the pixels are whole
-        turn = None
-    return image if turn is None else image.transpose(turn)
+        return None
 
 
 def _to_rgb(image):
@@ -179,7 +178,10 @@ def _to_rgb(image):
         pixels = np.asarray(image)
         if pixels.min() < 0 or pixels.max() > 65535:
             raise ValueError("pixels have more than 16 bits; save it with 8 or 16 bits a channel")
+        clear = image.info.get("transparency")
         image = Image.fromarray((pixels >> 8).astype(np.uint8))
+        if isinstance(clear, int):
+            image.putalpha(Image.fromarray(((pixels != clear) * 255).astype(np.uint8)))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")

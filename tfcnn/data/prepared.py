@@ -8,6 +8,8 @@ from tfcnn.data.sources import Example, Source
 from tfcnn.data.split import SPLIT_NAMES
 from tfcnn.errors import InputError, closest
 
+PATIENCE = 10  # seconds until a server has to answer
+
 _NAME = re.compile(r"tfds:([\w.-]+)(/[\w.-]+)?(:[\w.*]+)?")
 
 
@@ -60,11 +62,20 @@ def _builder(name: str, config: str, version: str, data_dir):
         raise InputError(f"expected a configuration and version of '{name}', got '{name}{config}{version}'; {_first_line(error)}") from error
     if not builder.info.splits:
         try:
+            _reach(builder.url_infos)
             builder.download_and_prepare()
         except Exception as error:  # whatever a download or somebody's generator raises
             raise InputError(f"expected '{name}' to be prepared in '{builder.data_dir}', but it is not and cannot be downloaded "
                              f"({type(error).__name__}: {_first_line(error)}); prepare it where there is a network, then give --data-dir") from error
     return builder
+
+
+def _reach(urls) -> None:
+    """Raises requests.RequestException where the server of the first file does not answer: tensorflow-datasets waits for minutes."""
+    import requests
+
+    for url in list(urls or [])[:1]:
+        requests.head(url, timeout=PATIENCE)
 
 
 def _prepared(data_dir) -> list[str]:

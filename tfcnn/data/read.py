@@ -120,5 +120,7 @@ def _read(example: Example, content, image_size: int, geometry: str, photos: Pho
 
 
 def content_digest(content: bytes | np.ndarray) -> str:
-    """SHA-256 of the bytes of a file, or of pixels."""
-    return hashlib.sha256(np.ascontiguousarray(content) if isinstance(content, np.ndarray) else content).hexdigest()
+    """SHA-256 of the bytes of a file, or of the shape and the bytes of pixels."""
+    if isinstance(content, np.ndarray):
+        return hashlib.sha256(str(content.shape).encode() + content.tobytes()).hexdigest()
+    return hashlib.sha256(content).hexdigest()

@@ -80,7 +80,7 @@ def open_source(source: Any, *, group_by: str | None = None, data_dir: str | Pat
     if is_text:
         return _open_path(os.path.abspath(source), group_by)
     if hasattr(source, "columns"):
-        columns = {name: list(source[name]) for name in source.columns if name in ("path", "label", "split", group_by)}
+        columns = {name: list(source[name]) for name in source.columns}
         return files_source("", _examples(columns, "the frame", Path.cwd(), group_by))
     if isinstance(source, tuple) and len(source) == 2 and _are_paths(source[0]):
         paths, labels = list(source[0]), list(source[1])
@@ -170,8 +170,8 @@ def _files(folder: Path) -> list[str]:
 def _read_csv(path: str, group_by: str | None) -> list[Example]:
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:  # spreadsheets write a byte order mark
-            rows = list(csv.DictReader(file))
-            names = csv.DictReader(open(path, newline="", encoding="utf-8-sig")).fieldnames or []  # noqa: SIM115
+            reader = csv.DictReader(file)
+            rows, names = list(reader), reader.fieldnames or []
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"expected a CSV in UTF-8 with commas, but '{path}' cannot be read ({error}); save it so") from error
     columns = {name: [row[name] if row[name] is not None else "" for row in rows] for name in names if name}
@@ -187,12 +187,12 @@ def _examples(columns: dict[str, list], where: str, base: Path, group_by: str | 
         raise InputError(f"expected at least one row in {where}, found none")
     for name, values in columns.items():
         for row, value in enumerate(values):
-            if name in ("path", "label") and (value is None or value != value or not str(value).strip()):
+            if name in ("path", "label") and not _text(value):
                 raise InputError(f"expected a {name} in every row of {where}, found none in row {row + 1} after the header; fill it or remove the row")
-    paths = [os.path.abspath(base / str(path).strip()) for path in columns["path"]]
-    labels = [str(label).strip() for label in columns["label"]]
+    paths = [os.path.abspath(base / _text(path)) for path in columns["path"]]
+    labels = [_text(label) for label in columns["label"]]
     splits = _splits(columns.get("split"), len(paths), where)
-    groups = [str(value).strip() for value in columns[group_by]] if group_by else [""] * len(paths)
+    groups = [_text(value) for value in columns[group_by]] if group_by else [""] * len(paths)
     missing = [path for path in dict.fromkeys(paths) if not os.path.isfile(path)]
     if missing:
         more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
@@ -209,10 +209,16 @@ def _examples(columns: dict[str, list], where: str, base: Path, group_by: str | 
     return list(examples.values())
 
 
+def _text(value) -> str:
+    """A cell as text; "" for the many ways in which a frame says that there is nothing."""
+    missing = value is None or (not isinstance(value, str) and str(value) in ("nan", "NaT", "<NA>"))
+    return "" if missing else str(value).strip()
+
+
 def _splits(values: Sequence | None, count: int, where: str) -> list[str]:
     if values is None:
         return [""] * count
-    names = ["" if value is None or value != value else str(value).strip() for value in values]
+    names = [_text(value) for value in values]
     if not any(names):
         return names
     for row, name in enumerate(names):

@@ -76,6 +76,9 @@ def fold_examples(digests: Sequence[str], labels: Sequence[str], *, folds: int, 
     check_folds(folds, fold)
     _check_groups(digests, labels, groups, max(folds, len(SPLITS)))
     part_of = _assign(digests, labels, _fold_targets(_totals(digests, labels), folds), seed=seed, groups=groups)
+    for part in range(folds):  # a round that cannot be run is named before any was trained
+        rest = [row for row, its_part in enumerate(part_of) if its_part != part]
+        _check_groups([digests[row] for row in rest], [labels[row] for row in rest], [groups[row] for row in rest] if groups is not None else None, 2)
     given = ["test" if part == fold else "train" for part in part_of]
     return complete_splits(given, digests, labels, fractions=fractions, seed=seed, groups=groups)
 

@@ -61,7 +61,7 @@ class Store:
         self._lock = _Lock(folder, fcntl.LOCK_SH)
         self._parts: list[Part] = []
         self._where: dict[str, tuple[int, int]] = {}
-        for keys_file in sorted(folder.glob("*.keys")):
+        for keys_file in sorted(folder.glob("[!.]*.keys")):
             self._index(keys_file)
 
     def _index(self, keys_file: Path) -> None:
@@ -78,7 +78,7 @@ class Store:
         """Publishes one part; `rows[i]` belongs to `keys[i]`."""
         name = hashlib.sha256("\n".join(keys).encode()).hexdigest()[:16]
         with write_aside(self.folder / f"{name}.npy") as path, open(path, "wb") as file:
-            np.save(file, rows)
+            np.save(file, np.ascontiguousarray(rows))
         with write_aside(self.folder / f"{name}.keys") as path:
             path.write_text("\n".join(keys))
         self._index(self.folder / f"{name}.keys")
@@ -99,8 +99,9 @@ class StoredRows:
 
     def __init__(self, parts: Sequence[Part], places: np.ndarray, lock: "_Lock"):
         self._parts, self._places, self._lock = list(parts), places, lock
-        self.shape = (len(places), *self._parts[places[0, 0]].shape[1:])
-        self.dtype = self._parts[places[0, 0]].dtype
+        sample = self._parts[places[0, 0] if len(places) else 0]
+        self.shape = (len(places), *sample.shape[1:])
+        self.dtype = sample.dtype
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -132,6 +133,7 @@ class _Lock:
     """A lock on a store folder, held until the object is gone; the system takes it back from a process that is killed."""
 
     def __init__(self, folder: Path, kind: int):
+        self._file = -1
         self._file = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
         fcntl.flock(self._file, kind)
 
@@ -167,7 +169,7 @@ def list_cache() -> list[CacheEntry]:
     """What the cache holds, one entry a store."""
     entries = []
     for folder in _stores():
-        keys = list(folder.glob("*.keys"))
+        keys = list(folder.glob("[!.]*.keys"))
         count = sum(len(file.read_text().split()) for file in keys)
         lock = _try_lock(folder)
         entries.append(CacheEntry(str(folder.relative_to(cache_folder())), count, _size(folder),
@@ -180,28 +182,31 @@ def list_cache() -> list[CacheEntry]:
 def trim_cache(limit: int) -> int:
     """Removes the parts that were not used for longest until the cache takes at most `limit` bytes; gives the bytes it freed.
 
-    Stores that a process has open are left alone.
+    What killed processes left goes first: after a day, at once for a limit of 0. Stores that a process has open are left alone.
     """
-    total = sum(_size(folder) for folder in _stores())
-    before = total
+    before = sum(_size(folder) for folder in _stores())
     locks = {folder: lock for folder in _stores() if (lock := _try_lock(folder))}
-    parts = []
-    for folder in locks:
-        for file in [*folder.glob("*.npy"), *folder.glob(".tmp-*")]:
-            keys = file.with_suffix(".keys")
-            is_part = keys.exists() and not file.name.startswith(".")
-            if is_part or limit == 0 or time.time() - file.stat().st_mtime > LEFTOVER_SECONDS:
-                parts.append(((keys if is_part else file).stat().st_mtime, file, keys if is_part else None))
-    for _, file, keys in sorted(parts, key=lambda part: part[:2]):
+    total = before
+    for file in [file for folder in locks for file in folder.iterdir() if file.name != ".lock" and not _is_part(file)]:
+        if limit == 0 or time.time() - file.stat().st_mtime > LEFTOVER_SECONDS:
+            total -= _bytes(file)
+            file.unlink()
+    parts = sorted((keys.stat().st_mtime, keys) for folder in locks for keys in folder.glob("[!.]*.keys"))
+    for _, keys in parts:
         if total <= limit:
             break
-        total -= file.stat().st_size + (keys.stat().st_size if keys else 0)
-        if keys:
-            keys.unlink()  # first, so that no key points at rows that are gone
-        file.unlink()
+        rows = keys.with_suffix(".npy")
+        total -= _bytes(keys) + _bytes(rows)
+        keys.unlink()  # first, so that no key points at rows that are gone
+        rows.unlink(missing_ok=True)
     for lock in locks.values():
         lock.release()
     return before - total
+
+
+def _is_part(file: Path) -> bool:
+    """True for the two files of a part; rows without their keys and temporary files are leftovers."""
+    return not file.name.startswith(".") and (file.suffix == ".keys" or (file.suffix == ".npy" and file.with_suffix(".keys").exists()))
 
 
 def _stores() -> list[Path]:
@@ -216,4 +221,11 @@ def _try_lock(folder: Path) -> _Lock | None:
 
 
 def _size(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.iterdir() if file.name != ".lock")
+    return sum(_bytes(file) for file in folder.iterdir() if file.name != ".lock")
+
+
+def _bytes(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:  # another process renamed it meanwhile
+        return 0
