@@ -156,6 +156,12 @@ def test_text_as_bytes_is_text(tmp_path):
     assert labels_of(tmp_path / "photos.npz") == ["cat", "dog"]
 
 
+def test_text_in_another_encoding_is_refused():
+    labels = np.array(["größer".encode("latin-1"), b"small"])
+    for source in ((images_of(2), labels), dataset_of(images_of(2), labels)):
+        assert "UTF-8" in refusal(source, reads=True)
+
+
 @pytest.mark.parametrize("keys", [("images", "labels"), ("x", "y"), ("X", "Y"), ("data", "targets"), ("image", "label"), ("x", "target")])
 def test_an_npz_without_splits(tmp_path, keys):
     images = images_of(3)

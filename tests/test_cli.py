@@ -205,7 +205,7 @@ def _finished_copy(tmp_path: Path) -> Path:
     """A run folder with a record and no more."""
     from tfcnn.record import write_record
 
-    write_record(tmp_path, {"labels": ["a", "b"], "status": "finished", "input_shape": [32, 32, 3]})
+    write_record(tmp_path, {"labels": ["a", "b"], "status": "finished", "geometry": "stretch", "input_shape": [32, 32, 3]})
     return tmp_path
 
 
@@ -420,7 +420,7 @@ def test_every_command_has_a_help(capsys, command):
 
 def test_the_help_of_train_explains_the_flags_of_the_data(capsys):
     out = " ".join(run(capsys, "train", "--help")[1].split())
-    for flag, text in (("--geometry GEOMETRY", "letterbox or center_crop (default: stretch)"), ("--folds FOLDS", "trains once a fold"),
+    for flag, text in (("--geometry GEOMETRY", "letterbox or center_crop. (default: stretch)"), ("--folds FOLDS", "trains once a fold"),
                        ("--like LIKE", "a run folder"), ("--group-by GROUP_BY", "a column of a CSV"), ("--data-dir DATA_DIR", "tensorflow-datasets"),
                        ("--split TRAIN VALIDATION TEST", "(default: 0.7 0.1 0.2)"), ("--balance BALANCE", "class_weight (in the loss)")):
         assert flag in out and text in out.split(flag, 2)[-1][:250], flag

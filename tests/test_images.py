@@ -575,7 +575,8 @@ def test_a_photo_in_two_of_the_given_splits_is_said(tmp_path, caplog):
         shutil.copy(tmp_path / "train" / "cat" / "0.png", tmp_path / "test" / "cat" / "again.png")
         shutil.move(copy_nearly(tmp_path / "train" / "dog" / "1.png"), tmp_path / "validation" / "dog")
         data = load_images(tmp_path, image_size=32)
-    assert caplog.messages == ["2 photos or their copies are in more than one of the splits that the data came with, so its test is too good; 'tfcnn audit' names them"]
+    assert caplog.messages == ["2 photos or their copies are in more than one of the splits that the data came with, so its test is too good; "
+                               "'tfcnn audit' names them"]
     assert Counter(item.split for item in data.items) == {"train": 8, "validation": 9, "test": 9}  # and are kept where they are
 
 

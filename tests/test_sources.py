@@ -171,6 +171,11 @@ def test_an_empty_split_column_is_none(table, tmp_path):
     assert seen(open_source(table("path,label,split\na.jpg,cat,\nb.jpg,dog, \n")), tmp_path) == [("a.jpg", "cat"), ("b.jpg", "dog")]
 
 
+def test_a_label_of_a_csv_may_be_called_nan(table, tmp_path):
+    """It is a bread; a CSV has no other way to be empty than to be empty."""
+    assert seen(open_source(table("path,label\na.jpg,nan\nb.jpg,roti\n")), tmp_path) == [("a.jpg", "nan"), ("b.jpg", "roti")]
+
+
 def test_rows_with_an_empty_group_are_in_none(table, tmp_path):
     source = open_source(table("path,label,patient\na.jpg,cat,\nb.jpg,dog, \nc.jpg,dog,p\n"), group_by="patient")
     assert [example.group for example in source.examples] == ["", "", "p"]

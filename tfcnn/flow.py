@@ -64,7 +64,7 @@ def train_and_export(source: Any, *, output: str | Path, model: ModelConfig | No
     check_examples(opened)
     existing = prepare_output(output, overwrite=overwrite, resume=resume)
     if existing is not None and existing.record["status"] == "finished":
-        _say_finished(existing, model, training)
+        _say_finished(existing, model, training, data)
         return _export_missing(existing, formats)
 
     seconds: dict[str, float] = {}
@@ -170,10 +170,11 @@ def _draw_augmentation(run: Run, data) -> None:
         grid.save(aside, quality=85)
 
 
-def _say_finished(run: Run, model: ModelConfig, training: TrainingConfig) -> None:
+def _say_finished(run: Run, model: ModelConfig, training: TrainingConfig, data: DataConfig) -> None:
     """Says that nothing is trained, and which arguments had no effect for that."""
-    given = {**asdict(training), "backbone": model.backbone, "pooling": model.pooling, "hidden": list(model.hidden), "dropout": model.dropout}
-    before = {**run.record["model"], **run.record["training"]}
+    given = {**asdict(training), **asdict(data), "fold": data.fold or 0, "split": list(data.split),
+             "backbone": model.backbone, "pooling": model.pooling, "hidden": list(model.hidden), "dropout": model.dropout}
+    before = {**run.record["data"]["arguments"], **run.record["model"], **run.record["training"]}
     ignored = [f"{name} (was {before[name]}, is {value})" for name, value in given.items() if name in before and before[name] != value]
     logger.warning("'%s' is finished already: nothing is trained%s; give --overwrite to train anew", run.path,
                    f", these arguments are ignored: {', '.join(ignored)}" if ignored else "")

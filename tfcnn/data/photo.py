@@ -2,6 +2,7 @@
 
 import io
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,8 +65,24 @@ def _center_crop(size: tuple[int, int], side: int) -> tuple[tuple[int, int], tup
     return (side, side), (left, top, left + short, top + short)
 
 
-# From the size of a photo (width, height) and the side of the square: the size it is resized to, and which box of it.
-GEOMETRIES = {"stretch": _stretch, "letterbox": _letterbox, "center_crop": _center_crop}
+class Geometry(NamedTuple):
+    """One way to a square.
+
+    Attributes:
+        place: from the size of a photo (width, height) and the side of the square to the size it is resized to, and which box of it.
+        text: what an app has to do, for report and card.
+    """
+
+    place: Callable
+    text: str
+
+
+GEOMETRIES = {
+    "stretch": Geometry(_stretch, "the whole photo stretched to the square, as MediaPipe does by itself"),
+    "letterbox": Geometry(_letterbox, "the whole photo, its aspect ratio kept, with black bars; an app must add the bars before it asks the model"),
+    "center_crop": Geometry(_center_crop, "the middle square of the photo; an app must crop it (the region of interest in MediaPipe) before it asks "
+                            "the model"),
+}
 
 
 def check_geometry(image_size: int, geometry: str) -> None:
@@ -102,7 +119,7 @@ def decode_photo(content: str | Path | bytes | np.ndarray, image_size: int, geom
         return _finish(image, Facts("array", *image.size, _size_note(image.size)), image_size, geometry)
     with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as image:
         size, notes = image.size, _notes(image)
-        image.draft(None, GEOMETRIES[geometry](size, image_size)[0])
+        image.draft(None, GEOMETRIES[geometry].place(size, image_size)[0])
         image.load()  # a truncated file fails here, not somewhere later
         turn = _turn(image)
         if turn is not None:
@@ -115,7 +132,7 @@ def decode_photo(content: str | Path | bytes | np.ndarray, image_size: int, geom
 def _finish(image, facts: Facts, image_size: int, geometry: str) -> Photo:
     from PIL import Image
 
-    target, box = GEOMETRIES[geometry](image.size, image_size)
+    target, box = GEOMETRIES[geometry].place(image.size, image_size)
     # Boxes of whole pixels are averaged first, which is fast; the rest is interpolated over all pixels it covers.
     square = image.resize(target, Image.Resampling.BILINEAR, box=box, reducing_gap=1.01)
     if target != (image_size, image_size):

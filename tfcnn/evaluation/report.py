@@ -4,14 +4,9 @@ import base64
 import io
 from pathlib import Path
 
+from tfcnn.data.photo import GEOMETRIES
 from tfcnn.models.backbones import BACKBONES
 from tfcnn.record import Run, load_run, read_history, write_text
-
-GEOMETRY_TEXTS = {
-    "stretch": "the whole photo stretched to the square, as MediaPipe does by itself",
-    "letterbox": "the whole photo, its aspect ratio kept, with black bars; an app must add the bars before it asks the model",
-    "center_crop": "the middle square of the photo; an app must crop it (the region of interest in MediaPipe) before it asks the model",
-}
 
 
 def write_report(run: Run | str | Path) -> Path:
@@ -24,7 +19,7 @@ def write_report(run: Run | str | Path) -> Path:
     record = {"exports": [], "validation": None, **run.record}
     values = {"run": record, "name": run.path.name, "backbone": BACKBONES.get(record["model"]["backbone"]),
               "curves": _curves(read_history(run.path / "history.csv")), "augmentation": _embedded(run.path / "augmentation.jpg"),
-              "geometry": GEOMETRY_TEXTS[record["geometry"]]}
+              "geometry": GEOMETRIES[record["geometry"]].text}
     for file in ("report.html", "card.md"):
         write_text(run.path / file, environment.get_template(file).render(values))
     return run.path / "report.html"
