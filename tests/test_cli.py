@@ -1,6 +1,7 @@
 """The command line: the whole flow on made photos, JSON, exit codes, and bad input in one line."""
 
 import json
+import os
 import resource
 import shutil
 import signal
@@ -14,6 +15,7 @@ from conftest import make_photos
 
 import tfcnn
 from tfcnn.cli import main
+from tfcnn.data.photo import pixels_key
 
 SMALL = ["--weights", "none", "--image-size", "32", "--epochs", "1", "--batch-size", "8"]
 
@@ -227,7 +229,7 @@ def test_a_file_size_limit_in_the_middle_leaves_no_half_file(photos, tmp_path, l
 
     done = subprocess.run([sys.executable, "-m", "tfcnn", "train", str(photos), *SMALL, "--output", str(tmp_path / "run")],
                           capture_output=True, text=True, preexec_fn=lower,
-                          env={**__import__("os").environ, "TFCNN_CACHE": str(tmp_path / "cache")})
+                          env={**os.environ, "TFCNN_CACHE": str(tmp_path / "cache")})
     last = done.stderr.strip().splitlines()[-1]
     assert done.returncode == 1 and last.startswith("tfcnn: expected "), done.stderr
     assert "Traceback" not in done.stderr
@@ -501,6 +503,9 @@ def test_a_cross_validation_prints_each_fold_and_all_of_them(capsys, monkeypatch
     assert "2 folds: accuracy 0.625 ± 0.177" in out and "all 8 photos, each tested once: 0.625 [0.306, 0.863]" in out
 
 
+STRETCH, LETTERBOX = (f"photos/{pixels_key(geometry)}-32" for geometry in ("stretch", "letterbox"))
+
+
 @pytest.fixture
 def filled_cache(capsys, photos, tmp_path, monkeypatch):
     """A cache with the photos in two geometries."""
@@ -516,13 +521,12 @@ def test_cache_lists_what_it_holds(filled_cache, capsys, monkeypatch):
     values = values_of(out)
     assert code == 0 and err == "" and set(values) == {"folder", "bound", "freed", "bytes", "stores"}
     assert values["folder"] == str(filled_cache) and values["bound"] == 2_500_000_000 and values["freed"] == 0
-    assert [store["name"] for store in values["stores"]] == ["photos/letterbox-2-32", "photos/stretch-2-32",
-                                                             "thumbnails/letterbox-2-32", "thumbnails/stretch-2-32"]
+    assert [store["name"] for store in values["stores"]] == [LETTERBOX, STRETCH, f"thumbnails/{Path(LETTERBOX).name}", f"thumbnails/{Path(STRETCH).name}"]
     assert all(store["rows"] == 60 and store["in_use"] is False and abs(time.time() - store["used"]) < 600 for store in values["stores"])
     assert all(60 * 32 * 32 * 3 < store["bytes"] < 60 * 32 * 32 * 3 + 10_000 for store in values["stores"])
     assert values["bytes"] == sum(store["bytes"] for store in values["stores"])
     assert values["bytes"] == sum(file.stat().st_size for file in filled_cache.rglob("*") if file.is_file())
-    assert "photos/stretch-2-32" in out and "60 rows" in out and "0.8 MB of at most 2.5 GB (TFCNN_CACHE_GB)" in out and "removed" not in out
+    assert STRETCH in out and "60 rows" in out and "0.8 MB of at most 2.5 GB (TFCNN_CACHE_GB)" in out and "removed" not in out
 
 
 def test_cache_clear_removes_all_and_keeps_nothing_from_working(filled_cache, capsys, photos, tmp_path):
@@ -537,8 +541,6 @@ def test_cache_clear_removes_all_and_keeps_nothing_from_working(filled_cache, ca
 
 
 def test_cache_keep_removes_what_was_not_used_for_longest(filled_cache, capsys):
-    import os
-
     for file in filled_cache.rglob("*.keys"):
         if "letterbox" in str(file):
             os.utime(file, (1e9, 1e9))
@@ -547,16 +549,16 @@ def test_cache_keep_removes_what_was_not_used_for_longest(filled_cache, capsys):
     values = values_of(out)
     assert code == 0 and values["freed"] == held - values["bytes"] and values["bytes"] <= held * 0.6
     assert {store["name"]: store["rows"] for store in values["stores"]} == {
-        "photos/letterbox-2-32": 0, "photos/stretch-2-32": 60, "thumbnails/letterbox-2-32": 0, "thumbnails/stretch-2-32": 60}
+        LETTERBOX: 0, STRETCH: 60, f"thumbnails/{Path(LETTERBOX).name}": 0, f"thumbnails/{Path(STRETCH).name}": 60}
     assert values_of(run(capsys, "cache", "--keep", "1", "--json")[1])["freed"] == 0
 
 
 def test_cache_leaves_alone_what_is_in_use(filled_cache, capsys):
     from tfcnn.data.store import Store
 
-    store = Store(filled_cache / "photos" / "stretch-2-32")
+    store = Store(filled_cache / STRETCH)
     values = values_of(run(capsys, "cache", "--clear", "--json")[1])
-    assert {entry["name"]: (entry["rows"], entry["in_use"]) for entry in values["stores"]}["photos/stretch-2-32"] == (60, True)
+    assert {entry["name"]: (entry["rows"], entry["in_use"]) for entry in values["stores"]}[STRETCH] == (60, True)
     assert sum(entry["rows"] for entry in values["stores"]) == 60
     del store
     assert values_of(run(capsys, "cache", "--clear", "--json")[1])["bytes"] == 0

@@ -30,10 +30,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Same:
-    """Files that show the same photo.
+    """Files that belong together.
 
     Attributes:
-        kind: "exact" (equal content) or "near" (other encoding, size or orientation).
+        kind: "exact" (equal content), "near" (the same photo in another encoding, size or orientation) or "group" (the same
+            value of `group_by`; one file for each split).
         turned: whether one is mirrored or turned against the other.
         paths: the files.
         labels: the label of each.
@@ -59,7 +60,7 @@ class Audit:
         quarantined: what training will leave out, and why.
         duplicates: the same photo more than once under one label.
         contradictions: the same photo under several labels.
-        leaks: the same photo in several of the splits that the source came with.
+        leaks: the same photo or group in several of the splits that the source came with.
         notes: paths by what is unusual about them: the names of `tfcnn.data.photo.NOTES`, "blank".
         test: n of the test split, `half_width` of the 95 % interval of its accuracy, the `difference` that was asked for, and
             the n that it needs.
@@ -109,7 +110,7 @@ def audit(source: Any, *, output: str | Path | None = None, image_size: int = FI
         geometry: how a photo becomes a square.
         split: fractions that will be asked for, by which the test split is judged where the source has none.
         difference: the difference of accuracy that one wants to see on the test split, above 0 to 0.5.
-        group_by: a column of a CSV or frame, checked for its existence.
+        group_by: a column of a CSV or frame; a value that is in several of the splits that the source came with is a leak.
         data_dir: where tensorflow-datasets keeps its data.
 
     Raises:
@@ -152,6 +153,15 @@ def _same(kind: str, turned: bool, reads: list[Read]) -> Same:
     return Same(kind, turned, tuple(e.path for e in examples), tuple(e.label for e in examples), tuple(e.split for e in examples))
 
 
+def _divided_groups(reads: list[Read]) -> list[Same]:
+    """For each group, one file in each split."""
+    members: dict[str, dict[str, Read]] = {}
+    for read in reads:
+        if read.digest and read.example.group:
+            members.setdefault(read.example.group, {}).setdefault(read.example.split, read)
+    return [_same("group", False, list(splits.values())) for splits in members.values()]
+
+
 def _judge(source: str, photos: Photos, same: list[Same], split, difference: float) -> Audit:
     reads = photos.reads
     counts = Counter(read.example.label for read in reads if read.digest)
@@ -159,7 +169,7 @@ def _judge(source: str, photos: Photos, same: list[Same], split, difference: flo
     given = Counter(read.example.split for read in reads if read.digest and read.example.split)
     duplicates = tuple(s for s in same if len(set(s.labels)) == 1)
     contradictions = tuple(s for s in same if len(set(s.labels)) > 1)
-    leaks = tuple(s for s in same if len(set(s.splits)) > 1)
+    leaks = tuple(s for s in [*same, *_divided_groups(reads)] if len(set(s.splits)) > 1)
     quarantined = tuple(Quarantined(read.example.path, read.reason) for read in reads if read.reason)
     notes = _notes(photos)
     test = _test_size(given, counts, split, difference)
@@ -214,8 +224,10 @@ def _problems(source: str, labels, different: dict[str, int], contradictions, le
     straight = [s for s in contradictions if not s.turned]
     if straight:
         yield f"{_number(straight, 'photo')} under several labels, for instance {_example(source, straight[0])}"
-    if leaks:
-        yield f"{_number(leaks, 'photo')} in several splits, so that the test is too good, for instance {_example(source, leaks[0])}"
+    photos, groups = [s for s in leaks if s.kind != "group"], [s for s in leaks if s.kind == "group"]
+    for what, found in (("photo", photos), ("group", groups)):
+        if found:
+            yield f"{_number(found, what)} in several splits, so that the test is too good, for instance {_example(source, found[0])}"
 
 
 def _number(found, what: str) -> str:
@@ -223,8 +235,9 @@ def _number(found, what: str) -> str:
 
 
 def _example(source: str, same: Same) -> str:
-    places = [f"{_below(source, path)} ({label})" for path, label in zip(same.paths, same.labels, strict=True)]
-    return " = ".join(dict.fromkeys(places[:1] + places[-1:]))
+    rows = zip(same.paths, same.labels, same.splits, strict=True)
+    places = [f"{_below(source, path)} ({label}{', ' + split if split else ''})" for path, label, split in rows]
+    return " and ".join(dict.fromkeys(places[:1] + places[-1:]))
 
 
 def _below(source: str, path: str) -> str:

@@ -37,7 +37,7 @@ def write_audit(folder: Path, result: Audit, photos: Photos) -> Path:
         "audit": result, "largest": max(result.counts.values(), default=1) or 1, "shown": SHOWN,
         "groups": [
             ("contradictions", "The same photo under several labels", result.contradictions, findings(result.contradictions)),
-            ("leaks", "The same photo in several splits", result.leaks, findings(result.leaks)),
+            ("leaks", "The same photo or group in several splits", result.leaks, findings(result.leaks)),
             ("duplicates", "The same photo more than once under one label", result.duplicates, findings(result.duplicates))],
         "notes": [(name, {**NOTES, "blank": "nearly one colour"}[name], len(paths), pictures(paths[:SHOWN])) for name, paths in result.notes.items()],
         "sheet": [(label, pictures(_spread([read.example.path for read in photos.reads if read.digest and read.example.label == label])))
