@@ -142,17 +142,19 @@ def test_a_photo_under_two_labels_is_a_problem_unless_it_is_mirrored(planted):
     assert {same.labels for same in result.contradictions} == {("paper", "plastic"), ("cardboard", "trash")}
     assert len(result.problems) == 1
     text = sentence(result.problems, "under several labels")
-    assert text.startswith("2 photos") and f"paper/{paper[1]} (paper) = plastic/wrong.jpg (plastic)" in text
+    assert text.startswith("2 photos") and f"paper/{paper[1]} (paper) and plastic/wrong.jpg (plastic)" in text
     text = sentence(result.warnings, "turned or mirrored under another label")
-    assert text.startswith("1 photo") and f"cardboard/{cardboard[1]} (cardboard) = trash/mirrored.jpg (trash)" in text
+    assert text.startswith("1 photo") and f"cardboard/{cardboard[1]} (cardboard) and trash/mirrored.jpg (trash)" in text
 
 
 def test_files_that_are_no_photos_are_named_with_the_reason(planted):
     folder, _, result, _ = planted
-    assert {Path(q.path).name: q.reason.split(":")[0] for q in result.quarantined} == BROKEN
-    assert all(Path(q.path).parent == folder / "trash" for q in result.quarantined)
+    kinds = {Path(q.path).name: q.reason.split(":")[0] for q in result.quarantined}
+    assert {name: kind for name, kind in kinds.items() if kind != "contradiction"} == BROKEN
+    assert {Path(q.path).parent for q in result.quarantined if not q.reason.startswith("contradiction")} == {folder / "trash"}
+    assert [name for name, kind in kinds.items() if kind == "contradiction"][-1] == "wrong.jpg" and len(kinds) == 8
     text = sentence(result.warnings, "left out")
-    assert text.startswith("6 files will be left out: ")
+    assert text.startswith("8 files will be left out: ") and "2 contradiction" in text
     assert all(kind in text for kind in ("2 truncated", "1 empty", "1 not an image", "1 decompression bomb", "1 unreadable"))
 
 
@@ -284,9 +286,10 @@ def test_a_csv_with_splits_is_audited_and_needs_no_three_photos_a_class(tmp_path
         rows.writerow(["photos/red/other.jpg", "Red", "train", 0])
     result = audit(tmp_path / "photos.csv", image_size=24, difference=0.5, group_by="patient")
     assert result.n == 14 and result.split_counts == {"train": 7, "validation": 3, "test": 4} and result.test["n"] == 4
-    assert below(tmp_path, result.leaks) == {("exact", False, "photos/red/00.jpg", "photos/red/leak.jpg")}
+    assert below(tmp_path, result.leaks) == {("exact", False, "photos/red/00.jpg", "photos/red/leak.jpg"),
+                                             ("group", False, "photos/blue/00.jpg", "photos/red/leak.jpg")}  # patient 0 is in train and test
     assert below(tmp_path, result.contradictions) == {("exact", False, "photos/red/01.jpg", "photos/red/other.jpg")}
-    assert len(result.problems) == 2 and not [text for text in result.problems if "too small" in text]
+    assert len(result.problems) == 3 and not [text for text in result.problems if "too small" in text]
     with pytest.raises(InputError, match="column 'hospital'"):
         audit(tmp_path / "photos.csv", group_by="hospital")
 

@@ -77,7 +77,7 @@ def test_a_truncated_photo_is_skipped_listed_and_counted(finished):
 def test_the_run_folder_is_complete(finished):
     output, _ = finished
     names = {p.name for p in output.iterdir()}
-    assert names == {"model.keras", "labels.txt", "run.json", "history.csv", "items.csv", "report.html", "card.md", "exports"}
+    assert names == {"model.keras", "labels.txt", "run.json", "history.csv", "items.csv", "report.html", "card.md", "augmentation.jpg", "exports"}
     assert {p.name for p in (output / "exports").iterdir()} == {"saved_model", "float32.tflite", "float16.tflite"}
     assert tfcnn.load_run(output).record["status"] == "finished"
 
@@ -316,7 +316,11 @@ def test_audit_exits_1_for_problems_and_names_all_of_them_in_json(capsys, photos
                            "problems", "warnings"}
     assert values["source"] == str(tmp_path / "photos") and values["n"] == 71
     assert values["counts"] == {"blue": 24, "green": 22, "red": 24} and values["split_counts"] == {"train": 61, "test": 9}
-    assert values["quarantined"] == [{"path": str(folder / "green" / "12.jpg"), "reason": "not an image: cannot identify image file"}]
+    assert values["quarantined"] == [
+        {"path": path, "reason": f"contradiction: the same photo is labelled '{label}' here and '{other}' in {twin}"} if twin else
+        {"path": path, "reason": "not an image: cannot identify image file"} for path, label, other, twin in (
+            (str(folder / "blue" / "eleven.jpg"), "blue", "red", folder / "red" / "11.jpg"), (str(folder / "green" / "12.jpg"), "", "", ""),
+            (str(folder / "red" / "11.jpg"), "red", "blue", folder / "blue" / "eleven.jpg"))]
     assert values["contradictions"] == [{"kind": "exact", "turned": False, "paths": [str(folder / "blue" / "eleven.jpg"), str(folder / "red" / "11.jpg")],
                                          "labels": ["blue", "red"], "splits": ["train", "train"]}]
     assert len(values["duplicates"]) == 10 and [str(folder / "red" / "10.jpg"), str(folder / "red" / "ten.jpg")] in [d["paths"] for d in values["duplicates"]]

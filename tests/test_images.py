@@ -430,7 +430,7 @@ def test_each_photo_is_tested_once_over_the_folds(tmp_path):
 @pytest.mark.parametrize("arguments, expected", [
     ({"folds": 1}, "two folds or more, got folds=1"), ({"folds": 3, "fold": 3}, "a fold from 0 to 2, got fold=3"),
     ({"folds": 3, "fold": -1}, "got fold=-1"), ({"folds": 3, "split": None}, "got folds=3 with split=None"),
-    ({"folds": 3, "like": "run"}, "got folds=3 with like")])
+    ({"folds": 3, "like": "run"}, "got folds=3 and like='run'")])
 def test_folds_that_cannot_be_are_refused_before_any_work(photos, monkeypatch, arguments, expected):
     forbid_decoding(monkeypatch)
     with pytest.raises(InputError, match=expected):

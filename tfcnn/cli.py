@@ -97,7 +97,7 @@ def _audit(args) -> int:
 def _cache(args) -> int:
     from tfcnn.data.store import cache_bound, cache_folder, list_cache, trim_cache
 
-    if args.keep is not None and not args.keep >= 0:
+    if args.keep is not None and not 0 <= args.keep <= 1e9:
         raise InputError(f"expected gigabytes from 0 up, got --keep {args.keep}")
     freed = trim_cache(0 if args.clear else int(args.keep * 1e9)) if args.clear or args.keep is not None else 0
     entries = list_cache()

@@ -13,7 +13,7 @@ import numpy as np
 
 from tfcnn.data.config import DataConfig
 from tfcnn.data.grid import draw_grid
-from tfcnn.data.images import check_examples, load_images
+from tfcnn.data.images import check_examples, check_like, load_images
 from tfcnn.data.photo import check_geometry
 from tfcnn.data.sources import open_source, sort_labels
 from tfcnn.data.split import check_folds, check_fractions
@@ -61,7 +61,7 @@ def train_and_export(source: Any, *, output: str | Path, model: ModelConfig | No
     model, training, data = model or ModelConfig(), training or TrainingConfig(), data or DataConfig()
     size = _check(source, output, model, training, data, formats, strategy)
     opened = open_source(source, group_by=data.group_by, data_dir=data.data_dir)
-    check_examples(opened)
+    check_examples(opened, data.folds)
     existing = prepare_output(output, overwrite=overwrite, resume=resume)
     if existing is not None and existing.record["status"] == "finished":
         _say_finished(existing, model, training, data)
@@ -103,6 +103,8 @@ def cross_validate(source: Any, *, output: str | Path, model: ModelConfig | None
         and the `runs`.
     """
     check_folds(data.folds)
+    _check(source, output, model or ModelConfig(), training or TrainingConfig(), data, formats, strategy)
+    check_examples(open_source(source, group_by=data.group_by, data_dir=data.data_dir), data.folds)
     runs = []
     for fold in range(data.folds):
         logger.info("fold %d of %d", fold, data.folds)
@@ -127,6 +129,7 @@ def _check(source, output, model: ModelConfig, training: TrainingConfig, data: D
     check_fractions(data.split)
     if data.folds is not None or data.fold is not None:
         check_folds(data.folds, data.fold or 0)
+    check_like(data.like, data.folds)
     check_strategy(strategy)
     check_trainable([name for name, _ in BACKBONES[model.backbone].stages], training.trainable)
     size = model.image_size or BACKBONES[model.backbone].image_size

@@ -162,10 +162,15 @@ def prepare_output(path: str | Path, *, overwrite: bool = False, resume: bool = 
     if existing and not overwrite:
         raise InputError(f"expected a new folder for the run, but '{path}' holds a run already; "
                          "give --resume to go on with it, --overwrite to replace it, or another --output")
+    prepare_folder(path)
+    return None
+
+
+def prepare_folder(path: Path) -> None:
+    """Makes a folder and sure that it can be written; raises InputError where it cannot."""
     try:
         path.mkdir(parents=True, exist_ok=True)
         with name_aside(path / "probe") as probe:
             probe.write_bytes(b"")
     except OSError as error:
         raise InputError(f"expected a folder that can be written, but '{path}' cannot: {error.strerror}; give another --output") from error
-    return None

@@ -175,7 +175,10 @@ def _label(label: np.ndarray, names: list[str] | None) -> str:
         label = label.argmax()
     value = np.asarray(label).reshape(-1)[0].item()
     if isinstance(value, bytes):
-        return value.decode()
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            raise InputError(f"expected labels as text in UTF-8, got {value!r}; decode them first") from None
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return names[int(value)] if names else str(value)

@@ -1,5 +1,6 @@
 """`audit`: what is wrong with the data, before training. Decodes every file, changes none."""
 
+import json
 import logging
 import os
 from collections import Counter
@@ -11,13 +12,14 @@ import numpy as np
 
 from tfcnn.data.dataset import Quarantined
 from tfcnn.data.duplicates import near_duplicates
-from tfcnn.data.images import FILE_SIZE
+from tfcnn.data.images import FILE_SIZE, sort_out
 from tfcnn.data.photo import NOTES, check_geometry, extension_is_wrong
 from tfcnn.data.read import Photos, Read, read_photos
 from tfcnn.data.sources import open_source, sort_labels
 from tfcnn.data.split import SPLITS, check_fractions
 from tfcnn.errors import InputError
 from tfcnn.progress import stage
+from tfcnn.record import prepare_folder
 
 SMALLEST_CLASS = 3  # different photos: one for each split
 IMBALANCE = 5.0  # largest class over smallest, from which the small one is easily overlooked
@@ -85,7 +87,7 @@ class Audit:
 
     def to_dict(self) -> dict:
         """Plain dicts, lists and numbers, as stored in audit.json."""
-        return {**asdict(self), "quarantined": [q._asdict() for q in self.quarantined]}
+        return json.loads(json.dumps({**asdict(self), "quarantined": [q._asdict() for q in self.quarantined]}))
 
     def __str__(self) -> str:
         usable = sum(self.counts.values())
@@ -123,6 +125,8 @@ def audit(source: Any, *, output: str | Path | None = None, image_size: int = FI
     opened = open_source(source, group_by=group_by, data_dir=data_dir)
     if output is not None and os.path.isdir(opened.name) and Path(output).resolve().is_relative_to(Path(opened.name).resolve()):
         raise InputError(f"expected an output folder outside of the photos, got '{output}' in '{opened.name}'; give another --output")
+    if output is not None:
+        prepare_folder(Path(output))
     with stage("decode photos", opened.count) as advance:
         photos = read_photos(opened, image_size, geometry, advance=advance, always_decode=True)
     with stage("compare photos"):
@@ -170,7 +174,7 @@ def _judge(source: str, photos: Photos, same: list[Same], split, difference: flo
     duplicates = tuple(s for s in same if len(set(s.labels)) == 1)
     contradictions = tuple(s for s in same if len(set(s.labels)) > 1)
     leaks = tuple(s for s in [*same, *_divided_groups(reads)] if len(set(s.splits)) > 1)
-    quarantined = tuple(Quarantined(read.example.path, read.reason) for read in reads if read.reason)
+    quarantined = sort_out(reads)[1]
     notes = _notes(photos)
     test = _test_size(given, counts, split, difference)
     return Audit(

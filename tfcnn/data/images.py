@@ -12,7 +12,7 @@ from tfcnn.data.dataset import Dataset, Item, Quarantined
 from tfcnn.data.duplicates import connected, near_duplicates
 from tfcnn.data.photo import check_geometry, make_thumbnails
 from tfcnn.data.read import Read, content_digest, read_photos
-from tfcnn.data.sources import Example, Source, files_source, open_source, sort_labels
+from tfcnn.data.sources import Example, Source, files_source, open_source, sort_labels, whole_path
 from tfcnn.data.split import SPLITS, check_count, check_folds, check_fractions, complete_splits, fold_examples, split_examples
 from tfcnn.errors import InputError
 from tfcnn.progress import stage
@@ -54,17 +54,19 @@ def load_images(source, *, image_size: int | None = None, geometry: str = "stret
         check_fractions(split)
     if folds is not None:
         check_folds(folds, fold)
-    if folds is not None and (like is not None or split is None):
-        raise InputError(f"expected either folds or a stored split, got folds={folds} with {'like' if like is not None else 'split=None'}")
-    known = _splits_like(like) if like is not None else {}
+    if folds is not None and split is None:
+        raise InputError(f"expected fractions for a cross-validation, got folds={folds} with split=None")
+    known = check_like(like, folds)
+    data_dir = whole_path(data_dir)
     opened = source if isinstance(source, Source) else open_source(source, group_by=group_by, data_dir=data_dir)
     if split is not None:
-        check_examples(opened)
+        check_examples(opened, folds)
     arguments = {"image_size": image_size, "geometry": geometry, "split": split and list(split), "seed": seed, "folds": folds, "fold": fold,
                  "like": str(like.path if isinstance(like, Run) else like) if like is not None else None, "group_by": group_by,
-                 "data_dir": data_dir and str(data_dir)}
+                 "data_dir": data_dir}
     inputs, thumbnails, reads = _read_all(opened, image_size, geometry, seconds)
-    good, quarantined = _sort_out(opened, reads, draws=split is not None)
+    good, quarantined = sort_out(reads)
+    _check_good(opened, reads, good, quarantined, draws=split is not None)
     labels, digests = [r.example.label for r in good], [r.digest for r in good]
     names = sort_labels(labels)
     if len(names) < 2:
@@ -77,11 +79,28 @@ def load_images(source, *, image_size: int | None = None, geometry: str = "stret
                    source=opened.name, quarantined=quarantined, arguments=arguments)
 
 
-def check_examples(source: Source) -> None:
+def check_examples(source: Source, folds: int | None = None) -> None:
     """Raises InputError for a class with too few files to be split, where the files are known before they are read."""
     if source.examples is not None and not any(example.split for example in source.examples):
         for label, count in Counter(example.label for example in source.examples).items():
-            check_count(label, count)
+            check_count(label, count, max(folds or 0, len(SPLITS)))
+
+
+def check_like(like: Run | str | Path | None, folds: int | None) -> dict[str, str]:
+    """The split of each photo of the run that is to be followed, under its SHA-256; empty if there is none.
+
+    Raises:
+        InputError: no such run, one without a split, or one together with folds.
+    """
+    if like is None:
+        return {}
+    if folds is not None:
+        raise InputError(f"expected either folds or a run whose split is followed, got folds={folds} and like='{like}'")
+    run = like if isinstance(like, Run) else load_run(like)
+    known = splits_by_content(run)
+    if not known:
+        raise InputError(f"expected a run with a split, but '{run.path}' has no items.csv; its training was not completed")
+    return known
 
 
 def load_run_data(run: Run) -> Dataset:
@@ -130,14 +149,6 @@ def splits_by_content(run: Run) -> dict[str, str]:
         return {row["sha256"]: row["split"] for row in csv.DictReader(lines)}
 
 
-def _splits_like(like: Run | str | Path) -> dict[str, str]:
-    run = like if isinstance(like, Run) else load_run(like)
-    known = splits_by_content(run)
-    if not known:
-        raise InputError(f"expected a run with a split, but '{run.path}' has no items.csv; its training was not completed")
-    return known
-
-
 def _read_all(source: Source, image_size: int | None, geometry: str, seconds):
     """(pixels of some of the reads, thumbnails of some of the reads, all reads); arrays of the right size stay in memory."""
     if source.shape is not None and (image_size is None or source.shape == (image_size, image_size, 3)):
@@ -153,7 +164,7 @@ def _read_all(source: Source, image_size: int | None, geometry: str, seconds):
     return rows(photos.pixels), rows(photos.thumbnails), photos.reads
 
 
-def _sort_out(source: Source, reads: list[Read], *, draws: bool) -> tuple[list[Read], tuple[Quarantined, ...]]:
+def sort_out(reads: list[Read]) -> tuple[list[Read], tuple[Quarantined, ...]]:
     """What can be used, and what cannot: unreadable photos, and photos that stand under two labels."""
     places: dict[str, dict[str, str]] = {}
     for read in reads:
@@ -169,13 +180,16 @@ def _sort_out(source: Source, reads: list[Read], *, draws: bool) -> tuple[list[R
             quarantined.append(Quarantined(read.example.path, read.reason))
         else:
             good.append(read)
+    return good, tuple(quarantined)
+
+
+def _check_good(source: Source, reads: list[Read], good: list[Read], quarantined: tuple[Quarantined, ...], *, draws: bool) -> None:
     if reads and not good:
         raise InputError(f"expected photos in '{source.name}', but none of its {len(reads)} files can be used; "
                          f"the first: {quarantined[0].path}: {quarantined[0].reason}")
     if draws:
         for label in sort_labels({read.example.label for read in reads} - {read.example.label for read in good}):
             check_count(label, 0)
-    return good, tuple(quarantined)
 
 
 def _groups(reads: list[Read], thumbnails, seconds) -> np.ndarray:

@@ -1,6 +1,8 @@
 """Data sets of tensorflow-datasets: `tfds:NAME[/CONFIG][:VERSION]`."""
 
+import contextlib
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,19 +37,20 @@ def open_tfds(name: str, data_dir: str | Path | None = None) -> Source:
     splits = {split: SPLIT_NAMES.get(split, "") for split in builder.info.splits}
     if any(splits.values()):  # others, as "unlabelled" or "extra", are no part of the three
         splits = {split: ours for split, ours in splits.items() if ours}
-    full_name = f"tfds:{wanted}{config}:{builder.info.version}"
+    config = builder.info.config_name or ""  # where none was asked for, the library took its default
+    full_name = f"{wanted}{'/' if config else ''}{config}:{builder.info.version}"
 
     def read() -> Iterator[tuple[Example, bytes]]:
         import tensorflow_datasets as tfds
 
         names = builder.info.features[label]
         for split, ours in splits.items():
-            rows = tfds.load(f"{wanted}{config}:{builder.info.version}", split=split, data_dir=data_dir, download=False, shuffle_files=False,
+            rows = tfds.load(full_name, split=split, data_dir=data_dir, download=False, shuffle_files=False,
                              decoders={image: tfds.decode.SkipDecoding()})
             for row, example in enumerate(rows.as_numpy_iterator()):
-                yield Example(f"{full_name}/{split}/{row}", names.int2str(int(example[label])), ours), example[image]
+                yield Example(f"tfds:{full_name}/{split}/{row}", names.int2str(int(example[label])), ours), example[image]
 
-    return Source(full_name, read, None, sum(builder.info.splits[split].num_examples for split in splits))
+    return Source(f"tfds:{full_name}", read, None, sum(builder.info.splits[split].num_examples for split in splits))
 
 
 def _builder(name: str, config: str, version: str, data_dir):
@@ -57,13 +60,17 @@ def _builder(name: str, config: str, version: str, data_dir):
         builder = tfds.builder(f"{name}{config}{version}", data_dir=data_dir, try_gcs=False)
     except tfds.core.registered.DatasetNotFoundError:
         known = sorted({*tfds.list_builders(with_community_datasets=False), *_prepared(data_dir)})
+        if name in known:
+            raise InputError(f"expected a version and configuration of '{name}' that is prepared, got '{name}{config}{version}'; "
+                             f"look into '{Path(data_dir) / name if data_dir else name}'") from None
         raise InputError(f"expected a data set of tensorflow-datasets, got '{name}'; {_closest(name, known)}") from None
     except (ValueError, AssertionError, OSError) as error:
         raise InputError(f"expected a configuration and version of '{name}', got '{name}{config}{version}'; {_first_line(error)}") from error
     if not builder.info.splits:
         try:
             _reach(builder.url_infos)
-            builder.download_and_prepare()
+            with contextlib.redirect_stdout(sys.stderr):  # standard output is for results
+                builder.download_and_prepare()
         except Exception as error:  # whatever a download or somebody's generator raises
             raise InputError(f"expected '{name}' to be prepared in '{builder.data_dir}', but it is not and cannot be downloaded "
                              f"({type(error).__name__}: {_first_line(error)}); prepare it where there is a network, then give --data-dir") from error

@@ -76,7 +76,7 @@ def open_source(source: Any, *, group_by: str | None = None, data_dir: str | Pat
     if is_text and str(source).startswith("tfds:"):
         from tfcnn.data.prepared import open_tfds
 
-        return open_tfds(str(source), data_dir)
+        return open_tfds(str(source), whole_path(data_dir))
     if is_text:
         return _open_path(os.path.abspath(source), group_by)
     if hasattr(source, "columns"):
@@ -93,6 +93,11 @@ def open_source(source: Any, *, group_by: str | None = None, data_dir: str | Pat
         return open_arrays(source)
     raise InputError(f"expected photos, got {_describe(source)}; give a folder, a CSV, an .npz, 'tfds:NAME', a frame with the columns path and label, "
                      "(paths, labels), (images, targets) or a tf.data.Dataset of (image, label)")
+
+
+def whole_path(path: str | Path | None) -> str | None:
+    """The path from the root, so that a run finds its data from another folder; an address such as gs://bucket stays."""
+    return path if path is None or "://" in str(path) else os.path.abspath(os.path.expanduser(path))
 
 
 def _describe(source) -> str:
@@ -137,9 +142,20 @@ def list_class_folders(folder: str | Path) -> list[Example]:
         raise InputError(f"expected a folder of class folders, a CSV or an .npz, but '{folder}' is a file; give the folder that holds one folder a class")
     classes = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
     splits = {c: SPLIT_NAMES.get(c.name.lower()) for c in classes}
-    if "train" in splits.values() and all(splits.values()):
-        return [example._replace(split=split) for part, split in splits.items() for example in _list_classes(part)]
-    return _list_classes(folder)
+    if not {"train", "test"} <= set(splits.values()) and not ("train" in splits.values() and all(splits.values())):
+        return _check_classes(folder, _list_classes(folder))
+    others = [c.name for c, split in splits.items() if split is None]
+    if others:
+        raise InputError(f"expected train, validation and test folders or class folders in '{folder}', found both: {', '.join(c.name for c in classes)}; "
+                         f"move {', '.join(others)} elsewhere")
+    return _check_classes(folder, [example._replace(split=split) for part, split in splits.items() for example in _list_classes(part)])
+
+
+def _check_classes(folder: Path, examples: list[Example]) -> list[Example]:
+    labels = sorted({example.label for example in examples})
+    if len(labels) < 2:
+        raise InputError(f"expected photos of at least two classes in '{folder}', found files of one class ('{labels[0]}'); add another class folder")
+    return examples
 
 
 def _list_classes(folder: Path) -> list[Example]:
@@ -150,8 +166,6 @@ def _list_classes(folder: Path) -> list[Example]:
     empty = [name for name, found in files.items() if not found]
     if empty:
         raise InputError(f"expected photos in every class folder of '{folder}', found none in '{empty[0]}'; add photos or remove the folder")
-    if len(classes) < 2:
-        raise InputError(f"expected photos of at least two classes in '{folder}', found files of one class ('{classes[0].name}'); add another class folder")
     examples = [Example(path, name) for name, found in files.items() for path in found]
     for example in examples:
         if not is_plain(example.path):
@@ -201,7 +215,7 @@ def _examples(columns: dict[str, list], where: str, base: Path, group_by: str | 
     examples: dict[str, Example] = {}
     for example in map(Example, paths, labels, splits, groups):
         before = examples.setdefault(example.path, example)
-        for what, is_now, was in (("label", example.label, before.label), ("split", example.split, before.split)):
+        for what, is_now, was in (("label", example.label, before.label), ("split", example.split, before.split), (group_by, example.group, before.group)):
             if is_now != was:
                 raise InputError(f"expected one {what} a file in {where}, but '{example.path}' has '{was}' and '{is_now}'; remove one of the rows")
         if not is_plain(example.path) or not is_plain(example.label):

@@ -142,8 +142,9 @@ class _Lock:
             os.close(self._file)
         self._file = -1
 
-    def __del__(self) -> None:
-        self.release()
+    def __del__(self, close=os.close) -> None:  # when Python ends, the module may be gone before the object
+        if self._file >= 0:
+            close(self._file)
 
 
 def _open_part(file: Path, count: int) -> Part | None:
