@@ -221,7 +221,7 @@ def test_an_output_that_cannot_be_written(capsys, photos, tmp_path):
     assert (tmp_path / "mine" / "notes.txt").read_text() == "mine" and (tmp_path / "file").read_text() == "mine"
 
 
-@pytest.mark.parametrize("limit", [3_000, 200_000, 2_000_000])
+@pytest.mark.parametrize("limit", [3_000, pytest.param(200_000, marks=pytest.mark.slow), pytest.param(2_000_000, marks=pytest.mark.slow)])
 def test_a_file_size_limit_in_the_middle_leaves_no_half_file(photos, tmp_path, limit):
     """Like a full disk: small limits stop the store, then the model, then an export; what has a good name is whole."""
     def lower():
@@ -243,6 +243,7 @@ def test_a_file_size_limit_in_the_middle_leaves_no_half_file(photos, tmp_path, l
         assert file.suffix != ".tflite" or file.stat().st_size < limit
 
 
+@pytest.mark.slow
 def test_control_c_leaves_a_run_that_can_be_resumed(photos, tmp_path):
     command = [sys.executable, "-m", "tfcnn", "train", str(photos), *SMALL[:4], "--epochs", "6", "--batch-size", "4", "--export", "none",
                "--output", str(tmp_path / "run"), "--json"]
