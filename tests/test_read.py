@@ -42,7 +42,7 @@ def decode(*arguments, real=read.decode_photo):
     die_at("decode")
     return real(*arguments)
 
-def save(file, rows, real=np.save):
+def save(file, rows, real=store._write_rows):
     if where == "half a part":
         die_at_half(file, rows, real)
     real(file, rows)
@@ -53,14 +53,14 @@ def die_at_half(file, rows, real):
     if left[0] < 0:
         real(file, rows)
         file.flush()
-        file.truncate(rows.nbytes // 2)
+        file.truncate(sum(row.nbytes for row in rows) // 2)
         os.kill(os.getpid(), signal.SIGKILL)
 
 def replace(old, new, real=os.replace):
     real(old, new)
     die_at("renamed")
 
-read.decode_photo, np.save, os.replace = decode, save, replace
+read.decode_photo, store._write_rows, os.replace = decode, save, replace
 print("ready", flush=True)
 sys.stdin.readline()
 read.read_photos(files_source("", list_class_folders(sys.argv[1])), {SIDE}, "stretch")

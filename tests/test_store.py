@@ -10,6 +10,7 @@ import time
 import numpy as np
 import pytest
 
+from tfcnn.data import store as store_module
 from tfcnn.data.store import LEFTOVER_SECONDS, Store, cache_bound, cache_folder, list_cache, trim_cache
 from tfcnn.errors import InputError, WorkError
 
@@ -189,7 +190,7 @@ def test_a_part_that_was_not_written_whole_leaves_nothing(tmp_path, monkeypatch)
         raise OSError(28, "No space left on device")
 
     store = Store(tmp_path)
-    monkeypatch.setattr(np, "save", fail)
+    monkeypatch.setattr(store_module, "_write_rows", fail)
     with pytest.raises(OSError, match="No space left"):
         store.add(KEYS, ROWS)
     assert [path.name for path in tmp_path.iterdir()] == [".lock"] and "k0" not in store

@@ -95,7 +95,7 @@ def _store_part(futures: list[Future], photos: Photos, advance: Callable) -> Non
     for store, rows in ((photos.pixels, {d: p.pixels for d, p in fresh.items()}), (photos.thumbnails, {d: p.thumbnail for d, p in fresh.items()})):
         missing = [digest for digest in rows if digest not in store]
         if missing:
-            store.add(missing, np.stack([rows[digest] for digest in missing]))
+            store.add(missing, [rows[digest] for digest in missing])
 
 
 def _read(example: Example, content, image_size: int, geometry: str, photos: Photos | None) -> tuple[Read, Photo | None]:

@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -74,11 +74,11 @@ class Store:
     def __contains__(self, key: str) -> bool:
         return key in self._where
 
-    def add(self, keys: Sequence[str], rows: np.ndarray) -> None:
-        """Publishes one part; `rows[i]` belongs to `keys[i]`."""
+    def add(self, keys: Sequence[str], rows: Sequence[np.ndarray]) -> None:
+        """Publishes one part; `rows[i]`, all of one shape and dtype, belongs to `keys[i]`."""
         name = hashlib.sha256("\n".join(keys).encode()).hexdigest()[:16]
         with write_aside(self.folder / f"{name}.npy") as path, open(path, "wb") as file:
-            np.save(file, np.ascontiguousarray(rows))
+            _write_rows(file, rows)
         with write_aside(self.folder / f"{name}.keys") as path:
             path.write_text("\n".join(keys))
         self._index(self.folder / f"{name}.keys")
@@ -92,6 +92,13 @@ class Store:
             except OSError:  # a cache that may only be read
                 break
         return StoredRows(self._parts, places, self._lock)
+
+
+def _write_rows(file: BinaryIO, rows: Sequence[np.ndarray]) -> None:
+    """Rows as `np.save` writes their stack, but one by one, since stacked they would be in memory twice."""
+    shape, dtype = (len(rows), *rows[0].shape), np.lib.format.dtype_to_descr(rows[0].dtype)
+    np.lib.format.write_array_header_1_0(file, {"descr": dtype, "fortran_order": False, "shape": shape})
+    file.writelines(np.ascontiguousarray(row).data for row in rows)
 
 
 class StoredRows:
