@@ -348,3 +348,11 @@ def test_bytes_and_pixels_are_read_like_files(photos, cache, decoded):
     stored, _ = rows_of(result)
     for row in range(4):
         np.testing.assert_array_equal(stored[row], decode_photo(contents[row], SIDE).pixels)
+
+
+def test_content_that_lies_in_memory_ends_a_part_by_its_size(monkeypatch):
+    monkeypatch.setattr(read, "PART_BYTES", 1000)
+    pairs = [(Example(str(row), "x"), np.zeros((10, 10, 3), np.uint8)) for row in range(10)]
+    assert [len(part) for part in read._parts(iter(pairs), 7)] == [4, 4, 2]
+    assert [len(part) for part in read._parts(iter(pairs), 3)] == [3, 3, 3, 1]
+    assert [len(part) for part in read._parts(((example, "a path") for example, _ in pairs), 7)] == [7, 3]

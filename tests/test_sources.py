@@ -299,3 +299,10 @@ def test_what_is_no_source_is_named_with_what_is_one(source, what):
     line = refusal(source)
     assert line.startswith(f"expected photos, got {what};")
     assert all(kind in line for kind in ("folder", "CSV", ".npz", "tfds:NAME", "frame", "(paths, labels)", "(images, targets)", "tf.data.Dataset"))
+
+
+def test_a_link_that_leads_back_does_not_multiply_the_photos(tmp_path):
+    touch(tmp_path, "cat/1.jpg", "dog/1.jpg")
+    (tmp_path / "cat" / "up").symlink_to(tmp_path / "cat")
+    (tmp_path / "dog" / "more").symlink_to(tmp_path / "dog", target_is_directory=True)
+    assert len(list_class_folders(tmp_path)) == 2

@@ -247,7 +247,7 @@ def test_what_was_not_used_for_longest_goes_first_and_no_more_than_needed(cache)
 
 
 def test_a_cache_within_its_bound_is_left_alone(cache):
-    fill(cache / "a", 3)
+    fill(cache / "photos" / "a", 3)
     before = {path: path.stat().st_mtime_ns for path in cache.rglob("*") if path.is_file()}
     assert trim_cache(size_of(cache)) == 0
     assert {path: path.stat().st_mtime_ns for path in cache.rglob("*") if path.is_file()} == before
@@ -255,15 +255,15 @@ def test_a_cache_within_its_bound_is_left_alone(cache):
 
 
 def test_a_part_that_was_read_is_not_the_oldest_any_more(cache):
-    first, second = fill(cache / "a", 2, age=3600)
-    Store(cache / "a").rows(["a-0-5"])
+    first, second = fill(cache / "photos" / "a", 2, age=3600)
+    Store(cache / "photos" / "a").rows(["a-0-5"])
     trim_cache(size_of(cache) - 1)
     assert first[0].exists() and first[1].exists() and not second[0].exists()
 
 
 def test_an_open_store_is_left_alone_and_trimmed_when_it_is_closed(cache):
-    fill(cache / "a", 2)
-    store = Store(cache / "a")
+    fill(cache / "photos" / "a", 2)
+    store = Store(cache / "photos" / "a")
     before = size_of(cache)
     assert trim_cache(0) == 0 and size_of(cache) == before
     rows = store.rows(["a-0-0"])
@@ -274,51 +274,51 @@ def test_an_open_store_is_left_alone_and_trimmed_when_it_is_closed(cache):
 
 
 def test_what_is_open_counts_and_the_rest_makes_room_for_it(cache):
-    fill(cache / "a", 2, age=3600)
-    fill(cache / "b", 2)
+    fill(cache / "photos" / "a", 2, age=3600)
+    fill(cache / "photos" / "b", 2)
     part = size_of(cache) / 4
-    store = Store(cache / "a")
+    store = Store(cache / "photos" / "a")
     trim_cache(int(part * 2.5))
-    assert "a-0-0" in store and size_of(cache / "a") == pytest.approx(2 * part, rel=0.01) and size_of(cache / "b") == 0
+    assert "a-0-0" in store and size_of(cache / "photos" / "a") == pytest.approx(2 * part, rel=0.01) and size_of(cache / "photos" / "b") == 0
 
 
 def test_a_store_that_another_process_has_open_is_left_alone_until_it_ends(cache):
-    fill(cache / "a", 1)
-    fill(cache / "b", 1)
-    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(cache / "a")], text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    fill(cache / "photos" / "a", 1)
+    fill(cache / "photos" / "b", 1)
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(cache / "photos" / "a")], text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
         assert holder.stdout.readline() == "open\n"
-        assert [(entry.name, entry.in_use) for entry in list_cache()] == [("a", True), ("b", False)]
+        assert [(entry.name, entry.in_use) for entry in list_cache()] == [("photos/a", True), ("photos/b", False)]
         trim_cache(0)
-        assert size_of(cache / "a") > 0 and size_of(cache / "b") == 0
+        assert size_of(cache / "photos" / "a") > 0 and size_of(cache / "photos" / "b") == 0
     finally:
         holder.kill()
         holder.communicate()
-    assert trim_cache(0) > 0 and size_of(cache / "a") == 0
+    assert trim_cache(0) > 0 and size_of(cache / "photos" / "a") == 0
 
 
 def test_old_leftovers_go_and_young_ones_stay(cache):
-    fill(cache / "a", 1)
-    old = [leftover(cache / "a" / name, LEFTOVER_SECONDS + 60) for name in (".tmp-1-x.npy", ".tmp-1-x.keys", "without.npy")]
-    young = [leftover(cache / "a" / name, LEFTOVER_SECONDS - 60) for name in (".tmp-2-x.npy", "without2.npy")]
+    fill(cache / "photos" / "a", 1)
+    old = [leftover(cache / "photos" / "a" / name, LEFTOVER_SECONDS + 60) for name in (".tmp-1-x.npy", ".tmp-1-x.keys", "without.npy")]
+    young = [leftover(cache / "photos" / "a" / name, LEFTOVER_SECONDS - 60) for name in (".tmp-2-x.npy", "without2.npy")]
     assert trim_cache(size_of(cache) - 2500) == 3000  # they are older than the part
-    assert not any(path.exists() for path in old) and all(path.exists() for path in young) and "a-0-0" in Store(cache / "a")
+    assert not any(path.exists() for path in old) and all(path.exists() for path in young) and "a-0-0" in Store(cache / "photos" / "a")
     trim_cache(1)
-    assert all(path.exists() for path in young) and "a-0-0" not in Store(cache / "a")
+    assert all(path.exists() for path in young) and "a-0-0" not in Store(cache / "photos" / "a")
 
 
 def test_a_bound_of_zero_removes_every_leftover(cache):
-    fill(cache / "a", 2)
-    leftover(cache / "a" / ".tmp-2-x.npy", 0)
-    leftover(cache / "a" / "without.npy", 0)
+    fill(cache / "photos" / "a", 2)
+    leftover(cache / "photos" / "a" / ".tmp-2-x.npy", 0)
+    leftover(cache / "photos" / "a" / "without.npy", 0)
     before = size_of(cache)
     assert trim_cache(0) == before
-    assert [path.name for path in (cache / "a").iterdir()] == [".lock"]
+    assert [path.name for path in (cache / "photos" / "a").iterdir()] == [".lock"]
 
 
 @pytest.mark.parametrize("work", [lambda folder: trim_cache(10**9), lambda folder: list_cache(), Store], ids=["trim", "list", "open"])
 def test_what_another_process_renames_meanwhile_is_no_error(cache, work):
-    store, ended = Store(cache / "a"), threading.Event()
+    store, ended = Store(cache / "photos" / "a"), threading.Event()
 
     def write():
         for number in itertools.takewhile(lambda _: not ended.is_set(), itertools.count()):
@@ -328,7 +328,7 @@ def test_what_another_process_renames_meanwhile_is_no_error(cache, work):
     writer.start()
     try:
         for _ in range(60):
-            work(cache / "a")
+            work(cache / "photos" / "a")
     finally:
         ended.set()
         writer.join()
@@ -352,3 +352,24 @@ def test_the_list_of_the_cache_says_what_each_store_holds(cache):
     assert 400 < time.time() - photos.used < 600
     del store
     assert not list_cache()[0].in_use
+
+
+def test_files_of_other_programs_in_the_cache_folder_are_left_alone(cache):
+    fill(cache / "photos" / "a", 1)
+    for place in (cache / "uv", cache / "photos" / "a" / "deeper"):
+        place.mkdir(parents=True)
+        for name in (".lock", "precious.txt", "precious.npy"):
+            (place / name).write_bytes(b"x")
+            os.utime(place / name, (0, 0))
+    assert [entry.name for entry in list_cache()] == ["photos/a"] and trim_cache(0) > 0
+    assert len(list(cache.rglob("precious.*"))) == 4
+
+
+def test_a_damaged_file_of_keys_is_as_good_as_none(tmp_path):
+    Store(tmp_path).add(KEYS, ROWS)
+    (keys,) = tmp_path.glob("*.keys")
+    keys.write_bytes(b"\xff\xfe\x00")
+    store = Store(tmp_path)
+    assert "k0" not in store
+    store.add(KEYS, ROWS)
+    np.testing.assert_array_equal(Store(tmp_path).rows(KEYS)[:], ROWS)

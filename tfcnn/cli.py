@@ -48,11 +48,12 @@ def _train(args) -> int:
     if "none" in args.export and len(args.export) > 1:
         raise InputError(f"expected 'none' or formats, got --export {' '.join(args.export)}")
     asked = [] if args.export == ["none"] else args.export
-    args.output = args.output or Path("saved_models") / _name_of(args.source)
     data = _config(DataConfig, args)
+    crossed = data.folds is not None and data.fold is None
+    args.output = args.output or Path("saved_models") / f"{_name_of(args.source)}{'-folds' if crossed else ''}"
     arguments = {"output": args.output, "model": _config(ModelConfig, args), "training": _config(TrainingConfig, args), "data": data,
                  "strategy": args.strategy, "overwrite": args.overwrite, "resume": args.resume}
-    if data.folds is not None and data.fold is None:
+    if crossed:
         result = cross_validate(args.source, **arguments, formats=asked)
         _say(_folds_text(result))
         _json(args, result)
@@ -77,8 +78,10 @@ def _evaluate(args) -> int:
     data = load_images(args.source, image_size=run.record["input_shape"][0], geometry=run.record["geometry"], split=None,
                        data_dir=args.data_dir) if args.source else None
     report = evaluate(run, data, split=args.split)
-    _say(str(report))
+    left_out = data.quarantined if data else ()
+    _say("\n".join([str(report), *_left_out_text([q._asdict() for q in left_out])]))
     _json(args, {"run": str(run.path), "labels": run.labels, "validation": run.record.get("validation"), args.split: report.to_dict(),
+                 "quarantined": [q._asdict() for q in left_out],
                  "seconds": round(time.perf_counter() - start, 2)})
     return EXIT_DONE
 
@@ -299,12 +302,17 @@ def _run_text(run) -> str:
     test = {**record["test"], "interval": tuple(record["test"]["interval"])}
     lines = ["", *(f"{name:<34} {taken:7.1f} s" for name, taken in record["seconds"].items()), "", str(Report(**test))]
     left_out = record["data"]["quarantined"]
-    if left_out:
-        lines += ["", f"{len(left_out)} of the files were left out:", *(f"  {q['path']}: {q['reason']}" for q in left_out[:5])]
-        lines += ["  ... the rest is in run.json"] if len(left_out) > 5 else []
+    lines += _left_out_text(left_out, "in run.json")
     if record.get("exports"):
         lines += ["", _exports_text(record["exports"])]
     return "\n".join([*lines, "", f"report: {run.path / 'report.html'}"])
+
+
+def _left_out_text(left_out: list[dict], rest: str = "in the line of --json") -> list[str]:
+    if not left_out:
+        return []
+    lines = ["", f"{len(left_out)} of the files were left out:", *(f"  {q['path']}: {q['reason']}" for q in left_out[:5])]
+    return [*lines, f"  ... the rest is {rest}"] if len(left_out) > 5 else lines
 
 
 def _exports_text(exports: list[dict]) -> str:

@@ -105,6 +105,8 @@ def cross_validate(source: Any, *, output: str | Path, model: ModelConfig | None
     check_folds(data.folds)
     _check(source, output, model or ModelConfig(), training or TrainingConfig(), data, formats, strategy)
     check_examples(open_source(source, group_by=data.group_by, data_dir=data.data_dir), data.folds)
+    if (Path(output) / "run.json").exists():
+        raise InputError(f"expected a folder for the folds, but '{output}' holds a run; give another --output")
     runs = []
     for fold in range(data.folds):
         logger.info("fold %d of %d", fold, data.folds)

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -78,7 +79,7 @@ def name_aside(path: str | Path) -> Iterator[Path]:
     """A temporary name beside `path`, for a file or a folder; what is left under it at the end is deleted."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".tmp-{os.getpid()}-{path.name}")  # keeps the suffix, which Keras looks at
+    aside = path.with_name(f".tmp-{os.getpid()}-{secrets.token_hex(4)}-{path.name}")  # keeps the suffix, which Keras looks at
     try:
         yield aside
     finally:

@@ -8,7 +8,7 @@ import numpy as np
 
 from tfcnn.data.sources import Example, Source
 from tfcnn.data.split import SPLIT_NAMES
-from tfcnn.errors import InputError, closest
+from tfcnn.errors import InputError, closest, is_plain
 
 LOOKED_AT = 64  # images of a tf.data.Dataset after which a range of 0 to 1 is no accident
 _KEY = re.compile(r"(?:(train|training|valid|validation|val|dev|test|testing)_)?(images|image|x|data|labels|label|y|targets|target)"
@@ -87,7 +87,11 @@ def check_arrays(images, targets, names: list[str] | None = None) -> tuple[np.nd
     _check_range(*((images.min(), images.max()) if images.size else (0, 0)), images.dtype)
     if names is not None and (targets.dtype.kind not in "ui" or not set(targets.tolist()) <= set(range(len(names)))):
         raise InputError(f"expected whole targets from 0 to {len(names) - 1} for {len(names)} label names, got {targets.dtype}; leave the names out")
-    return images, [names[target] if names else _label(np.asarray(target), None) for target in targets.tolist()]
+    labels = [names[target] if names else _label(np.asarray(target), None) for target in targets.tolist()]
+    for label in set(labels):
+        if not label.strip() or not is_plain(label):
+            raise InputError(f"expected labels of one line with something in them, got {label!a}; rename it")
+    return images, labels
 
 
 def _check_range(low, high, dtype) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from tfcnn.data.dataset import Quarantined
 from tfcnn.data.duplicates import near_duplicates
-from tfcnn.data.images import FILE_SIZE, sort_out
+from tfcnn.data.images import FILE_SIZE, group_reads, sort_out, split_reads
 from tfcnn.data.photo import NOTES, check_geometry, extension_is_wrong
 from tfcnn.data.read import Photos, Read, read_photos
 from tfcnn.data.sources import open_source, sort_labels
@@ -174,14 +174,14 @@ def _judge(source: str, photos: Photos, same: list[Same], split, difference: flo
     duplicates = tuple(s for s in same if len(set(s.labels)) == 1)
     contradictions = tuple(s for s in same if len(set(s.labels)) > 1)
     leaks = tuple(s for s in [*same, *_divided_groups(reads)] if len(set(s.splits)) > 1)
-    quarantined = sort_out(reads)[1]
+    good, quarantined = sort_out(reads)
     notes = _notes(photos)
     test = _test_size(given, counts, split, difference)
     return Audit(
         source=source, n=len(reads), counts={label: counts[label] for label in labels}, split_counts={s: given[s] for s in SPLITS if given[s]},
         quarantined=quarantined, duplicates=duplicates, contradictions=contradictions, leaks=leaks, notes=notes, test=test,
-        problems=tuple(_problems(source, labels, _different(reads, labels), contradictions, leaks, given)),
-        warnings=tuple(_warnings(source, labels, counts, quarantined, duplicates, contradictions, notes, test)),
+        problems=tuple(_problems(source, labels, _different(reads, labels), _why_not_split(good, same, split), contradictions, leaks, given)),
+        warnings=tuple(_warnings(source, labels, counts, given, quarantined, duplicates, contradictions, notes, test)),
         files=tuple(_file(read) for read in reads))
 
 
@@ -192,6 +192,17 @@ def _different(reads: list[Read], labels) -> dict[str, int]:
         if read.digest:
             digests[read.example.label].add(read.digest)
     return {label: len(found) for label, found in digests.items()}
+
+
+def _why_not_split(good: list[Read], same: list[Same], split) -> str:
+    """What a training would say to these photos; "" where they can be split."""
+    row_of = {read.example.path: row for row, read in enumerate(good)}
+    rows = [[row_of[path] for path in s.paths if path in row_of] for s in same]
+    try:
+        split_reads(good, group_reads(good, [(some[0], other) for some in rows for other in some[1:]]), split=split)
+    except InputError as error:
+        return str(error)
+    return ""
 
 
 def _notes(photos: Photos) -> dict[str, tuple[str, ...]]:
@@ -219,12 +230,14 @@ def _test_size(given: Counter, counts: Counter, split, difference: float) -> dic
             "n_needed": int(np.ceil(Z95**2 * variance / difference**2))}
 
 
-def _problems(source: str, labels, different: dict[str, int], contradictions, leaks, given: Counter):
+def _problems(source: str, labels, different: dict[str, int], unsplit: str, contradictions, leaks, given: Counter):
     if len(labels) < 2:
         yield f"only {len(labels)} class; at least two are needed"
     too_small = {label: count for label, count in different.items() if count < SMALLEST_CLASS and not given}
     if too_small:
         yield f"classes too small to split ({SMALLEST_CLASS} different photos are needed): " + ", ".join(f"{k} {v}" for k, v in too_small.items())
+    elif unsplit and len(labels) > 1:
+        yield f"the data cannot be split: {unsplit}"
     straight = [s for s in contradictions if not s.turned]
     if straight:
         yield f"{_number(straight, 'photo')} under several labels, for instance {_example(source, straight[0])}"
@@ -250,7 +263,7 @@ def _below(source: str, path: str) -> str:
     return os.path.relpath(path, base) if base and path.startswith(base + os.sep) else path
 
 
-def _warnings(source: str, labels, counts, quarantined, duplicates, contradictions, notes, test):
+def _warnings(source: str, labels, counts, given: Counter, quarantined, duplicates, contradictions, notes, test):
     if quarantined:
         kinds = Counter(q.reason.split(":")[0] for q in quarantined)
         yield f"{_number(quarantined, 'file')} will be left out: " + ", ".join(f"{count} {kind}" for kind, count in kinds.items())
@@ -262,7 +275,7 @@ def _warnings(source: str, labels, counts, quarantined, duplicates, contradictio
         found = [s for s in duplicates if s.kind == kind]
         if found:
             yield (f"{_number(found, group)} of {of} under the same label, for instance {_example(source, found[0])}; "
-                   "they count more than once, and are kept in one split")
+                   "they count more than once" + ("" if given else ", and are kept in one split"))
     worth_a_look = {"wrong_extension": "whose name says another format than their content", "extreme_size": "of extreme size", "blank": "of one colour"}
     for name in (name for name in worth_a_look if name in notes):
         yield f"{_number(notes[name], 'photo')} {worth_a_look[name]}, for instance {_below(source, notes[name][0])}"

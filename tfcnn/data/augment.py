@@ -67,7 +67,7 @@ on `draw_grid` of photos of waste and of flowers: the label stays readable in ev
 def augment_photos(pixels, *, strength: str, mirror: bool = True, seed):
     """Moves, zooms, turns and recolours each photo by its own random amounts; "strong" adds RandAugment and erasing.
 
-    All draws are functions of the seed and of the photo's place in the batch, never of its size.
+    All draws are functions of the seed, the size of the batch and the photo's place in it, never of the photo's size.
 
     Args:
         pixels: float32 (batch, height, width, 3), 0-255; the batch may be unknown, height and width may not.

@@ -41,6 +41,7 @@ class Dataset:
         geometry: how photos became this shape, a name of `tfcnn.data.photo.GEOMETRIES`.
         source: where the photos came from, as `open_source` takes it; empty for what lay in memory.
         quarantined: files that could not be used.
+        leaks: photos that are in more than one of the splits that the source came with.
         arguments: what `load_images` was called with, so that a run can load the same data again.
     """
 
@@ -51,6 +52,7 @@ class Dataset:
     geometry: str = "stretch"
     source: str = ""
     quarantined: tuple[Quarantined, ...] = ()
+    leaks: int = 0
     arguments: dict = field(default_factory=dict)
 
     def rows(self, split: str) -> np.ndarray:

@@ -71,17 +71,23 @@ def load_images(source, *, image_size: int | None = None, geometry: str = "stret
     names = sort_labels(labels)
     if len(names) < 2:
         raise InputError(f"expected at least two classes, found {len(names)}: {', '.join(names)}")
-    groups = _groups(good, thumbnails, seconds)
-    splits = _split(good, groups, split=split, seed=seed, folds=folds, fold=fold, known=known)
+    groups = group_reads(good, _near_pairs(good, thumbnails, seconds))
+    leaks = _count_leaks(groups, [r.example.split for r in good])
+    splits = split_reads(good, groups, split=split, seed=seed, folds=folds, fold=fold, known=known)
     items = tuple(Item(r.example.path, label, part, digest) for r, label, part, digest in zip(good, labels, splits, digests, strict=True))
     pixels = inputs(good)
     return Dataset(inputs=pixels, items=items, labels=names, input_shape=tuple(pixels.shape[1:]), geometry=geometry,
-                   source=opened.name, quarantined=quarantined, arguments=arguments)
+                   source=opened.name, quarantined=quarantined, leaks=leaks, arguments=arguments)
 
 
 def check_examples(source: Source, folds: int | None = None) -> None:
     """Raises InputError for a class with too few files to be split, where the files are known before they are read."""
-    if source.examples is not None and not any(example.split for example in source.examples):
+    if source.examples is None:
+        return
+    if any(example.split for example in source.examples):
+        if folds is not None:
+            raise InputError(f"expected data without splits of its own for a cross-validation, got folds={folds}; remove its splits")
+    else:
         for label, count in Counter(example.label for example in source.examples).items():
             check_count(label, count, max(folds or 0, len(SPLITS)))
 
@@ -192,33 +198,44 @@ def _check_good(source: Source, reads: list[Read], good: list[Read], quarantined
             check_count(label, 0)
 
 
-def _groups(reads: list[Read], thumbnails, seconds) -> np.ndarray:
-    """A number for each example: near copies, and examples that the source groups, share one."""
+def first_rows(reads: list[Read]) -> dict[str, int]:
+    """The first row of each content."""
     first: dict[str, int] = {}
     for row, read in enumerate(reads):
         first.setdefault(read.digest, row)
-    rows = list(first.values())
+    return first
+
+
+def _near_pairs(reads: list[Read], thumbnails, seconds) -> list[tuple[int, int]]:
+    rows = list(first_rows(reads).values())
     with stage("find near copies", seconds=seconds):
         pairs = near_duplicates(thumbnails([reads[row] for row in rows]))
-    joined = [(rows[pair.first], rows[pair.second]) for pair in pairs] + [(first[read.digest], row) for row, read in enumerate(reads)]
-    leader: dict[str, int] = {}
-    joined += [(leader.setdefault(read.example.group, row), row) for row, read in enumerate(reads) if read.example.group]
     if pairs:
         logger.info("%d photos are near copies of others; they stay together", len({row for pair in pairs for row in pair[:2]}))
+    return [(rows[pair.first], rows[pair.second]) for pair in pairs]
+
+
+def group_reads(reads: list[Read], pairs: list[tuple[int, int]]) -> np.ndarray:
+    """A number for each example: copies, the near copies in `pairs`, and examples that the source groups, share one."""
+    first, leader = first_rows(reads), {}
+    joined = pairs + [(first[read.digest], row) for row, read in enumerate(reads)]
+    joined += [(leader.setdefault(read.example.group, row), row) for row, read in enumerate(reads) if read.example.group]
     return connected(len(reads), joined)
 
 
-def _split(reads: list[Read], groups: np.ndarray, *, split, seed: int, folds: int | None, fold: int, known: dict[str, str]) -> list[str]:
+def split_reads(reads: list[Read], groups: np.ndarray, *, split, seed: int = 0, folds: int | None = None, fold: int = 0,
+                known: dict[str, str] | None = None) -> list[str]:
+    """The split of each example; raises InputError where a class cannot be in all of them."""
     digests, labels, given = [r.digest for r in reads], [r.example.label for r in reads], [r.example.split for r in reads]
-    if any(given):
-        _say_leaks(groups, given)
     if split is None:
         splits = [part or "test" for part in given]
     elif folds is not None:
-        if any(given):
-            raise InputError(f"expected data without splits of its own for a cross-validation, got folds={folds}; remove its splits")
         splits = fold_examples(digests, labels, folds=folds, fold=fold, fractions=split, seed=seed, groups=groups)
     elif known:
+        found = sum(digest in known for digest in digests)
+        if not found:
+            raise InputError(f"expected photos of the run to be followed among the {len(digests)} photos, found none; give another run, or leave like out")
+        logger.info("%d of the %d photos keep the split of the run", found, len(digests))
         stored = [known.get(digest, part) for digest, part in zip(digests, given, strict=True)]
         splits = split_examples(digests, labels, fractions=split, seed=seed, groups=groups, known=stored)
     elif any(given):
@@ -234,7 +251,8 @@ def _split(reads: list[Read], groups: np.ndarray, *, split, seed: int, folds: in
     return splits
 
 
-def _say_leaks(groups: np.ndarray, given: list[str]) -> None:
+def _count_leaks(groups: np.ndarray, given: list[str]) -> int:
+    """How many photos (with their copies) are in more than one of the splits that a source came with; says so."""
     splits: dict[int, set[str]] = {}
     for group, part in zip(groups, given, strict=True):
         splits.setdefault(int(group), set()).add(part)
@@ -242,3 +260,4 @@ def _say_leaks(groups: np.ndarray, given: list[str]) -> None:
     if leaks:
         logger.warning("%d photos or their copies are in more than one of the splits that the data came with, so its test is too good; "
                        "'tfcnn audit' names them", leaks)
+    return leaks

@@ -210,7 +210,7 @@ def extension_is_wrong(name: str, image_format: str) -> bool:
     from PIL import Image
 
     expected = Image.registered_extensions().get(Path(name).suffix.lower())
-    same = {"MPO": "JPEG", "APNG": "PNG", "JPEG2000": "JPEG"}
+    same = {"MPO": "JPEG", "APNG": "PNG"}
     return expected is not None and same.get(image_format, image_format) != same.get(expected, expected)
 
 

@@ -48,6 +48,8 @@ def open_tfds(name: str, data_dir: str | Path | None = None) -> Source:
             rows = tfds.load(full_name, split=split, data_dir=data_dir, download=False, shuffle_files=False,
                              decoders={image: tfds.decode.SkipDecoding()})
             for row, example in enumerate(rows.as_numpy_iterator()):
+                if example[label] < 0:
+                    raise InputError(f"expected a label for every photo of '{name}', found none in row {row} of '{split}'; give a data set with labels")
                 yield Example(f"tfds:{full_name}/{split}/{row}", names.int2str(int(example[label])), ours), example[image]
 
     return Source(f"tfds:{full_name}", read, None, sum(builder.info.splits[split].num_examples for split in splits))

@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +15,7 @@ from tfcnn.data.photo import Facts, Photo, decode_photo, pixels_key, reason_of
 from tfcnn.data.sources import Example, Source
 from tfcnn.data.store import Store, cache_bound, cache_folder, trim_cache
 
-PART_BYTES = 2**26  # pixels in one part of the store: what a killed process loses at most
+PART_BYTES, PART_PHOTOS = 2**26, 2000  # pixels and photos in one part of the store: what a killed process loses at most
 
 
 class Read(NamedTuple):
@@ -62,7 +61,7 @@ def read_photos(source: Source, image_size: int, geometry: str, *, advance: Call
     trim_cache(cache_bound())
     key = f"{pixels_key(geometry)}-{image_size}"
     photos = Photos([], Store(cache_folder() / "photos" / key), Store(cache_folder() / "thumbnails" / key))
-    part_size = max(1, PART_BYTES // (3 * image_size**2))
+    part_size = min(PART_PHOTOS, max(1, PART_BYTES // (3 * image_size**2)))
 
     def read(example: Example, content) -> tuple[Read, Photo | None]:
         return _read(example, content, image_size, geometry, None if always_decode else photos)
@@ -70,16 +69,28 @@ def read_photos(source: Source, image_size: int, geometry: str, *, advance: Call
     with ThreadPoolExecutor(os.cpu_count()) as pool, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a damaged EXIF block is worth a warning to Pillow; the pixels are whole
         waiting: list[Future] = []
-        for part in _parts(source.read(), part_size):
-            started = [pool.submit(read, *pair) for pair in part]  # they are decoded while the part before is written
+        try:
+            for part in _parts(source.read(), part_size):
+                started = [pool.submit(read, *pair) for pair in part]  # they are decoded while the part before is written
+                _store_part(waiting, photos, advance)
+                waiting = started
             _store_part(waiting, photos, advance)
-            waiting = started
-        _store_part(waiting, photos, advance)
+        except BaseException:  # Ctrl-C too
+            pool.shutdown(cancel_futures=True)
+            raise
     return photos
 
 
-def _parts(pairs: Iterator, size: int) -> Iterator[list]:
-    while part := list(islice(pairs, size)):
+def _parts(pairs: Iterator[tuple], size: int) -> Iterator[list]:
+    """At most `size` examples at a time, and at most PART_BYTES of content that lies in memory already."""
+    part, held = [], 0
+    for example, content in pairs:
+        part.append((example, content))
+        held += content.nbytes if isinstance(content, np.ndarray) else len(content) if isinstance(content, bytes) else 0
+        if len(part) == size or held >= PART_BYTES:
+            yield part
+            part, held = [], 0
+    if part:
         yield part
 
 

@@ -80,10 +80,12 @@ def open_source(source: Any, *, group_by: str | None = None, data_dir: str | Pat
     if is_text:
         return _open_path(os.path.abspath(source), group_by)
     if hasattr(source, "columns"):
+        if len(set(source.columns)) < len(list(source.columns)):
+            raise InputError(f"expected each column once in the frame, got {', '.join(map(str, source.columns))}; rename one of them")
         columns = {name: list(source[name]) for name in source.columns}
         return files_source("", _examples(columns, "the frame", Path.cwd(), group_by))
     if isinstance(source, tuple) and len(source) == 2 and _are_paths(source[0]):
-        paths, labels = list(source[0]), list(source[1])
+        paths, labels = list(source[0]), list(source[1]) if isinstance(source[1], Iterable) else []
         if len(paths) != len(labels):
             raise InputError(f"expected one label a path, got {len(paths)} paths and {len(labels)} labels")
         return files_source("", _examples({"path": paths, "label": labels}, "the list", Path.cwd(), None))
@@ -174,9 +176,13 @@ def _list_classes(folder: Path) -> list[Example]:
 
 
 def _files(folder: Path) -> list[str]:
-    found = []
+    found, seen = [], set()
     for place, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        if os.path.realpath(place) in seen:  # a link that leads back
+            folders.clear()
+            continue
+        seen.add(os.path.realpath(place))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
         found += [os.path.join(place, name) for name in names if not name.startswith(".")]
     return sorted(path for path in found if os.path.isfile(path))
 
@@ -196,7 +202,7 @@ def _examples(columns: dict[str, list], where: str, base: Path, group_by: str | 
     """Examples from the columns path, label and perhaps split and `group_by`; every row is checked."""
     for name in ("path", "label", *([group_by] if group_by else [])):
         if name not in columns:
-            raise InputError(f"expected the column '{name}' in {where}, found {', '.join(columns) or 'no columns'}; {closest(name, columns)}")
+            raise InputError(f"expected the column '{name}' in {where}, found {', '.join(map(str, columns)) or 'no columns'}; {closest(name, columns)}")
     if not columns["path"]:
         raise InputError(f"expected at least one row in {where}, found none")
     for name, values in columns.items():

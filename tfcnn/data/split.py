@@ -94,15 +94,17 @@ def check_count(label: str, count: int, parts: int = len(SPLITS), grouped: bool 
 
 def check_fractions(fractions: Sequence[float]) -> None:
     """Raises InputError unless these are three positive fractions that add up to 1."""
-    if len(fractions) != 3 or min(fractions) <= 0 or not abs(sum(fractions) - 1) <= 1e-6:
-        raise InputError(f"expected three positive fractions (train, validation, test) that add up to 1, got split={tuple(fractions)}")
+    numbers = isinstance(fractions, Sequence) and all(isinstance(fraction, (int, float)) for fraction in fractions)
+    if not numbers or len(fractions) != 3 or min(fractions) <= 0 or not abs(sum(fractions) - 1) <= 1e-6:
+        shown = tuple(fractions) if isinstance(fractions, (list, tuple)) else fractions
+        raise InputError(f"expected three positive fractions (train, validation, test) that add up to 1, got split={shown}")
 
 
 def check_folds(folds: int, fold: int = 0) -> None:
     """Raises InputError for a number of folds that is none, or a fold that is not there."""
     if not isinstance(folds, int) or folds < 2:
         raise InputError(f"expected two folds or more, got folds={folds}")
-    if not 0 <= fold < folds:
+    if not isinstance(fold, int) or not 0 <= fold < folds:
         raise InputError(f"expected a fold from 0 to {folds - 1}, got fold={fold}")
 
 

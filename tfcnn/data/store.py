@@ -19,6 +19,7 @@ import numpy as np
 from tfcnn.errors import InputError, WorkError
 from tfcnn.record import write_aside
 
+KINDS = ("photos", "thumbnails", "features")  # what is kept, a folder each
 CACHE_GB = 50  # of everything in the cache, unless TFCNN_CACHE_GB says otherwise
 LEFTOVER_SECONDS = 86_400  # a temporary file this old belongs to a process that died
 
@@ -65,7 +66,7 @@ class Store:
             self._index(keys_file)
 
     def _index(self, keys_file: Path) -> None:
-        keys = keys_file.read_text().split()
+        keys = keys_file.read_text(errors="replace").split()  # of a damaged file no key will ever be asked for
         part = _open_part(keys_file.with_suffix(".npy"), len(keys))
         if part is not None:
             self._where.update((key, (len(self._parts), row)) for row, key in enumerate(keys))
@@ -178,7 +179,7 @@ def list_cache() -> list[CacheEntry]:
     entries = []
     for folder in _stores():
         keys = list(folder.glob("[!.]*.keys"))
-        count = sum(len(file.read_text().split()) for file in keys)
+        count = sum(len(file.read_text(errors="replace").split()) for file in keys)
         lock = _try_lock(folder)
         entries.append(CacheEntry(str(folder.relative_to(cache_folder())), count, _size(folder),
                                   max((file.stat().st_mtime for file in keys), default=folder.stat().st_mtime), lock is None))
@@ -195,10 +196,10 @@ def trim_cache(limit: int) -> int:
     before = sum(_size(folder) for folder in _stores())
     locks = {folder: lock for folder in _stores() if (lock := _try_lock(folder))}
     total = before
-    for file in [file for folder in locks for file in folder.iterdir() if file.name != ".lock" and not _is_part(file)]:
+    for file in [file for folder in locks for file in _leftovers(folder)]:
         if limit == 0 or time.time() - file.stat().st_mtime > LEFTOVER_SECONDS:
             total -= _bytes(file)
-            file.unlink()
+            file.unlink(missing_ok=True)
     parts = sorted((keys.stat().st_mtime, keys) for folder in locks for keys in folder.glob("[!.]*.keys"))
     for _, keys in parts:
         if total <= limit:
@@ -212,13 +213,14 @@ def trim_cache(limit: int) -> int:
     return before - total
 
 
-def _is_part(file: Path) -> bool:
-    """True for the two files of a part; rows without their keys and temporary files are leftovers."""
-    return not file.name.startswith(".") and (file.suffix == ".keys" or (file.suffix == ".npy" and file.with_suffix(".keys").exists()))
+def _leftovers(folder: Path) -> list[Path]:
+    """Temporary files, and rows without their keys."""
+    return [*folder.glob(".tmp-*"), *(file for file in folder.glob("[!.]*.npy") if not file.with_suffix(".keys").exists())]
 
 
 def _stores() -> list[Path]:
-    return sorted(lock.parent for lock in cache_folder().rglob(".lock"))
+    """Folders of ours alone: the cache folder may be shared with other programs, and they have locks too."""
+    return sorted(lock.parent for kind in KINDS for lock in cache_folder().glob(f"{kind}/*/.lock"))
 
 
 def _try_lock(folder: Path) -> _Lock | None:

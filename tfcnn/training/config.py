@@ -22,7 +22,7 @@ class TrainingConfig:
         augmentation: none, light, medium or strong, which also mixes photos; the ranges are in `tfcnn.data.augment`.
         mirror: whether augmentation mirrors half of the photos; off where left and right differ, as in text and digits.
         balance: none, class_weight (in the loss) or oversample (photos of small classes are repeated).
-        seed: of head, order, augmentation and dropout.
+        seed: of head, order, augmentation and dropout, and on the command line of the split.
     """
 
     trainable: bool | int | str = 3

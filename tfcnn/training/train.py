@@ -117,7 +117,7 @@ def _record(model, data: Dataset, config: TrainingConfig, seconds: dict[str, flo
         "training": asdict(config),
         "data": {"source": data.source, "arguments": data.arguments, "digest": digest, "counts": counts,
                  "splits": {s: len(data.rows(s)) for s in ("train", "validation", "test")},
-                 "quarantined": [q._asdict() for q in data.quarantined]},
+                 "leaks": data.leaks, "quarantined": [q._asdict() for q in data.quarantined]},
         "seconds": dict(seconds),
     }
 
