@@ -1,6 +1,6 @@
 """Photos per second of an epoch at 224 px: tfcnn beside `keras.utils.image_dataset_from_directory` and beside tuned `tf.data`.
 
-    python benchmarks/input_pipeline.py [--repeats 3] [--megapixel-photos 60]
+    python benchmarks/input_pipeline.py [--repeats 3] [--megapixel-photos 60] [--parts a b training]
 
 On (a) the photos of trashnet600 and (b) photos of 12 megapixels, mosaics of them. Every row runs in a process of its own, which
 tells its peak memory too; before the clock starts it has run on eight tiny photos, so imports and tracing are charged to none.
@@ -35,23 +35,37 @@ def main() -> None:
     parser.add_argument("--weights", default=DATA / "weights" / "mobilenet_v3_small_224_1.0_from_uint8_no_top.h5", type=Path)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--megapixel-photos", type=int, default=60)
+    parser.add_argument("--parts", nargs="+", default=["a", "b", "training"], choices=["a", "b", "training"])
     parser.add_argument("--row", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.row:
         with tempfile.TemporaryDirectory() as folder:
-            make_mosaics(args.source, Path(folder), 8, side=32)
+            make_noise(Path(folder))
             ROWS[args.row](Path(folder))
         print(json.dumps(ROWS[args.row](args.source)))
         return
     with tempfile.TemporaryDirectory() as folder:
-        make_mosaics(args.source, Path(folder) / "mosaics", args.megapixel_photos)
-        compare("a  " + args.source.name, args.source, args.repeats)
-        compare(f"b  {args.megapixel_photos} photos of 12 megapixels", Path(folder) / "mosaics", args.repeats)
-        training(args.source, args.weights)
+        if "a" in args.parts:
+            compare("a  " + args.source.name, args.source, args.repeats)
+        if "b" in args.parts:
+            make_mosaics(args.source, Path(folder) / "mosaics", args.megapixel_photos)
+            compare(f"b  {args.megapixel_photos} photos of 12 megapixels", Path(folder) / "mosaics", args.repeats)
+        if "training" in args.parts:
+            training(args.source, args.weights)
+
+
+def make_noise(folder: Path) -> None:
+    """Eight small photos in two classes."""
+    from PIL import Image
+
+    for number in range(8):
+        (folder / "ab"[number % 2]).mkdir(parents=True, exist_ok=True)
+        noise = np.random.default_rng(number).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+        Image.fromarray(noise).resize((256, 256)).save(folder / "ab"[number % 2] / f"{number}.jpg")
 
 
 def make_mosaics(source: Path, folder: Path, count: int, side: int = 504) -> None:
-    """JPEGs of 4032 x 3024 (unless `side` is another), as phones take them, each made of 8 x 8 photos, in two classes."""
+    """JPEGs of 4032 x 3024, as phones take them, each made of 8 x 8 photos, in two classes."""
     from PIL import Image
 
     rng = np.random.default_rng(0)
