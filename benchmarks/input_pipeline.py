@@ -64,18 +64,17 @@ def make_noise(folder: Path) -> None:
         Image.fromarray(noise).resize((256, 256)).save(folder / "ab"[number % 2] / f"{number}.jpg")
 
 
-def make_mosaics(source: Path, folder: Path, count: int, side: int = 504) -> None:
+def make_mosaics(source: Path, folder: Path, count: int) -> None:
     """JPEGs of 4032 x 3024, as phones take them, each made of 8 x 8 photos, in two classes."""
     from PIL import Image
 
     rng = np.random.default_rng(0)
     files = sorted(source.glob("*/*"))
     for number in range(count):
-        height = side * 3 // 4
-        mosaic = Image.new("RGB", (8 * side, 8 * height))
+        mosaic = Image.new("RGB", (4032, 3024))
         for place, file in enumerate(rng.choice(files, 64)):
             with Image.open(file) as image:
-                mosaic.paste(image.convert("RGB").resize((side, height)), (side * (place % 8), height * (place // 8)))
+                mosaic.paste(image.convert("RGB").resize((504, 378)), (504 * (place % 8), 378 * (place // 8)))
         (folder / "ab"[number % 2]).mkdir(parents=True, exist_ok=True)
         mosaic.save(folder / "ab"[number % 2] / f"{number:04d}.jpg", quality=90)
 

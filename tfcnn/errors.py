@@ -21,6 +21,11 @@ def closest(name: str, choices) -> str:
     return f"choose one of: {', '.join(choices)}"
 
 
+def first_line(error: Exception) -> str:
+    """The first line of what a library says; some of their errors say nothing."""
+    return (str(error).strip().splitlines() or ["no message"])[0]
+
+
 def is_plain(text: str) -> bool:
     """True for a text that can be a line of a UTF-8 file; file names on disk need not be."""
     try:

@@ -15,7 +15,7 @@ from tfcnn.data.config import DataConfig
 from tfcnn.data.grid import draw_grid
 from tfcnn.data.images import check_examples, check_like, load_images
 from tfcnn.data.photo import check_geometry
-from tfcnn.data.sources import open_source, sort_labels
+from tfcnn.data.sources import check_outside, open_source, sort_labels
 from tfcnn.data.split import check_folds, check_fractions
 from tfcnn.errors import InputError
 from tfcnn.evaluation.evaluate import evaluate, wilson_interval
@@ -136,8 +136,7 @@ def _check(source, output, model: ModelConfig, training: TrainingConfig, data: D
     check_trainable([name for name, _ in BACKBONES[model.backbone].stages], training.trainable)
     size = model.image_size or BACKBONES[model.backbone].image_size
     check_geometry(size, data.geometry)
-    if isinstance(source, (str, Path)) and Path(source).is_dir() and Path(output).resolve().is_relative_to(Path(source).resolve()):
-        raise InputError(f"expected an output folder outside of the photos, got '{output}' in '{source}'; give another --output")
+    check_outside(output, source)
     return size
 
 

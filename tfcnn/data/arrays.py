@@ -11,8 +11,8 @@ from tfcnn.data.split import SPLIT_NAMES
 from tfcnn.errors import InputError, closest, is_plain
 
 LOOKED_AT = 64  # images of a tf.data.Dataset after which a range of 0 to 1 is no accident
-_KEY = re.compile(r"(?:(train|training|valid|validation|val|dev|test|testing)_)?(images|image|x|data|labels|label|y|targets|target)"
-                  r"(?:_(train|training|valid|validation|val|dev|test|testing))?", re.IGNORECASE)
+_SPLIT = "|".join(SPLIT_NAMES)
+_KEY = re.compile(rf"(?:({_SPLIT})_)?(images|image|x|data|labels|label|y|targets|target)(?:_({_SPLIT}))?", re.IGNORECASE)
 
 
 def open_arrays(source: Any) -> Source:

@@ -1,7 +1,6 @@
 """`audit`: what is wrong with the data, before training. Decodes every file, changes none."""
 
 import json
-import logging
 import os
 from collections import Counter
 from dataclasses import asdict, dataclass, field
@@ -15,7 +14,7 @@ from tfcnn.data.duplicates import near_duplicates
 from tfcnn.data.images import FILE_SIZE, group_reads, sort_out, split_reads
 from tfcnn.data.photo import NOTES, check_geometry, extension_is_wrong
 from tfcnn.data.read import Photos, Read, read_photos
-from tfcnn.data.sources import open_source, sort_labels
+from tfcnn.data.sources import check_outside, open_source, sort_labels
 from tfcnn.data.split import SPLITS, check_fractions
 from tfcnn.errors import InputError
 from tfcnn.progress import stage
@@ -26,8 +25,6 @@ IMBALANCE = 5.0  # largest class over smallest, from which the small one is easi
 PLANNED_ACCURACY = 0.8  # at which the interval of the test split is computed; it is widest at 0.5, by a quarter
 BLANK_LEVELS = 8  # between the darkest and the brightest pixel of a thumbnail
 Z95 = 1.959964  # two-sided 95 % of the normal distribution
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -123,9 +120,8 @@ def audit(source: Any, *, output: str | Path | None = None, image_size: int = FI
     if not 0 < difference <= 0.5:
         raise InputError(f"expected a difference of accuracies above 0 and up to 0.5, got difference={difference}")
     opened = open_source(source, group_by=group_by, data_dir=data_dir)
-    if output is not None and os.path.isdir(opened.name) and Path(output).resolve().is_relative_to(Path(opened.name).resolve()):
-        raise InputError(f"expected an output folder outside of the photos, got '{output}' in '{opened.name}'; give another --output")
     if output is not None:
+        check_outside(output, opened.name)
         prepare_folder(Path(output))
     with stage("decode photos", opened.count) as advance:
         photos = read_photos(opened, image_size, geometry, advance=advance, always_decode=True)

@@ -24,6 +24,11 @@ def write_audit(folder: Path, result: Audit, photos: Photos) -> Path:
 
     digest_of = {read.example.path: read.digest for read in photos.reads if read.digest}
 
+    paths_of: dict[str, list[str]] = {label: [] for label in result.counts}
+    for read in photos.reads:
+        if read.digest:
+            paths_of[read.example.label].append(read.example.path)
+
     def pictures(paths: Iterable[str]) -> list[dict]:
         paths = [path for path in paths if path in digest_of]
         rows = photos.pixels.rows([digest_of[path] for path in paths])[:] if paths else []
@@ -40,8 +45,7 @@ def write_audit(folder: Path, result: Audit, photos: Photos) -> Path:
             ("leaks", "The same photo or group in several splits", result.leaks, findings(result.leaks)),
             ("duplicates", "The same photo more than once under one label", result.duplicates, findings(result.duplicates))],
         "notes": [(name, {**NOTES, "blank": "nearly one colour"}[name], len(paths), pictures(paths[:SHOWN])) for name, paths in result.notes.items()],
-        "sheet": [(label, pictures(_spread([read.example.path for read in photos.reads if read.digest and read.example.label == label])))
-                  for label in result.counts],
+        "sheet": [(label, pictures(_spread(paths))) for label, paths in paths_of.items()],
     }
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True,
                                      undefined=jinja2.StrictUndefined)

@@ -115,10 +115,9 @@ def load_run_data(run: Run) -> Dataset:
     Raises:
         InputError: the run was trained on arrays in memory, or its photos are missing or changed.
     """
-    if not (run.path / "items.csv").exists():
+    items = _items_of(run)
+    if not items:
         raise InputError(f"expected a finished run in '{run.path}', but its training was not completed; finish it with --resume")
-    with open(run.path / "items.csv", newline="", encoding="utf-8") as file:
-        items = tuple(Item(**row) for row in csv.DictReader(file))
     source = _source_of(run, items)
     arguments = run.record["data"]["arguments"]
     shape = tuple(run.record["input_shape"])
@@ -148,11 +147,15 @@ def _source_of(run: Run, items: tuple[Item, ...]) -> Source:
 
 def splits_by_content(run: Run) -> dict[str, str]:
     """The split of each photo of a run under its SHA-256; nothing where the run has not got so far."""
+    return {item.sha256: item.split for item in _items_of(run)}
+
+
+def _items_of(run: Run) -> tuple[Item, ...]:
     file = run.path / "items.csv"
     if not file.exists():
-        return {}
+        return ()
     with open(file, newline="", encoding="utf-8") as lines:
-        return {row["sha256"]: row["split"] for row in csv.DictReader(lines)}
+        return tuple(Item(**row) for row in csv.DictReader(lines))
 
 
 def _read_all(source: Source, image_size: int | None, geometry: str, seconds):

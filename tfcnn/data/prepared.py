@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tfcnn.data.sources import Example, Source
 from tfcnn.data.split import SPLIT_NAMES
-from tfcnn.errors import InputError, closest
+from tfcnn.errors import InputError, closest, first_line
 
 PATIENCE = 10  # seconds until a server has to answer
 
@@ -67,7 +67,7 @@ def _builder(name: str, config: str, version: str, data_dir):
                              f"look into '{Path(data_dir) / name if data_dir else name}'") from None
         raise InputError(f"expected a data set of tensorflow-datasets, got '{name}'; {_closest(name, known)}") from None
     except (ValueError, AssertionError, OSError) as error:
-        raise InputError(f"expected a configuration and version of '{name}', got '{name}{config}{version}'; {_first_line(error)}") from error
+        raise InputError(f"expected a configuration and version of '{name}', got '{name}{config}{version}'; {first_line(error)}") from error
     if not builder.info.splits:
         try:
             _reach(builder.url_infos)
@@ -75,7 +75,7 @@ def _builder(name: str, config: str, version: str, data_dir):
                 builder.download_and_prepare()
         except Exception as error:  # whatever a download or somebody's generator raises
             raise InputError(f"expected '{name}' to be prepared in '{builder.data_dir}', but it is not and cannot be downloaded "
-                             f"({type(error).__name__}: {_first_line(error)}); prepare it where there is a network, then give --data-dir") from error
+                             f"({type(error).__name__}: {first_line(error)}); prepare it where there is a network, then give --data-dir") from error
     return builder
 
 
@@ -95,10 +95,6 @@ def _prepared(data_dir) -> list[str]:
 def _closest(name: str, known: list[str]) -> str:
     text = closest(name, known)
     return text.split(" (all:")[0] if "did you mean" in text else f"{len(known)} are known, see tfds.list_builders()"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or ["no message"])[0]
 
 
 def _features(name: str, info) -> tuple[str, str]:

@@ -142,7 +142,7 @@ def list_class_folders(folder: str | Path) -> list[Example]:
         raise InputError(f"expected a folder of class folders, a CSV or an .npz, but there is no '{folder}'; check the path")
     if not folder.is_dir():
         raise InputError(f"expected a folder of class folders, a CSV or an .npz, but '{folder}' is a file; give the folder that holds one folder a class")
-    classes = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    classes = _folders(folder)
     splits = {c: SPLIT_NAMES.get(c.name.lower()) for c in classes}
     if not {"train", "test"} <= set(splits.values()) and not ("train" in splits.values() and all(splits.values())):
         return _check_classes(folder, _list_classes(folder))
@@ -161,7 +161,7 @@ def _check_classes(folder: Path, examples: list[Example]) -> list[Example]:
 
 
 def _list_classes(folder: Path) -> list[Example]:
-    classes = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    classes = _folders(folder)
     if not classes:
         raise InputError(f"expected one folder a class in '{folder}', found none; put the photos of each class into a folder named after it")
     files = {c.name: _files(c) for c in classes}
@@ -173,6 +173,10 @@ def _list_classes(folder: Path) -> list[Example]:
         if not is_plain(example.path):
             raise InputError(f"expected file names of one line in UTF-8, got {example.path!a}; rename it")
     return examples
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
 def _files(folder: Path) -> list[str]:
@@ -205,9 +209,9 @@ def _examples(columns: dict[str, list], where: str, base: Path, group_by: str | 
             raise InputError(f"expected the column '{name}' in {where}, found {', '.join(map(str, columns)) or 'no columns'}; {closest(name, columns)}")
     if not columns["path"]:
         raise InputError(f"expected at least one row in {where}, found none")
-    for name, values in columns.items():
-        for row, value in enumerate(values):
-            if name in ("path", "label") and not _text(value):
+    for name in ("path", "label"):
+        for row, value in enumerate(columns[name]):
+            if not _text(value):
                 raise InputError(f"expected a {name} in every row of {where}, found none in row {row + 1} after the header; fill it or remove the row")
     paths = [os.path.abspath(base / _text(path)) for path in columns["path"]]
     labels = [_text(label) for label in columns["label"]]
@@ -246,6 +250,12 @@ def _splits(values: Sequence | None, count: int, where: str) -> list[str]:
             raise InputError(f"expected {', '.join(SPLITS)} in the column 'split' of {where}, got '{name}' in row {row + 1} after the header; "
                              "fill all rows or none")
     return [SPLIT_NAMES[name.lower()] for name in names]
+
+
+def check_outside(output: str | Path, source: Any) -> None:
+    """Raises InputError for an output folder that lies in the folder of the photos, where it would be taken for a class."""
+    if isinstance(source, (str, os.PathLike)) and Path(source).is_dir() and Path(output).resolve().is_relative_to(Path(source).resolve()):
+        raise InputError(f"expected an output folder outside of the photos, got '{output}' in '{source}'; give another --output")
 
 
 def sort_labels(labels: Iterable[str]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from tfcnn.data.dataset import Dataset
 from tfcnn.data.images import load_run_data
-from tfcnn.errors import InputError, WorkError, closest
+from tfcnn.errors import InputError, WorkError, closest, first_line
 from tfcnn.evaluation.evaluate import check_data
 from tfcnn.evaluation.report import write_report
 from tfcnn.export.formats import DEFAULT_FORMATS, EXPORTERS
@@ -120,8 +120,7 @@ def _export_one(run, model, name, photos, targets, keras_scores, calibration, ma
         except (InputError, WorkError, OSError):
             raise
         except Exception as error:  # converters and runtimes raise errors of their own, many of them bare
-            first_line = (str(error).strip().splitlines() or ["no message"])[0]
-            raise WorkError(f"expected to write and run {name}, but it failed ({type(error).__name__}): {first_line}") from error
+            raise WorkError(f"expected to write and run {name}, but it failed ({type(error).__name__}): {first_line(error)}") from error
         verdict = _compare(scores, keras_scores, targets, exact=exporter.exact, max_accuracy_drop=max_accuracy_drop)
         path, other = (good, bad) if verdict["accepted"] else (bad, good)
         publish(aside, path)
