@@ -8,7 +8,7 @@ import pytest
 
 import tfcnn
 from tfcnn.models.backbones import BACKBONES, preprocess_function
-from tfcnn.models.classifier import stages_of
+from tfcnn.models.freeze import stages_of
 
 SIZE = 64
 LABELS = ["a", "b", "c"]

@@ -6,8 +6,9 @@ import pytest
 
 import tfcnn
 from tfcnn.errors import InputError
-from tfcnn.models.classifier import ModelConfig, check_config, opens_stages, stages_of
+from tfcnn.models.classifier import ModelConfig, check_config
 from tfcnn.models.cnn import build_features
+from tfcnn.models.freeze import opens_stages, stages_of
 
 LABELS = ["a", "b", "c"]
 

@@ -14,7 +14,7 @@ _WHERE = {
     "list_backbones": "tfcnn.models.backbones",
     "ModelConfig": "tfcnn.models.classifier",
     "build_classifier": "tfcnn.models.classifier",
-    "set_trainable": "tfcnn.models.classifier",
+    "set_trainable": "tfcnn.models.freeze",
     "TrainingConfig": "tfcnn.training.config",
     "make_strategy": "tfcnn.training.strategy",
     "train": "tfcnn.training.train",
@@ -45,7 +45,8 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time the names below 
     from tfcnn.export.gate import export
     from tfcnn.flow import cross_validate, train_and_export
     from tfcnn.models.backbones import BACKBONES, list_backbones
-    from tfcnn.models.classifier import ModelConfig, build_classifier, set_trainable
+    from tfcnn.models.classifier import ModelConfig, build_classifier
+    from tfcnn.models.freeze import set_trainable
     from tfcnn.record import Run, load_run
     from tfcnn.training.config import TrainingConfig
     from tfcnn.training.strategy import make_strategy

@@ -23,7 +23,8 @@ from tfcnn.evaluation.report import write_report
 from tfcnn.export.formats import DEFAULT_FORMATS
 from tfcnn.export.gate import check_formats, export
 from tfcnn.models.backbones import BACKBONES
-from tfcnn.models.classifier import ModelConfig, build_classifier, check_config, check_trainable, opens_stages
+from tfcnn.models.classifier import ModelConfig, build_classifier, check_config
+from tfcnn.models.freeze import check_trainable, opens_stages
 from tfcnn.progress import stage
 from tfcnn.record import Run, load_run, prepare_output, write_aside, write_record, write_text
 from tfcnn.training.config import TrainingConfig, check_training

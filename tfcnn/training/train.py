@@ -14,8 +14,8 @@ import numpy as np
 
 from tfcnn.data.dataset import Dataset, batches, examples_per_epoch, training_batches
 from tfcnn.errors import InputError
-from tfcnn.models.classifier import opens_stages, set_trainable, stages_of
 from tfcnn.models.forward import forward
+from tfcnn.models.freeze import opens_stages, set_trainable, stages_of
 from tfcnn.progress import stage
 from tfcnn.record import Run, prepare_output, read_history, remove, write_aside, write_record, write_rows, write_text
 from tfcnn.training.checkpoint import restore_checkpoint, save_checkpoint
