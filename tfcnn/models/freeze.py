@@ -1,11 +1,103 @@
-"""`set_trainable`: which stages of a backbone learn and which stay as they are."""
+"""`set_trainable`: which stages of a classifier learn, as a plan that can be read, carried out and checked."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from tfcnn.errors import InputError, closest
 from tfcnn.models.backbones import BACKBONES
 
 Trainable = bool | int | str
+BATCH_NORMS = ("frozen", "train")
+HEAD = "head"  # the group of everything that is not backbone
+
+
+class StagePlan(NamedTuple):
+    """One stage: its layers with weights, its parameters, those of them that learn, and the highest rate they learn at."""
+
+    stage: str
+    layers: int
+    parameters: int
+    trainable: int
+    rate: float | None
+
+
+@dataclass(frozen=True)
+class FreezePlan:
+    """What a training is to change.
+
+    Attributes:
+        stages: a row a stage from input to output, then the head.
+        planned: the variables that learn, and the statistics of BatchNorm layers that learn.
+    """
+
+    stages: tuple[StagePlan, ...]
+    planned: tuple = field(repr=False)
+
+    def with_rates(self, rates: Mapping[str, float]) -> "FreezePlan":
+        """The same plan with the rates of the stages that learn."""
+        return FreezePlan(tuple(row._replace(rate=rates[row.stage] if row.trainable else None) for row in self.stages), self.planned)
+
+    def __str__(self) -> str:
+        width = max(len(row.stage) for row in self.stages)
+        lines = [f"{'stage':<{width}} {'layers':>7} {'parameters':>12} {'trainable':>12} {'rate':>9}"]
+        for row in self.stages:
+            rate = "" if row.rate is None else f"{row.rate:.1e}"
+            trainable = f"{row.trainable:,}" if row.trainable else "frozen"
+            lines.append(f"{row.stage:<{width}} {row.layers:>7} {row.parameters:>12,} {trainable:>12} {rate:>9}".rstrip())
+        total, trainable = sum(row.parameters for row in self.stages), sum(row.trainable for row in self.stages)
+        return "\n".join([*lines, f"{'total':<{width}} {sum(row.layers for row in self.stages):>7} {total:>12,} {trainable:>12,}"])
+
+
+def set_trainable(model, trainable: Trainable, *, batch_norm: str = "frozen", optimizer=None) -> FreezePlan:
+    """Freezes the backbone up to a stage and opens the rest; the head is always open.
+
+    A model that was compiled is compiled again, since Keras ignores flags that change afterwards. Slots of the optimizer
+    (momenta) and its step count go along by the path of their variable.
+
+    BatchNorm layers of the backbone stay frozen, statistics and weights: only `layer.trainable = False` on each of
+    them holds them in Keras 3 (keras issue 20285).
+
+    Args:
+        model: from `build_classifier`.
+        trainable: False (head only), True (all stages), a number (the last n stages), or a stage name (from it on).
+        batch_norm: "frozen", or "train" to let BatchNorm layers of the open stages learn, statistics too.
+        optimizer: to compile with, not built yet; by default a new one with the old one's configuration, which knows
+            nothing of `exclude_from_weight_decay`.
+
+    Returns:
+        The plan; `print` it for a table of stages.
+
+    Raises:
+        InputError: a stage that the backbone does not have, more stages than it has, an unknown value of `batch_norm`, or a
+            compiled model whose loss Keras cannot rebuild.
+    """
+    stages = stages_of(model)
+    check_trainable([name for name, _ in stages], trainable)
+    check_batch_norm(batch_norm)
+    first_open = _first_open_layer(stages, trainable)
+    for index, layer in enumerate(model.get_layer("backbone").layers):
+        layer.trainable = index >= first_open
+        if batch_norm == "frozen" or index < first_open:
+            for norm in _batch_norms(layer):
+                norm.trainable = False
+    if any(layer.name == "to_rgb" for layer in model.layers):  # the way in of a fourth channel: of no use unless something behind it learns too
+        model.get_layer("to_rgb").trainable = opens_stages(trainable)
+    if model.compiled:
+        _compile_again(model, optimizer)
+    return freeze_plan(model)
+
+
+def freeze_plan(model) -> FreezePlan:
+    """What a training would change as the flags of the layers stand now."""
+    rows, planned = [], []
+    for stage, layers in layers_by_stage(model):
+        learning = [variable for layer in layers for variable in _learning_variables(layer)]
+        rows.append(StagePlan(stage, sum(bool(layer.weights) for layer in layers), _size(w for layer in layers for w in layer.weights),
+                              _size(w for layer in layers for w in layer.trainable_weights), None))
+        planned += learning
+    return FreezePlan(tuple(rows), tuple(planned))
 
 
 def stages_of(model) -> list[tuple[str, int]]:
@@ -21,31 +113,27 @@ def stages_of(model) -> list[tuple[str, int]]:
     return [(layer.name, position[layer.name]) for layer in backbone.layers if layer.weights and not _is_batch_norm(layer)]
 
 
-def set_trainable(model, trainable: Trainable) -> None:
-    """Freezes the backbone up to a stage and opens the rest; the head is always open.
-
-    BatchNorm layers of the backbone stay frozen, statistics and weights: only `layer.trainable = False` on each of
-    them holds them in Keras 3 (keras issue 20285). Compile the model afterwards.
-
-    Args:
-        model: from `build_classifier`.
-        trainable: False (head only), True (all stages), a number (the last n stages), or a stage name (from it on).
-
-    Raises:
-        InputError: a stage that the backbone does not have, or more stages than it has.
-    """
-    stages = stages_of(model)
-    check_trainable([name for name, _ in stages], trainable)
-    first_open = _first_open_layer(stages, trainable)
-    for index, layer in enumerate(model.get_layer("backbone").layers):
-        layer.trainable = index >= first_open
-        for batch_norm in _batch_norms(layer):
-            batch_norm.trainable = False
+def layers_by_stage(model) -> list[tuple[str, list]]:
+    """(stage name, its layers) from input to output, the head last; layers before the first stage belong to it."""
+    stages, layers = stages_of(model), model.get_layer("backbone").layers
+    bounds = [0, *(index for _, index in stages[1:]), len(layers)]
+    groups = [(name, layers[bounds[n]:bounds[n + 1]]) for n, (name, _) in enumerate(stages)]
+    return [*groups, (HEAD, [layer for layer in model.layers if layer.name != "backbone"])]
 
 
 def opens_stages(trainable: Trainable) -> bool:
     """False where only the head is trained."""
     return trainable not in (False, "none")  # 0 == False
+
+
+def open_stages(stages: Sequence[str], trainable: Trainable) -> list[str]:
+    """The names of the stages that `trainable` opens, from input to output."""
+    check_trainable(stages, trainable)
+    if not opens_stages(trainable):
+        return []
+    if trainable is True or trainable == "all":
+        return list(stages)
+    return list(stages[-trainable:] if isinstance(trainable, int) else stages[list(stages).index(trainable):])
 
 
 def check_trainable(stages: Sequence[str], trainable: Trainable) -> None:
@@ -59,12 +147,54 @@ def check_trainable(stages: Sequence[str], trainable: Trainable) -> None:
         raise InputError(f"expected none, all, a number or a stage to train from, got trainable='{trainable}'; {closest(trainable, stages)}")
 
 
+def check_batch_norm(batch_norm: str) -> None:
+    """Raises InputError for a value that `set_trainable` does not take."""
+    if batch_norm not in BATCH_NORMS:
+        raise InputError(f"expected batch_norm frozen or train, got batch_norm='{batch_norm}'")
+
+
+def carry_slots(old, new) -> None:
+    """Copies the state of one built optimizer into another where both have a slot for the same variable."""
+    state: dict[str, list] = {}
+    for variable in old.variables:
+        state.setdefault(variable.path, []).append(variable)
+    for variable in new.variables:  # members of a MultiOptimizer may share a path: the first of one belongs to the first of the other
+        found = state.get(variable.path)
+        if found and tuple(found[0].shape) == tuple(variable.shape):
+            variable.assign(found.pop(0))
+
+
+def _compile_again(model, optimizer) -> None:
+    import keras
+
+    old = model.optimizer
+    try:
+        with model.distribute_strategy.scope():
+            arguments = keras.saving.deserialize_keras_object(model.get_compile_config())
+            model.compile(**{**arguments, **({"optimizer": optimizer} if optimizer is not None else {})})
+            model.optimizer.build(model.trainable_variables)
+    except (TypeError, ValueError) as error:
+        raise InputError("expected a compiled model whose loss and metrics Keras can rebuild, got "
+                         f"{type(error).__name__}: {str(error).splitlines()[0]}; register them, or set what is trainable before compile") from error
+    if old.built:
+        carry_slots(old, model.optimizer)
+
+
 def _first_open_layer(stages: list[tuple[str, int]], trainable: Trainable) -> int:
-    if not opens_stages(trainable):
+    opened = open_stages([name for name, _ in stages], trainable)
+    if not opened:
         return 10**9
-    if trainable is True or trainable == "all":
-        return 0
-    return stages[-trainable][1] if isinstance(trainable, int) else dict(stages)[trainable]
+    return 0 if len(opened) == len(stages) else dict(stages)[opened[0]]
+
+
+def _learning_variables(layer) -> list:
+    """What a training step changes in a layer: its trainable weights, and the statistics of BatchNorm layers that learn."""
+    statistics = [v for norm in _batch_norms(layer) if norm.trainable for v in norm.non_trainable_variables]
+    return [*layer.trainable_variables, *statistics]
+
+
+def _size(variables) -> int:
+    return sum(math.prod(variable.shape) for variable in variables)
 
 
 def _batch_norms(layer) -> list:
