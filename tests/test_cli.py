@@ -172,6 +172,9 @@ def test_a_class_with_one_photo(capsys, tmp_path):
     (["--trainable", "stage9"], "stage4"),
     (["--trainable", "99"], "0 to 6 stages"),
     (["--learning-rate", "7"], "learning_rate=7.0"),
+    (["--learning-rates", "stage9=0.1"], "got one for 'stage9'"),
+    (["--learning-rates", "stem=0.1"], "'stem', which stays frozen with trainable=3; leave it out, or give --trainable stem"),
+    (["--optimizer", "adamv"], "did you mean 'adamw'?"),
     (["--epochs", "-1"], "epochs=-1"),
     (["--augmentation", "lite"], "light"),
     (["--split", "0.5", "0.5", "0.5"], "add up to 1"),
@@ -183,6 +186,12 @@ def test_a_class_with_one_photo(capsys, tmp_path):
 def test_a_flag_that_cannot_be_used(capsys, photos, tmp_path, flags, words):
     assert words in refused(capsys, "train", photos, *SMALL, *flags, "--output", tmp_path / "run")
     assert not (tmp_path / "run" / "run.json").exists()
+
+
+def test_a_rate_without_a_number_is_refused_in_one_line(capsys, photos):
+    with pytest.raises(SystemExit) as stop:
+        main(["train", str(photos), "--learning-rates", "head"])
+    assert stop.value.code == 2 and "expected STAGE=RATE such as head=0.001, got 'head'" in capsys.readouterr().err
 
 
 def test_a_flag_that_is_no_number_is_bad_usage(capsys, photos):

@@ -17,6 +17,12 @@ from tfcnn.training.config import TrainingConfig, check_training
     ("learning_rate", 1, "a learning rate between 0 and 1"),
     ("learning_rate", float("nan"), "a learning rate between 0 and 1"),
     ("head_learning_rate", -1e-3, "a learning rate between 0 and 1"),
+    ("layer_decay", 0, "a layer decay above 0 to 1"),
+    ("layer_decay", 1.5, "a layer decay above 0 to 1"),
+    ("warm_up", -0.1, "a warm-up from 0 to below 1"),
+    ("warm_up", 1, "a warm-up from 0 to below 1"),
+    ("clip_norm", -1, "a norm from 0 up"),
+    ("clip_norm", float("nan"), "a norm from 0 up"),
     ("weight_decay", -0.1, "a weight decay from 0 to below 1"),
     ("weight_decay", 1, "a weight decay from 0 to below 1"),
     ("label_smoothing", -0.1, "label smoothing from 0 to below 1"),
@@ -36,8 +42,20 @@ def test_an_unknown_augmentation_offers_the_closest():
         check_training(TrainingConfig(augmentation="meduim"))
 
 
+@pytest.mark.parametrize(("field", "value", "message"), [
+    ("learning_rates", {"conv5": 2.0}, r"expected learning rates between 0 and 1, got conv5=2\.0"),
+    ("optimizer", "adamv", r"got optimizer='adamv'; did you mean 'adamw'\? \(all: adamw, sgd, lion\)"),
+    ("schedule", "cosin", r"got schedule='cosin'; did you mean 'cosine'\? \(all: cosine, constant\)"),
+    ("batch_norm", "open", r"expected batch_norm frozen or train, got batch_norm='open'"),
+])
+def test_an_unknown_way_to_train_offers_what_there_is(field, value, message):
+    with pytest.raises(InputError, match=message):
+        check_training(replace(TrainingConfig(), **{field: value}))
+
+
 @pytest.mark.parametrize("config", [
     TrainingConfig(),
+    TrainingConfig(layer_decay=1, warm_up=0, clip_norm=0, optimizer="lion", schedule="constant", batch_norm="train", learning_rates={"head": 1e-3}),
     TrainingConfig(epochs=0, batch_size=1, weight_decay=0, label_smoothing=0, augmentation="none", seed=2**31 - 1),
 ])
 def test_the_defaults_and_the_ends_of_the_ranges_can_be_used(config):

@@ -1,25 +1,29 @@
 """Rates and weight decay by group."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
 
 import tfcnn
+from tfcnn.errors import InputError
 from tfcnn.models.cnn import build_features
-from tfcnn.training.config import TrainingConfig
-from tfcnn.training.optimizers import learning_rates, make_optimizer
+from tfcnn.models.freeze import layers_by_stage
+from tfcnn.training.config import OPTIMIZERS, TrainingConfig
+from tfcnn.training.optimizers import make_optimizer, stage_rates
 
 CONFIG = TrainingConfig(learning_rate=2e-4, head_learning_rate=1e-3, weight_decay=0.01)
 
 
 def built(trainable, steps, config=CONFIG):
-    """A small classifier with its optimizer, ready to apply gradients."""
+    """A small classifier with its optimizer, ready to apply gradients, and the optimizer's members by stage."""
     keras.utils.set_random_seed(0)
     model = tfcnn.build_classifier(build_features((8, 8, 3), filters=(4, 4)), labels=["a", "b"])
     tfcnn.set_trainable(model, trainable)
-    optimizer = make_optimizer(model, config, steps)
+    optimizer, members = make_optimizer(model, replace(config, trainable=trainable), steps)
     optimizer.build(model.trainable_variables)
-    return model, optimizer
+    return model, optimizer, members
 
 
 def apply(model, optimizer, gradient):
@@ -29,41 +33,65 @@ def apply(model, optimizer, gradient):
     return {variable.path: variable.numpy() - old for variable, old in zip(model.trainable_variables, before, strict=True)}
 
 
-def at_step(optimizer, step):
-    for member in getattr(optimizer, "optimizers", [optimizer]):
+def rates_of(members, step):
+    """The rate of each stage at a step."""
+    rates = {}
+    for stage, member in members.items():
         member.iterations.assign(step)
-    return learning_rates(optimizer)
+        rates[stage] = pytest.approx(float(member.learning_rate), abs=1e-9)
+    return rates
 
 
 @pytest.mark.parametrize(("step", "share"), [
     (0, 0.1), (5, 0.55), (10, 1.0), (10 + 30, 0.75), (10 + 45, 0.5), (10 + 60, 0.25), (100, 0.0),
 ])
 def test_rates_rise_over_a_tenth_of_the_steps_and_fall_along_a_cosine(step, share):
-    _, optimizer = built(True, 100)
-    rates = at_step(optimizer, step)
-    assert rates["learning_rate"] == pytest.approx(2e-4 * share, abs=1e-9)
-    assert rates["head_learning_rate"] == pytest.approx(1e-3 * share, abs=1e-9)
+    _, _, members = built(True, 100)
+    assert rates_of(members, step) == {"conv1": 2e-4 * share, "conv2": 2e-4 * share, "head": 1e-3 * share}
 
 
-def test_a_frozen_backbone_has_no_rate():
-    _, optimizer = built(False, 100)
-    assert at_step(optimizer, 10) == {"learning_rate": 0.0, "head_learning_rate": pytest.approx(1e-3)}
+def test_a_constant_schedule_stays_after_the_warm_up_and_without_one_from_the_start():
+    _, _, members = built(True, 100, replace(CONFIG, schedule="constant"))
+    assert [rates_of(members, step)["head"] for step in (0, 10, 60, 200)] == [1e-4, 1e-3, 1e-3, 1e-3]
+    _, _, members = built(True, 100, replace(CONFIG, schedule="constant", warm_up=0))
+    assert [rates_of(members, step)["head"] for step in (0, 1, 100)] == [1e-3, 1e-3, 1e-3]
 
 
-def test_each_group_moves_by_its_own_rate():
-    model, optimizer = built("conv2", 10)
-    apply(model, optimizer, 0.5)  # the rate of the very first step is 0: the warm-up begins there
-    assert learning_rates(optimizer) == {"learning_rate": pytest.approx(2e-4), "head_learning_rate": pytest.approx(1e-3)}
-    moved = apply(model, optimizer, 0.5)  # under a constant gradient Adam moves by the rate
-    assert set(moved) == {"conv2/kernel", "conv2/bias", "logits/kernel", "logits/bias"}
-    np.testing.assert_allclose(moved["conv2/bias"], -2e-4, rtol=1e-3)
-    np.testing.assert_allclose(moved["logits/bias"], -1e-3, rtol=1e-3)
-    np.testing.assert_allclose(moved["conv2/kernel"], -2e-4, rtol=0.02)  # weight decay adds at most 1 % of the kernel
-    np.testing.assert_allclose(moved["logits/kernel"], -1e-3, rtol=0.02)
+def test_a_frozen_stage_has_no_rate():
+    assert list(built(False, 100)[2]) == ["head"]
+    assert list(built(1, 100)[2]) == ["conv2", "head"]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_each_group_moves_by_its_own_rate(optimizer):
+    config = replace(CONFIG, learning_rates={"conv1": 1e-5, "conv2": 1e-4, "head": 1e-3}, optimizer=optimizer, schedule="constant", warm_up=0,
+                     weight_decay=0, clip_norm=0)
+    model, built_optimizer, _ = built(True, 10, config)
+    for variable in model.trainable_variables:
+        variable.assign(np.zeros(variable.shape))  # where float32 shows the smallest steps
+    moved = apply(model, built_optimizer, 0.5)
+    first = {"adamw": 1, "lion": 1, "sgd": 0.5 * 1.9}[optimizer]  # Adam and Lion begin with the rate itself; Nesterov adds 0.9 of the gradient to it
+    assert len(moved) == 6
+    for path, change in moved.items():
+        rate = {"conv1": 1e-5, "conv2": 1e-4, "logits": 1e-3}[path.split("/")[0]]
+        np.testing.assert_allclose(change, -first * rate, rtol=1e-3, err_msg=path)
+
+
+def test_rates_by_stage_fall_with_the_distance_from_the_head():
+    config = TrainingConfig(trainable=2, learning_rate=1e-3, head_learning_rate=2e-3, layer_decay=0.5)
+    assert stage_rates(["a", "b", "c"], config) == pytest.approx({"a": 0.25e-3, "b": 0.5e-3, "c": 1e-3, "head": 2e-3})
+    assert stage_rates(["a", "b", "c"], replace(config, learning_rates={"b": 1e-5})) == pytest.approx({"a": 0.25e-3, "b": 1e-5, "c": 1e-3, "head": 2e-3})
+
+
+def test_a_rate_for_what_is_not_there_or_stays_frozen_is_refused():
+    with pytest.raises(InputError, match=r"got one for 'conv5'; choose one of: a, b, head"):
+        stage_rates(["a", "b"], TrainingConfig(trainable=1, learning_rates={"conv5": 1e-5}))
+    with pytest.raises(InputError, match=r"got one for 'a', which stays frozen with trainable=1; leave it out, or give --trainable a"):
+        stage_rates(["a", "b"], TrainingConfig(trainable=1, learning_rates={"a": 1e-5, "head": 1e-3}))
 
 
 def test_kernels_decay_and_biases_do_not():
-    model, optimizer = built(True, 10)
+    model, optimizer, _ = built(True, 10)
     apply(model, optimizer, 0.0)
     for variable in model.trainable_variables:
         variable.assign(np.ones(variable.shape))
@@ -75,9 +103,33 @@ def test_kernels_decay_and_biases_do_not():
 
 
 def test_the_gradient_of_a_group_is_clipped_to_norm_one():
-    model, optimizer = built("conv2", 10)
+    model, optimizer, _ = built("conv2", 10)
     apply(model, optimizer, 100.0)
     for member in optimizer.optimizers:
         momentum = [variable.numpy() for variable in member.variables if variable.path.endswith("momentum")]
         norm = np.sqrt(sum((value**2).sum() for value in momentum))
         assert norm == pytest.approx(0.1, rel=1e-4)  # a tenth of the gradient (beta_1 is 0.9)
+
+
+def test_the_classical_rates_for_resnet50_move_its_last_two_stages_and_nothing_else():
+    """{"conv4": 1e-5, "conv5": 1e-5, "head": 1e-3}: the first step of Adam is the rate wherever there is a gradient."""
+    keras.utils.set_random_seed(0)
+    model = tfcnn.build_classifier("resnet50", labels=["a", "b", "c"], weights=None, image_size=32)
+    config = TrainingConfig(trainable="conv4", learning_rates={"conv4": 1e-5, "conv5": 1e-5, "head": 1e-3}, schedule="constant", warm_up=0, weight_decay=0)
+    plan = tfcnn.set_trainable(model, config.trainable)
+    model.compile(make_optimizer(model, config, 10)[0], "sparse_categorical_crossentropy", run_eagerly=True)
+    stage = {weight.path: name for name, layers in layers_by_stage(model) for layer in layers for weight in layer.weights}
+    weights = [weight for weight in model.weights if "seed_generator" not in weight.path]
+    before = {weight.path: weight.numpy().copy() for weight in weights}
+    pixels = np.random.default_rng(0).uniform(0, 255, (4, 32, 32, 3)).astype(np.float32)
+    model.fit(pixels, np.array([0, 1, 2, 0]), batch_size=4, verbose=0)
+    largest = {"conv4": 0.0, "conv5": 0.0, "head": 0.0}
+    for weight in weights:
+        change = np.abs(weight.numpy() - before[weight.path])
+        if weight.path in {variable.path for variable in plan.planned}:
+            rate = config.learning_rates[stage[weight.path]]
+            assert 0 < change.max() <= rate * 1.01 + np.spacing(np.abs(before[weight.path]).max()), weight.path
+            largest[stage[weight.path]] = max(largest[stage[weight.path]], change.max() / rate)
+        else:
+            assert not change.any(), weight.path
+    assert largest == pytest.approx({"conv4": 1, "conv5": 1, "head": 1}, rel=0.01)

@@ -95,16 +95,20 @@ def test_plain_keras_opens_the_model_of_a_run(trained):
     np.testing.assert_array_equal(forward(run.load_model(), data.inputs, rows), forward(model, data.inputs, rows))
 
 
-def test_the_history_has_a_row_an_epoch(undisturbed):
+def test_the_history_has_a_row_an_epoch(undisturbed, data):
     run, _ = undisturbed
     rows = history_of(run)
+    for row in rows:  # a share of the photos is a whole number of them, a loss is not
+        for name, split in (("accuracy", "train"), ("val_accuracy", "validation")):
+            photos = float(row[name]) * len(data.rows(split))
+            assert photos == pytest.approx(round(photos), abs=1e-3), name
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
-    assert list(rows[0]) == ["epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "head_learning_rate", "seconds"]
+    assert list(rows[0]) == ["epoch", "loss", "accuracy", "val_loss", "val_accuracy", "seconds", "rate_conv1", "rate_conv2", "rate_head"]
     assert all(0 < float(row["loss"]) < 5 and 0 <= float(row["val_accuracy"]) <= 1 for row in rows)
     # 9 steps: one to warm up, then a cosine over 8, read after 3, 6 and 9 steps
     expected = [(1 + np.cos(np.pi * done / 8)) / 2 for done in (2, 5, 8)]
-    np.testing.assert_allclose([float(row["learning_rate"]) for row in rows], np.multiply(0.01, expected), atol=1e-8)
-    np.testing.assert_allclose([float(row["head_learning_rate"]) for row in rows], np.multiply(0.001, expected), atol=1e-8)
+    np.testing.assert_allclose([float(row["rate_conv1"]) for row in rows], np.multiply(0.01, expected), atol=1e-8)
+    np.testing.assert_allclose([float(row["rate_head"]) for row in rows], np.multiply(0.001, expected), atol=1e-8)
 
 
 def test_the_digest_in_the_record_is_that_of_the_model_before_training(undisturbed, backbone):

@@ -235,6 +235,9 @@ def _add_flags(command, config) -> None:
         if types[field.name] is bool:
             command.add_argument(f"--{field.name}", action=argparse.BooleanOptionalAction, default=field.default, help=" ".join(texts[field.name].split()))
             continue
+        if field.name == "learning_rates":
+            command.add_argument("--learning-rates", type=_rate, nargs="+", metavar="STAGE=RATE", help=" ".join(texts[field.name].split()))
+            continue
         shown = "" if default in (None, "") else f" (default: {'all' if default is True else default})"
         command.add_argument(f"--{field.name.replace('_', '-')}", type=_parser_of(field.name, types[field.name]), default=field.default,
                              metavar=field.name.upper(), help=(" ".join(texts[field.name].split()) + shown).replace("%", "%%"))
@@ -266,8 +269,18 @@ def _units(text: str) -> tuple[int, ...]:
         raise argparse.ArgumentTypeError(f"expected whole numbers with commas between them, got '{text}'") from None
 
 
+def _rate(text: str) -> tuple[str, float]:
+    stage, _, rate = text.partition("=")
+    try:
+        return stage, float(rate)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected STAGE=RATE such as head=0.001, got '{text}'") from None
+
+
 def _config(kind, args):
     values = {field.name: getattr(args, field.name) for field in dataclasses.fields(kind)}
+    if values.get("learning_rates"):
+        values["learning_rates"] = dict(values["learning_rates"])
     return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
 

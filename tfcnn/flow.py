@@ -24,10 +24,11 @@ from tfcnn.export.formats import DEFAULT_FORMATS
 from tfcnn.export.gate import check_formats, export
 from tfcnn.models.backbones import BACKBONES
 from tfcnn.models.classifier import ModelConfig, build_classifier, check_config
-from tfcnn.models.freeze import check_trainable, opens_stages
+from tfcnn.models.freeze import opens_stages
 from tfcnn.progress import stage
 from tfcnn.record import Run, load_run, prepare_output, write_aside, write_record, write_text
 from tfcnn.training.config import TrainingConfig, check_training
+from tfcnn.training.optimizers import check_stages
 from tfcnn.training.strategy import check_strategy, make_strategy
 from tfcnn.training.train import train
 
@@ -134,7 +135,7 @@ def _check(source, output, model: ModelConfig, training: TrainingConfig, data: D
         check_folds(data.folds, data.fold or 0)
     check_like(data.like, data.folds)
     check_strategy(strategy)
-    check_trainable([name for name, _ in BACKBONES[model.backbone].stages], training.trainable)
+    check_stages([name for name, _ in BACKBONES[model.backbone].stages], training)
     size = model.image_size or BACKBONES[model.backbone].image_size
     check_geometry(size, data.geometry)
     check_outside(output, source)

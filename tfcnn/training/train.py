@@ -19,12 +19,13 @@ from tfcnn.models.freeze import opens_stages, set_trainable, stages_of
 from tfcnn.progress import stage
 from tfcnn.record import Run, prepare_output, read_history, remove, write_aside, write_record, write_rows, write_text
 from tfcnn.training.checkpoint import restore_checkpoint, save_checkpoint
+from tfcnn.training.checks import check_freeze
 from tfcnn.training.config import TrainingConfig, check_training
 from tfcnn.training.features import cached_features, feature_network, network_digest
 from tfcnn.training.head import head_of, train_head
-from tfcnn.training.optimizers import learning_rates, make_optimizer
+from tfcnn.training.optimizers import check_stages, make_optimizer, stage_rates
 
-HISTORY = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "head_learning_rate", "seconds")
+HISTORY = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "seconds")  # then the rate of each stage
 
 logger = logging.getLogger(__name__)
 
@@ -97,8 +98,7 @@ def _check_fit(model, data: Dataset, config: TrainingConfig) -> None:
     if tuple(model.input_shape[1:]) != tuple(data.input_shape):
         raise InputError(f"expected photos of shape {model.input_shape[1:]} as the model's input, got {data.input_shape}; "
                          f"load them with image_size={model.input_shape[1]}")
-    set_trainable(model, config.trainable)  # raises for a stage that is not there
-    set_trainable(model, False)
+    check_stages([name for name, _ in stages_of(model)], config)
 
 
 def _record(model, data: Dataset, config: TrainingConfig, seconds: dict[str, float]) -> dict:
@@ -172,10 +172,11 @@ def _fine_tune(model, data: Dataset, config: TrainingConfig, path: Path, seconds
         return []
     steps = -(-examples_per_epoch(data, config.balance) // config.batch_size)
     with model.distribute_strategy.scope():
-        set_trainable(model, config.trainable)
-        model.compile(make_optimizer(model, config, steps * config.epochs),
-                      keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing), metrics=["accuracy"])
+        plan = set_trainable(model, config.trainable, batch_norm=config.batch_norm).with_rates(stage_rates([s for s, _ in stages_of(model)], config))
+        optimizer, members = make_optimizer(model, config, steps * config.epochs)
+        model.compile(optimizer, keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing), metrics=["accuracy"])
         first_epoch = restore_checkpoint(model, path / "checkpoint")
+    logger.info("%s", plan)
     history = read_history(path / "history.csv")[:first_epoch]
     train_data = training_batches(data, batch_size=config.batch_size, augmentation=config.augmentation, mirror=config.mirror,
                                   balance=config.balance, seed=config.seed, first_epoch=first_epoch, epochs=config.epochs)
@@ -187,15 +188,17 @@ def _fine_tune(model, data: Dataset, config: TrainingConfig, path: Path, seconds
         def end_epoch(epoch, logs):
             nonlocal began
             logs = {name: round(float(value), 5) for name, value in logs.items()}
-            history.append({"epoch": epoch + 1, **logs, **learning_rates(model.optimizer), "seconds": round(time.perf_counter() - began, 2)})
-            write_rows(path / "history.csv", HISTORY, ([row[name] for name in HISTORY] for row in history))
+            rates = {f"rate_{stage}": float(member.learning_rate) for stage, member in members.items()}  # of the step to come
+            history.append({"epoch": epoch + 1, **logs, "seconds": round(time.perf_counter() - began, 2), **rates})
+            names = [*HISTORY, *rates]
+            write_rows(path / "history.csv", names, ([row[name] for name in names] for row in history))
             save_checkpoint(model, path / "checkpoint", epoch + 1)
             advance(0, f"validation accuracy {logs['val_accuracy']:.3f}")
             began = time.perf_counter()
 
         callback = keras.callbacks.LambdaCallback(on_train_batch_end=lambda step, logs: advance(), on_epoch_end=end_epoch)
         model.fit(train_data, validation_data=validation, steps_per_epoch=steps, initial_epoch=first_epoch,
-                  epochs=config.epochs, callbacks=[callback], shuffle=False, verbose=0)
+                  epochs=config.epochs, callbacks=[check_freeze(model, plan), callback], shuffle=False, verbose=0)
     return history
 
 
