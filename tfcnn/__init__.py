@@ -15,6 +15,7 @@ _WHERE = {
     "ModelConfig": "tfcnn.models.classifier",
     "build_classifier": "tfcnn.models.classifier",
     "set_trainable": "tfcnn.models.freeze",
+    "build_cnn": "tfcnn.models.cnn",
     "TrainingConfig": "tfcnn.training.config",
     "make_strategy": "tfcnn.training.strategy",
     "train": "tfcnn.training.train",
@@ -46,6 +47,7 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time the names below 
     from tfcnn.flow import cross_validate, train_and_export
     from tfcnn.models.backbones import BACKBONES, list_backbones
     from tfcnn.models.classifier import ModelConfig, build_classifier
+    from tfcnn.models.cnn import build_cnn
     from tfcnn.models.freeze import set_trainable
     from tfcnn.record import Run, load_run
     from tfcnn.training.config import TrainingConfig
