@@ -55,6 +55,27 @@ def photos(tmp_path_factory):
     return make_photos(tmp_path_factory.mktemp("made") / "photos")
 
 
+@pytest.fixture
+def tiny_vit(monkeypatch):
+    """The name of a row that stands in the table for one test: a ViT of two blocks, built in no time."""
+    from tfcnn.models.backbones import BACKBONES, VIT, Backbone
+
+    stages = (("embedding", "patch_embedding"), ("block1", "block1_norm1"), ("block2", "block2_norm1"))
+    options = {"patch_size": 16, "num_layers": 2, "num_heads": 2, "hidden_dim": 8, "mlp_dim": 12}
+    monkeypatch.setitem(BACKBONES, "tiny_vit", Backbone(VIT, 32, stages, 7_136, "none", "none", "tf", minimum_size=16, options=options))
+    return "tiny_vit"
+
+
+@pytest.fixture
+def thin_mobilenet(monkeypatch):
+    """The name of a row that stands in the table for one test: a quarter of MobileNet's channels."""
+    from tfcnn.models.backbones import BACKBONES
+
+    row = BACKBONES["mobilenet"]
+    monkeypatch.setitem(BACKBONES, "thin_mobilenet", row._replace(image_size=32, options={"alpha": 0.25}))
+    return "thin_mobilenet"
+
+
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory, photos):
     """(run, data, model): a small CNN trained on the made photos for two epochs; not to be changed by a test."""

@@ -171,6 +171,55 @@ def test_strong_works_in_tf_data_with_batches_of_unknown_size():
         np.testing.assert_allclose(pixels[kept], eager[kept], atol=1e-2)
 
 
+@pytest.mark.parametrize("strength", ["light", "medium", "strong"])
+def test_grey_photos_change_like_photos_of_three_equal_channels(strength):
+    grey = noise(64, 16, 16)[..., :1]
+    result = augmented(grey, strength)
+    assert result.shape == grey.shape and np.abs(result - grey).mean() > 5
+    np.testing.assert_allclose(result, augmented(np.repeat(grey, 3, axis=-1), strength)[..., :1], atol=0.02)
+
+
+@pytest.mark.parametrize("strength", ["light", "medium", "strong"])
+def test_a_fourth_channel_moves_with_the_photo_and_changes_the_other_three_not_at_all(strength):
+    rgb = noise(64, 16, 16)
+    result = augmented(np.concatenate([rgb, rgb[..., 1:2]], axis=-1), strength)
+    np.testing.assert_array_equal(result[..., :3], augmented(rgb, strength))
+    assert result.shape == (64, 16, 16, 4)
+
+
+def test_a_fourth_channel_is_moved_and_erased_but_not_recoloured(monkeypatch):
+    fourth = np.broadcast_to(np.linspace(0, 255, 16, dtype=np.float32)[:, None, None], (64, 16, 16, 1))
+    four = np.concatenate([noise(64, 16, 16), fourth], axis=-1)
+    colours = {"brightness": 0.5, "contrast": 0.5, "saturation": 1, "hue": 180}
+    result = one_change(monkeypatch, four, **colours)
+    np.testing.assert_allclose(result[..., 3:], fourth, atol=1e-3)
+    assert np.abs(result - four)[..., :3].mean() > 20
+    kept = ("identity", "autocontrast", "equalize", "posterize", "solarize", "saturation", "sharpness")  # not the shears, which move
+    monkeypatch.setattr(augment, "OPERATIONS", {name: OPERATIONS[name] for name in (*kept, "shear_x", "shear_y")})
+    monkeypatch.setattr(augment, "_shears", lambda *_: 0.0)
+    np.testing.assert_allclose(one_change(monkeypatch, four, operations=3, magnitude=10)[..., 3:], fourth, atol=1e-3)
+
+    moved = one_change(monkeypatch, np.repeat(fourth, 4, axis=-1), shift=0.3, rotation=90, zoom=0.5)
+    np.testing.assert_allclose(moved[..., 3], moved[..., 0], atol=1e-3)
+    assert np.abs(moved[..., 3:] - fourth).mean() > 20
+    erased = one_change(monkeypatch, np.repeat(fourth, 4, axis=-1), erasing=1, erased_least=0.2, erased_most=0.3)
+    np.testing.assert_allclose(erased[..., 3], erased[..., 0], atol=1e-3)
+    assert 0.15 < (np.abs(erased - fourth) > 1e-3)[..., 3].mean() < 0.3
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_photos_of_other_channels_are_mixed_whole(channels):
+    photos = (np.arange(64, dtype=np.float32) * 37 % 251)[:, None, None, None] + np.zeros((12, 16, 1), np.float32) + np.arange(channels, dtype=np.float32)
+    pixels, targets = (np.asarray(part) for part in mix_photos(photos, np.eye(64, dtype=np.float32), np.ones(64, np.float32), strength="strong",
+                                                               seed=(1, 2))[:2])
+    assert pixels.shape == (64, 12, 16, channels)
+    others = np.roll(photos, 1, axis=0)
+    shares = (pixels - others) / (photos - others)  # of a photo in each of its values
+    assert np.ptp(shares, axis=-1).max() < 1e-3  # in all channels of a pixel alike
+    np.testing.assert_allclose(shares.mean(axis=(1, 2, 3)), targets[np.arange(64), np.arange(64)], atol=1e-3)
+    assert 15 < (targets.max(axis=1) < 1).sum() < 50
+
+
 def test_an_unknown_strength_offers_the_closest():
     for call in (lambda: augmented(noise(1), "stronk"), lambda: mix_photos(0, 0, 0, strength="stronk", seed=(0, 0)),
                  lambda: draw_grid(np.zeros((1, 8, 8, 3), np.uint8), strength="stronk")):
@@ -419,7 +468,18 @@ def test_a_grid_scales_large_photos_down_and_can_show_originals_alone():
     assert np.ptp(np.asarray(draw_grid(photos, strength="none", columns=2))[:, :128]) == 0
 
 
+def test_a_grid_shows_grey_photos_grey_and_the_first_three_of_four_channels():
+    photos = noise(2, 30, 40).astype(np.uint8)
+    grey = np.asarray(draw_grid(photos[..., :1], strength="medium", columns=2))
+    np.testing.assert_array_equal(grey[:30, :40], np.repeat(photos[0, ..., :1], 3, axis=-1))
+    assert np.ptp(grey, axis=-1).max() == 0 and np.abs(grey[:30, 44:84].astype(int) - grey[:30, :40]).mean() > 5
+    four = draw_grid(np.concatenate([photos, photos[..., :1]], axis=-1), strength="medium", columns=3)
+    assert four.tobytes() == draw_grid(photos, strength="medium", columns=3).tobytes()
+
+
 def test_a_grid_says_what_it_needs():
+    with pytest.raises(InputError, match=r"expected photos as uint8 \(photos, height, width, 1, 3 or 4\), got uint8 \(3, 12, 16, 2\); give"):
+        draw_grid(noise(3).astype(np.uint8)[..., :2], strength="light")
     with pytest.raises(InputError, match=r"expected photos as uint8 .* got float32 \(3, 12, 16, 3\); give"):
         draw_grid(noise(3), strength="light")
     with pytest.raises(InputError, match="expected at least the column of originals, got columns=0; give"):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -173,14 +174,19 @@ def test_a_class_with_one_photo(capsys, tmp_path):
     (["--trainable", "99"], "0 to 6 stages"),
     (["--learning-rate", "7"], "learning_rate=7.0"),
     (["--learning-rates", "stage9=0.1"], "got one for 'stage9'"),
-    (["--learning-rates", "stem=0.1"], "'stem', which stays frozen with trainable=3; leave it out, or give --trainable stem"),
-    (["--optimizer", "adamv"], "did you mean 'adamw'?"),
+    (["--learning-rates", "stem=0.1", "--trainable", "3"], "'stem', which stays frozen with trainable=3; leave it out, or give --trainable stem"),
+    (["--optimizer", "adamv"], "did you mean 'adam'?"),
     (["--epochs", "-1"], "epochs=-1"),
     (["--augmentation", "lite"], "light"),
     (["--split", "0.5", "0.5", "0.5"], "add up to 1"),
     (["--image-size", "7"], "image_size=7"),
     (["--strategy", "mirored"], "did you mean 'mirrored'?"),
     (["--hidden", "0"], "hidden=(0,)"),
+    (["--activation", "reluu"], "did you mean 'relu'?"),
+    (["--pooling", "token"], "mobilenet_v3_small, which has no class token"),
+    (["--channels", "2"], "channels=2"),
+    (["--channels", "4"], "with channels=4, since photos in files have three"),
+    (["--backbone", "vit_b_16", "--image-size", "225"], "give 224 or 240"),
     (["--overwrite", "--resume"], "got both"),
 ])
 def test_a_flag_that_cannot_be_used(capsys, photos, tmp_path, flags, words):
@@ -492,6 +498,19 @@ def test_every_flag_of_the_data_arrives_in_the_config(monkeypatch):
                                          data_dir="/data")
     assert options["training"] == tfcnn.TrainingConfig(balance="class_weight", mirror=False, seed=7) and options["output"] == "here"
     assert arguments_of(monkeypatch, "train", "x", "--balance", "oversample", "--mirror")[1]["training"] == tfcnn.TrainingConfig(balance="oversample")
+
+
+def test_every_flag_of_the_model_arrives_in_the_config(monkeypatch):
+    _, options = arguments_of(monkeypatch, "train", "x", "--backbone", "vit_b_16", "--weights", "runs/first", "--image-size", "384", "--pooling", "max",
+                              "--hidden", "64,32", "--dropout", "0.5", "--activation", "gelu", "--head-batch-norm", "--channels", "1")
+    assert options["model"] == tfcnn.ModelConfig("vit_b_16", "runs/first", 384, "max", (64, 32), 0.5, "gelu", True, 1)
+    assert arguments_of(monkeypatch, "train", "x", "--no-head-batch-norm")[1]["model"] == tfcnn.ModelConfig()
+
+
+def test_flags_have_dashes(capsys):
+    out = run(capsys, "train", "--help")[1]
+    assert "--head-batch-norm, --no-head-batch-norm" in out and "--mixed-precision" in out
+    assert not re.findall(r"--\w*_\w*", out) and "None" not in out.split("--geometry GEOMETRY", 2)[-2]
 
 
 def test_folds_without_a_fold_are_a_cross_validation_that_exports_only_what_is_asked_for(monkeypatch):

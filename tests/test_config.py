@@ -27,6 +27,12 @@ from tfcnn.training.config import TrainingConfig, check_training
     ("weight_decay", 1, "a weight decay from 0 to below 1"),
     ("label_smoothing", -0.1, "label smoothing from 0 to below 1"),
     ("label_smoothing", 1, "label smoothing from 0 to below 1"),
+    ("gradual", -1, "a whole number of epochs from 0 up"),
+    ("gradual", True, "a whole number of epochs from 0 up"),
+    ("ema", 1, "a share of the average from 0 to below 1"),
+    ("ema", None, "a share of the average from 0 to below 1"),
+    ("patience", 0.5, "a whole number of epochs from 0 up"),
+    ("mixing", 1.1, "a share of mixed photos from 0 to 1"),
     ("seed", -1, "a seed from 0 to 2147483647"),
     ("seed", 2**31, "a seed from 0 to 2147483647"),
     ("seed", 0.5, "a seed from 0 to 2147483647"),
@@ -44,8 +50,8 @@ def test_an_unknown_augmentation_offers_the_closest():
 
 @pytest.mark.parametrize(("field", "value", "message"), [
     ("learning_rates", {"conv5": 2.0}, r"expected learning rates between 0 and 1, got conv5=2\.0"),
-    ("optimizer", "adamv", r"got optimizer='adamv'; did you mean 'adamw'\? \(all: adamw, sgd, lion\)"),
-    ("schedule", "cosin", r"got schedule='cosin'; did you mean 'cosine'\? \(all: cosine, constant\)"),
+    ("optimizer", "adamv", r"got optimizer='adamv'; did you mean 'adam'\? \(all: adamw, adam, sgd, lion\)"),
+    ("schedule", "cosin", r"got schedule='cosin'; did you mean 'cosine'\? \(all: cosine, constant, plateau\)"),
     ("batch_norm", "open", r"expected batch_norm frozen or train, got batch_norm='open'"),
 ])
 def test_an_unknown_way_to_train_offers_what_there_is(field, value, message):

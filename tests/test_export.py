@@ -4,6 +4,7 @@ import json
 import shutil
 import zipfile
 
+import keras
 import numpy as np
 import pytest
 
@@ -31,6 +32,24 @@ def test_every_format_gives_the_answers_of_keras(trained, tmp_path, name):
     assert scores.shape == (24, 3) and milliseconds > 0
     largest = np.abs(scores - forward(model, photos)).max()
     assert largest < (2e-3 if exporter.exact else 0.1)
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+@pytest.mark.parametrize("name", ["saved_model", "tflite_float32", "tflite_int8"])
+def test_files_for_other_channels_give_the_answers_of_keras_too(tiny_vit, tmp_path, name, channels):
+    """With the layer in front of a named backbone that makes three channels of them."""
+    keras.utils.set_random_seed(0)
+    random = np.random.default_rng(0)
+    model = tfcnn.build_classifier(tiny_vit, labels=["a", "b", "c"], weights="none", pooling="max", channels=channels)
+    for layer in model.layers:
+        if layer.name in ("to_rgb", "logits"):  # so that the fourth channel counts and scores differ
+            layer.kernel.assign(random.normal(scale=1.0, size=layer.kernel.shape))
+    photos = (random.integers(0, 200, (12, 1, 1, channels)) + random.integers(0, 56, (12, 32, 32, channels))).astype(np.uint8)
+    exporter, path = EXPORTERS[name], tmp_path / EXPORTERS[name].file
+    exporter.write(model, path, ["a", "b", "c"], photos)
+    scores, _ = exporter.run(path, photos)
+    expected = forward(model, photos)
+    assert np.abs(scores - expected).max() < (1e-4 if exporter.exact else 0.1) and expected.std(axis=0).min() > 0.05
 
 
 @pytest.mark.parametrize("name", [name for name in EXPORTERS if name.startswith("tflite")])

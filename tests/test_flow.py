@@ -1,11 +1,17 @@
 """The whole flow on real photos, the demo, and the code of the README."""
 
+import json
 import re
+import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import tfcnn
+from tfcnn.cli import main
+from tfcnn.models.forward import forward
+from tfcnn.models.vit import resize_positions
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -99,10 +105,108 @@ def test_a_report_that_cannot_be_written_leaves_a_run_to_be_resumed(photos, sett
     assert run.record["status"] == "finished" and (run.path / "report.html").exists()
 
 
-def test_the_readme_lists_every_backbone():
-    readme = README.read_text()
-    for name, row in tfcnn.BACKBONES.items():
-        assert f"| `{name}` | {', '.join(stage for stage, _ in row.stages)} | {row.paper} | {row.licence} |" in readme
+ONE_EPOCH = tfcnn.TrainingConfig(trainable=1, epochs=1, batch_size=8, augmentation="strong")
+
+
+def input_of(path):
+    """Shape, type and quantisation of a TFLite file's input, and its labels."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    entry = Interpreter(model_path=str(path)).get_input_details()[0]
+    with zipfile.ZipFile(path) as archive:
+        return tuple(entry["shape"]), entry["dtype"], entry["quantization"], archive.read("labels.txt").decode().split()
+
+
+def answer(capsys, *arguments) -> dict:
+    """The JSON line of a command that succeeds."""
+    assert main([*map(str, arguments), "--json"]) == 0
+    return json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+
+
+def test_grey_photos_go_all_the_way(photos, thin_mobilenet, tmp_path, capsys):
+    run = tfcnn.train_and_export(photos, output=tmp_path / "run", model=tfcnn.ModelConfig(thin_mobilenet, "none", channels=1),
+                                 training=ONE_EPOCH, formats=["tflite_float32", "tflite_int8"])
+    record, model = run.record, run.load_model()
+    assert record["input_shape"] == [32, 32, 1] and record["model"]["channels"] == 1 and model.input_shape == (None, 32, 32, 1)
+    float32, int8 = record["exports"]
+    assert float32["accepted"] and float32["agreement"] == 1.0 and float32["accuracy"] == record["test"]["accuracy"]
+    assert input_of(run.path / float32["path"]) == ((1, 32, 32, 1), np.float32, (0.0, 0), run.labels)
+    shape, dtype, (scale, zero), labels = input_of(run.path / int8["path"])  # how good 8 bits are is not the question here
+    assert (shape, dtype, zero, labels) == ((1, 32, 32, 1), np.uint8, 0, run.labels) and scale == pytest.approx(1, abs=1e-3)
+    assert (run.path / "augmentation.jpg").exists() and "MediaPipe Tasks takes RGB photos only" in (run.path / "card.md").read_text()
+
+    data = tfcnn.load_images(photos, image_size=32, channels=1)
+    expected = forward(model, data.inputs)
+    assert answer(capsys, "evaluate", run.path)["test"]["accuracy"] == record["test"]["accuracy"]
+    whole = answer(capsys, "evaluate", run.path, photos)["test"]
+    assert whole["n"] == 60 and whole["accuracy"] == np.mean(expected.argmax(axis=1) == data.targets(np.arange(60)))
+    predictions = answer(capsys, "predict", run.path, *[item.path for item in data.items[::20]])["predictions"]
+    np.testing.assert_allclose([list(scores.values()) for *_, scores in [p.values() for p in predictions]], expected[::20], atol=1e-6)
+    assert tfcnn.predict(run, data.inputs[:3])[2].score == pytest.approx(expected[2].max(), abs=1e-6)
+    with pytest.raises(tfcnn.InputError, match=r"photos of shape \(32, 32, 1\), got \(32, 32, 3\); load them with image_size=32, channels=1"):
+        tfcnn.evaluate(run, tfcnn.load_images(photos, image_size=32))
+
+
+def test_images_of_four_channels_go_all_the_way(thin_mobilenet, tmp_path, capsys):
+    random, targets = np.random.default_rng(0), np.arange(60) % 2
+    images = random.integers(0, 100, (60, 32, 32, 4)).astype(np.uint8)
+    images[targets == 1, ..., 3] += 150  # only the fourth channel tells the classes apart
+    np.savez(tmp_path / "fields.npz", images=images, labels=targets, label_names=["bare", "grown"])
+    run = tfcnn.train_and_export(tmp_path / "fields.npz", output=tmp_path / "run", model=tfcnn.ModelConfig(thin_mobilenet, "none", channels=4),
+                                 training=ONE_EPOCH, formats=["tflite_float32"])
+    record, model = run.record, run.load_model()
+    assert record["input_shape"] == [32, 32, 4] and record["data"]["arguments"]["channels"] == 4
+    kernel = model.get_layer("to_rgb").kernel.numpy()[0, 0]
+    if record["kept"] == "fine-tuned":
+        assert np.abs(kernel[3]).min() > 0 and np.abs(kernel[:3] - np.eye(3)).max() < 0.1
+    (float32,) = record["exports"]
+    assert float32["accepted"] and float32["agreement"] == 1.0 and float32["max_score_difference"] < 1e-4
+    shape, *_, labels = input_of(run.path / float32["path"])
+    assert shape == (1, 32, 32, 4) and labels == ["bare", "grown"]
+
+    assert answer(capsys, "evaluate", run.path)["test"]["n"] == record["test"]["n"]
+    assert answer(capsys, "evaluate", run.path, tmp_path / "fields.npz")["test"]["n"] == 60
+    scores = [list(prediction.scores.values()) for prediction in tfcnn.predict(run, images[:4])]
+    np.testing.assert_allclose(scores, forward(model, images[:4]), atol=1e-6)
+    assert main(["predict", str(run.path), "photo.jpg"]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line == ("tfcnn: expected pixels of four channels, which files of photos do not have, got 'photo.jpg'; "
+                    "in Python, give predict an array of shape (n, 32, 32, 4)")
+
+
+def test_a_vit_goes_all_the_way_and_its_run_gives_weights_to_another(photos, tiny_vit, tmp_path):
+    model = tfcnn.ModelConfig(tiny_vit, "none", hidden=(6,), activation="gelu", head_batch_norm=True)
+    run = tfcnn.train_and_export(photos, output=tmp_path / "first", model=model, training=ONE_EPOCH, formats=["tflite_float32"])
+    record = run.record
+    assert (record["model"]["pooling"], record["model"]["image_size"], record["model"]["stages"]) == ("token", 32, ["embedding", "block1", "block2"])
+    assert record["exports"][0]["accepted"] and record["exports"][0]["agreement"] == 1.0
+    assert record["exports"][0]["accuracy"] == record["test"]["accuracy"]
+
+    second = tfcnn.train_and_export(photos, output=tmp_path / "second", model=tfcnn.ModelConfig(tiny_vit, str(run.path), image_size=48, pooling="avg"),
+                                    training=tfcnn.TrainingConfig(trainable=False), formats=[])
+    assert second.record["model"]["weights"] == str(run.path) and second.record["input_shape"] == [48, 48, 3]
+    old, new = (r.load_model().get_layer("backbone") for r in (run, second))
+    for before, after in zip(old.weights, new.weights, strict=True):
+        expected = resize_positions(before.numpy(), 10) if "position_embedding" in before.path else before.numpy()
+        np.testing.assert_array_equal(after.numpy(), expected)
+
+
+def test_every_field_of_the_model_reaches_it(photos, thin_mobilenet, tmp_path, caplog):
+    model = tfcnn.ModelConfig(thin_mobilenet, "none", image_size=48, pooling="max", hidden=(7, 5), dropout=0.3, activation="tanh", head_batch_norm=True,
+                              channels=1)
+    settings = {"output": tmp_path / "run", "training": tfcnn.TrainingConfig(epochs=0), "formats": []}
+    run = tfcnn.train_and_export(photos, model=model, **settings)
+    names = [layer.name for layer in run.load_model().layers]
+    assert {"grey_to_rgb", "hidden_1", "batch_norm_1", "activation_2"} <= set(names)
+    assert {name: run.record["model"][name] for name in vars(model)} == {**vars(model), "hidden": [7, 5]}
+
+    same = tfcnn.train_and_export(photos, model=model, **settings, resume=True)
+    assert same.record == run.record and "ignored" not in caplog.text
+    other = tfcnn.ModelConfig(thin_mobilenet, "none", hidden=(7,), dropout=0.3, activation="tanh", channels=1)
+    tfcnn.train_and_export(photos, model=other, **settings, resume=True)
+    for words in ("hidden (was [7, 5], is [7])", "head_batch_norm (was True, is False)", "image_size (was 48, is 32)", "pooling (was max, is avg)"):
+        assert words in caplog.text
+    assert "channels (" not in caplog.text and "weights (" not in caplog.text
 
 
 @pytest.mark.slow

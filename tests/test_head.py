@@ -61,10 +61,24 @@ def test_a_hidden_head_learns_what_a_line_cannot_and_leaves_the_backbone_alone()
     targets = ((features[:, 0] > 0) ^ (features[:, 1] > 0)).astype(int)  # two diagonal quarters each
     model = classifier(2, hidden=(32,), dropout=0.0)
     backbone = model.get_layer("backbone").get_weights()
-    train_head(model, features, targets, TrainingConfig(head_learning_rate=0.01))
+    train_head(model, features, targets, TrainingConfig(head_learning_rate=0.01, batch_size=16, weight_decay=0.01))
     assert (head_of(model)(features).numpy().argmax(axis=1) == targets).mean() > 0.93
     for old, new in zip(backbone, model.get_layer("backbone").get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
     line = classifier(2)
     train_head(line, features, targets, TrainingConfig())
     assert (head_of(line)(features).numpy().argmax(axis=1) == targets).mean() < 0.7
+
+
+def test_a_head_with_batch_norm_is_trained_anew_each_time():
+    features, targets = clouds(3)
+    config = TrainingConfig(head_learning_rate=0.01, batch_size=30, weight_decay=0.01)
+    model = tfcnn.build_classifier(classifier(3).get_layer("backbone"), labels=["a", "b", "c"], hidden=(5,), head_batch_norm=True, dropout=0.0)
+    trained = []
+    for _ in range(2):
+        keras.utils.set_random_seed(0)
+        train_head(model, features, targets, config)
+        trained.append(head_of(model).get_weights())
+    assert np.abs(model.get_layer("batch_norm_1").moving_mean.numpy()).max() > 0.1  # it learned
+    for first, second in zip(*trained, strict=True):
+        np.testing.assert_allclose(first, second, atol=1e-6)

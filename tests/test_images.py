@@ -91,7 +91,7 @@ def test_a_folder_becomes_a_stratified_dataset(photos):
     assert data.inputs.shape == (60, 24, 24, 3) and data.inputs.dtype == np.uint8
     assert data.source == str(photos.absolute()) and data.geometry == "stretch"
     assert data.arguments == {"image_size": 24, "geometry": "stretch", "split": [0.7, 0.1, 0.2], "seed": 0, "folds": None, "fold": 0, "like": None,
-                              "group_by": None, "data_dir": None}
+                              "group_by": None, "data_dir": None, "channels": 3}
     for row in (0, 31, 59):
         item = data.items[row]
         np.testing.assert_array_equal(data.inputs[row], decode_photo(item.path, 24).pixels)

@@ -22,7 +22,9 @@ MAY_IMPORT = {
     "export": BASE | {"data", "models", "evaluation"},
     "flow": BASE | {"data", "models", "training", "evaluation", "export"},
     "demo": BASE | {"data", "models", "training", "evaluation", "export", "flow"},
-    "cli": BASE | {"data", "models", "training", "evaluation", "export", "flow", "demo"},
+    "flags": {"training"},
+    "texts": {"evaluation"},
+    "cli": BASE | {"data", "models", "training", "evaluation", "export", "flow", "demo", "flags", "texts"},
     "__main__": {"cli"},
     "__init__": BASE | {"data", "models", "training", "evaluation", "export", "flow"},
 }

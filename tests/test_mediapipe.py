@@ -72,6 +72,18 @@ def test_int8_loads_with_the_label_names_and_agrees_with_its_own_runtime(vision,
         np.testing.assert_allclose(scores[0], row.max(), atol=1 / 256)
 
 
+@pytest.mark.parametrize("channels", [1, 4])
+def test_other_channels_than_those_of_rgb_are_refused_by_name(vision, tmp_path, channels):
+    """As the card says; the files are for LiteRT."""
+    from tfcnn.export.formats import write_float32
+    from tfcnn.models.cnn import build_features
+
+    labels = ["cat", "dog"]
+    write_float32(tfcnn.build_classifier(build_features((16, 16, channels)), labels=labels), tmp_path / "m.tflite", labels, None)
+    with pytest.raises(ValueError, match="Only RGB color space is supported"):
+        list(classify(vision, tmp_path / "m.tflite", []))
+
+
 @pytest.mark.parametrize("name", ["mobilenet_v2", "resnet50"])
 def test_preprocessing_inside_the_graph_is_what_mediapipe_needs(vision, photos, tmp_path, name):
     """Networks that want other ranges or colour order ("caffe") also take raw RGB pixels, so no metadata has to say it."""

@@ -7,8 +7,10 @@ import zipfile
 import numpy as np
 import pytest
 
+import tfcnn
 from tfcnn.export.formats import write_float32
 from tfcnn.export.metadata import add_metadata
+from tfcnn.models.cnn import build_features
 
 
 @pytest.fixture(scope="module")
@@ -31,37 +33,64 @@ def test_unzip_lists_the_labels(file):
     assert "labels.txt" in listing
 
 
-def test_the_metadata_buffer_reads_as_the_schema_says(file):
-    """Walks the flatbuffer by hand: offsets relative to their place, field numbers of metadata_schema.fbs."""
-    from ai_edge_litert import schema_py_generated as schema
+class Walk:
+    """Walks a flatbuffer by hand: offsets relative to their place, field numbers of metadata_schema.fbs."""
 
-    data = file.read_bytes()
-    model = schema.Model.GetRootAs(data, 0)
-    entries = [model.Metadata(i) for i in range(model.MetadataLength())]
-    entry = [e for e in entries if e.Name() == b"TFLITE_METADATA"]
-    assert len(entry) == 1
-    buffer = bytes(model.Buffers(entry[0].Buffer()).DataAsNumpy())
-    assert buffer[4:8] == b"M001"
+    def __init__(self, buffer: bytes):
+        self.buffer = buffer
 
-    def uint(at):
-        return struct.unpack_from("<I", buffer, at)[0]
+    def uint(self, at):
+        return struct.unpack_from("<I", self.buffer, at)[0]
 
-    def field(table, number):
-        vtable = table - struct.unpack_from("<i", buffer, table)[0]
-        size = struct.unpack_from("<H", buffer, vtable)[0]
+    def field(self, table, number):
+        vtable = table - struct.unpack_from("<i", self.buffer, table)[0]
+        size = struct.unpack_from("<H", self.buffer, vtable)[0]
         slot = 4 + 2 * number
-        offset = struct.unpack_from("<H", buffer, vtable + slot)[0] if slot < size else 0
+        offset = struct.unpack_from("<H", self.buffer, vtable + slot)[0] if slot < size else 0
         return table + offset if offset else None
 
-    def follow(at):
-        return at + uint(at)
+    def follow(self, at):
+        return at + self.uint(at)
 
-    def text(at):
-        start = follow(at)
-        return buffer[start + 4:start + 4 + uint(start)].decode()
+    def text(self, at):
+        start = self.follow(at)
+        return self.buffer[start + 4:start + 4 + self.uint(start)].decode()
 
-    def first(at):
-        return follow(follow(at) + 4)
+    def first(self, at):
+        return self.follow(self.follow(at) + 4)
+
+
+def metadata_of(path) -> bytes:
+    """The one buffer of metadata in a file."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.Model.GetRootAs(path.read_bytes(), 0)
+    entries = [model.Metadata(i) for i in range(model.MetadataLength())]
+    (entry,) = [e for e in entries if e.Name() == b"TFLITE_METADATA"]
+    return bytes(model.Buffers(entry.Buffer()).DataAsNumpy())
+
+
+@pytest.mark.parametrize(("channels", "space", "words"), [(1, 2, b"A photo as grey pixels from 0 to 255"), (2, 0, b"A photo as 2-channel pixels"),
+                                                          (3, 1, b"A photo as RGB pixels from 0 to 255"), (4, 0, b"A photo as 4-channel pixels")])
+def test_the_colour_space_is_said_where_there_is_one(tmp_path, channels, space, words):
+    """UNKNOWN 0, RGB 1, GRAYSCALE 2 in metadata_schema.fbs; the field of a table that has its default is left out."""
+    labels = ["cat", "dog"]
+    write_float32(tfcnn.build_classifier(build_features((8, 8, channels), filters=(2,)), labels=labels), tmp_path / "m.tflite", labels, None)
+    buffer = metadata_of(tmp_path / "m.tflite")
+    assert words in buffer and [value for value in (b"RGB", b"grey") if value in buffer] == {1: [b"grey"], 3: [b"RGB"]}.get(channels, [])
+    walk = Walk(buffer)
+    pixels = walk.first(walk.field(walk.first(walk.field(walk.follow(0), 3)), 2))
+    colours = walk.field(walk.follow(walk.field(walk.follow(walk.field(pixels, 3)), 1)), 0)
+    assert (buffer[colours] if colours else 0) == space
+    with zipfile.ZipFile(tmp_path / "m.tflite") as archive:
+        assert archive.read("labels.txt").decode() == "cat\ndog\n"
+
+
+def test_the_metadata_buffer_reads_as_the_schema_says(file):
+    buffer = metadata_of(file)
+    assert buffer[4:8] == b"M001"
+    walk = Walk(buffer)
+    follow, field, first, text = walk.follow, walk.field, walk.first, walk.text
 
     root = follow(0)
     assert text(field(root, 7)) == "1.0.0"

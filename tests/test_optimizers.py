@@ -9,9 +9,10 @@ import pytest
 import tfcnn
 from tfcnn.errors import InputError
 from tfcnn.models.cnn import build_features
-from tfcnn.models.freeze import layers_by_stage
+from tfcnn.models.freeze import layers_by_stage, stages_of
 from tfcnn.training.config import OPTIMIZERS, TrainingConfig
 from tfcnn.training.optimizers import make_optimizer, stage_rates
+from tfcnn.training.rule import complete
 
 CONFIG = TrainingConfig(learning_rate=2e-4, head_learning_rate=1e-3, weight_decay=0.01)
 
@@ -43,7 +44,7 @@ def rates_of(members, step):
 
 
 @pytest.mark.parametrize(("step", "share"), [
-    (0, 0.1), (5, 0.55), (10, 1.0), (10 + 30, 0.75), (10 + 45, 0.5), (10 + 60, 0.25), (100, 0.0),
+    (0, 0.1), (5, 0.6), (9, 1.0), (10, 1.0), (10 + 30, 0.75), (10 + 45, 0.5), (10 + 60, 0.25), (100, 0.0),
 ])
 def test_rates_rise_over_a_tenth_of_the_steps_and_fall_along_a_cosine(step, share):
     _, _, members = built(True, 100)
@@ -70,7 +71,7 @@ def test_each_group_moves_by_its_own_rate(optimizer):
     for variable in model.trainable_variables:
         variable.assign(np.zeros(variable.shape))  # where float32 shows the smallest steps
     moved = apply(model, built_optimizer, 0.5)
-    first = {"adamw": 1, "lion": 1, "sgd": 0.5 * 1.9}[optimizer]  # Adam and Lion begin with the rate itself; Nesterov adds 0.9 of the gradient to it
+    first = {"adamw": 1, "adam": 1, "lion": 1, "sgd": 0.5 * 1.9}[optimizer]  # Adam and Lion begin with the rate itself; Nesterov adds 0.9 of the gradient to it
     assert len(moved) == 6
     for path, change in moved.items():
         rate = {"conv1": 1e-5, "conv2": 1e-4, "logits": 1e-3}[path.split("/")[0]]
@@ -115,7 +116,9 @@ def test_the_classical_rates_for_resnet50_move_its_last_two_stages_and_nothing_e
     """{"conv4": 1e-5, "conv5": 1e-5, "head": 1e-3}: the first step of Adam is the rate wherever there is a gradient."""
     keras.utils.set_random_seed(0)
     model = tfcnn.build_classifier("resnet50", labels=["a", "b", "c"], weights=None, image_size=32)
-    config = TrainingConfig(trainable="conv4", learning_rates={"conv4": 1e-5, "conv5": 1e-5, "head": 1e-3}, schedule="constant", warm_up=0, weight_decay=0)
+    config = TrainingConfig(learning_rates={"conv4": 1e-5, "conv5": 1e-5, "head": 1e-3}, schedule="constant", warm_up=0, weight_decay=0)
+    config = complete(config, photos=4, stages=[name for name, _ in stages_of(model)], batch_norm=True)
+    assert config.trainable == "conv4"
     plan = tfcnn.set_trainable(model, config.trainable)
     model.compile(make_optimizer(model, config, 10)[0], "sparse_categorical_crossentropy", run_eagerly=True)
     stage = {weight.path: name for name, layers in layers_by_stage(model) for layer in layers for weight in layer.weights}

@@ -3,6 +3,8 @@
 import re
 import shutil
 
+import pytest
+
 import tfcnn
 from tfcnn.evaluation.report import write_report
 from tfcnn.record import write_record
@@ -39,6 +41,15 @@ def test_the_page_asks_nothing_of_the_network(trained, tmp_path):
 def test_a_label_cannot_put_markup_into_the_page(trained, tmp_path):
     page = write_report(evaluated(trained, tmp_path / "run", labels=["<script>", "b", "c"])).read_text()
     assert "<script>" not in page and "&lt;script&gt;" in page
+
+
+@pytest.mark.parametrize(("channels", "words"), [(1, "raw grey (0.299 R + 0.587 G + 0.114 B) pixels"), (3, "raw RGB pixels"), (4, "raw four-channel pixels")])
+def test_page_and_card_say_what_the_pixels_are_and_whether_mediapipe_takes_them(trained, tmp_path, channels, words):
+    page = write_report(evaluated(trained, tmp_path / "run", input_shape=[32, 32, channels])).read_text()
+    card = (tmp_path / "run" / "card.md").read_text()
+    assert f"Input: {words} 0 to 255, 32 x 32 x {channels}, upright" in card and words.removeprefix("raw ").removesuffix(" pixels") in page
+    for text in (page, card):
+        assert ("MediaPipe Tasks takes RGB photos only: an app runs" in text) == (channels != 3)
 
 
 def test_a_run_without_fine_tuning_and_exports_has_a_page_too(trained, tmp_path):

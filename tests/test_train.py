@@ -12,6 +12,7 @@ from tfcnn.errors import InputError
 from tfcnn.models.cnn import build_features
 from tfcnn.models.forward import forward
 from tfcnn.record import load_run
+from tfcnn.training import fine_tune
 from tfcnn.training import train as module
 from tfcnn.training.config import TrainingConfig
 from tfcnn.training.features import feature_network, network_digest
@@ -152,8 +153,8 @@ def test_the_seed_of_the_training_fixes_head_and_dropout_whatever_was_drawn_befo
     assert_equal_weights(*models)
 
 
-def interrupt(monkeypatch, name, at):
-    """From now on `name` of the training module raises KeyboardInterrupt when `at(arguments)` is true."""
+def interrupt(monkeypatch, name, at, module=module):
+    """From now on `name` of a module raises KeyboardInterrupt when `at(arguments)` is true."""
     original = getattr(module, name)
 
     def interrupted(*arguments):
@@ -166,7 +167,7 @@ def interrupt(monkeypatch, name, at):
 
 def test_an_interrupted_training_ends_as_if_nothing_had_happened(tmp_path, monkeypatch, data, backbone, undisturbed):
     with monkeypatch.context() as patch:
-        interrupt(patch, "save_checkpoint", lambda arguments: arguments[2] == 2)
+        interrupt(patch, "save_checkpoint", lambda arguments: arguments[2] == 2, fine_tune)
         with pytest.raises(KeyboardInterrupt):
             tfcnn.train(build(backbone), data, CONFIG, output=tmp_path / "run")
     assert load_run(tmp_path / "run").record["status"] == "started" and not (tmp_path / "run" / "model.keras").exists()
@@ -294,7 +295,9 @@ def test_the_head_is_kept_only_where_fine_tuning_lost_clearly(monkeypatch, data,
     monkeypatch.setattr(module, "forward", lambda *_: np.eye(3)[fine_targets])
     head_weights = [weight + 1 for weight in model.get_weights()]
     fine_weights = model.get_weights()
-    scores = module._keep_better(model, data, head_weights, np.eye(3)[head_targets])
+    scores, which, reason = module._keep_better(model, data, head_weights, np.eye(3)[head_targets])
+    assert which == kept
+    assert f"of {len(targets)} validation photos fine-tuning gained {gained} and lost {lost} (one standard error" in reason
     np.testing.assert_array_equal(scores.argmax(axis=1), head_targets if kept == "head" else fine_targets)
     for now, expected in zip(model.get_weights(), head_weights if kept == "head" else fine_weights, strict=True):
         np.testing.assert_array_equal(now, expected)

@@ -1,8 +1,10 @@
-"""Weights from files and from Keras's download; a server on this machine stands in for the real host."""
+"""Weights from files, from other runs and from Keras's download; a server on this machine stands in for the real host."""
 
 import hashlib
 import http.server
 import shutil
+import subprocess
+import sys
 import threading
 
 import keras
@@ -13,6 +15,9 @@ from keras.src.backend import config as keras_config
 
 import tfcnn
 from tfcnn.errors import InputError, WorkError
+from tfcnn.models.backbones import BACKBONES
+from tfcnn.models.weights import build_with_weights, check_weights
+from tfcnn.record import write_record
 
 LABELS = ["a", "b"]
 FILE = "weights_mobilenet_v3_small_224_1.0_float_no_top_v2.h5"
@@ -77,7 +82,6 @@ def test_an_hdf5_file_without_layers_is_refused(tmp_path):
 
 def test_a_missing_file_and_a_wrong_suffix_are_refused_before_anything_is_built(tmp_path):
     assert f"there is no file '{tmp_path / 'no.h5'}'" in refusal(tmp_path / "no.h5")
-    assert "there is no file" in refusal(tmp_path)
     (tmp_path / "model.keras").write_bytes(b"")
     assert "(.h5 or .weights.h5), got 'model.keras'" in refusal(tmp_path / "model.keras")
 
@@ -100,6 +104,95 @@ def test_saved_weights_of_another_network_are_refused(tmp_path):
     build("none", "mobilenet_v2").save_weights(tmp_path / "v2.weights.h5")
     message = refusal(tmp_path / "v2.weights.h5")
     assert "expected weights of mobilenet_v3_small" in message and "do not fit" in message
+
+
+def make_run(folder, name, size, **arguments):
+    """(folder, backbone): what a training leaves, as far as weights go. Its weights are random, those of BatchNorm and Normalization too."""
+    keras.utils.set_random_seed(3)
+    model = tfcnn.build_classifier(name, labels=LABELS, weights="none", image_size=size, **arguments)
+    backbone = model.get_layer("backbone")
+    for layer in backbone.layers:
+        if layer.weights:
+            layer.set_weights([np.random.default_rng(4).uniform(0.5, 1.5, weight.shape) for weight in layer.weights])
+        if hasattr(layer, "finalize_state"):
+            layer.finalize_state()
+    write_record(folder, {"labels": LABELS, "status": "trained", "geometry": "stretch", "input_shape": [size, size, 3], "model": {"backbone": name}})
+    model.save(folder / "model.keras")
+    return folder, backbone
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v3_small", "efficientnet_b0", "tiny_vit"])
+def test_weights_of_another_run_are_those_of_its_backbone(tiny_vit, tmp_path, name):
+    (tmp_path / "run").mkdir()
+    folder, backbone = make_run(tmp_path / "run", name, 32)
+    check_weights(str(folder), name)
+    again = build_with_weights(name, 32, str(folder))
+    for expected, found in zip(backbone.weights, again.weights, strict=True):
+        np.testing.assert_array_equal(found.numpy(), expected.numpy())
+    pixels = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)).astype(np.float32)
+    np.testing.assert_array_equal(again(pixels, training=False).numpy(), backbone(pixels, training=False).numpy())
+    larger = build_with_weights(name, 64, str(folder))
+    for expected, found in zip(backbone.weights, larger.weights, strict=True):
+        if "position_embedding" not in found.path:  # `test_vit.py` looks at what becomes of it
+            np.testing.assert_array_equal(found.numpy(), expected.numpy())
+    assert larger.input_shape == (None, 64, 64, 3)
+
+
+def test_weights_of_a_run_on_other_channels_and_with_another_head_serve_too(tiny_vit, tmp_path):
+    folder, backbone = make_run(tmp_path, tiny_vit, 32, channels=4, hidden=(5,), pooling="max")
+    model = tfcnn.build_classifier(tiny_vit, labels=["x", "y", "z"], weights=folder, channels=1)
+    for expected, found in zip(backbone.weights, model.get_layer("backbone").weights, strict=True):
+        np.testing.assert_array_equal(found.numpy(), expected.numpy())
+    assert model.model_config.weights == str(folder) and model.output_shape == (None, 3)
+
+
+def test_a_run_of_another_backbone_an_unfinished_and_a_damaged_one_are_refused(tiny_vit, tmp_path):
+    folder, _ = make_run(tmp_path, tiny_vit, 32)
+    message = refusal(folder, "mobilenet_v2")
+    assert message == (f"expected a run with the backbone mobilenet_v2 in '{folder}', got backbone=tiny_vit; "
+                       "build tiny_vit, or give the run of a mobilenet_v2")
+    whole = (folder / "model.keras").read_bytes()
+    (folder / "model.keras").write_bytes(whole[:1000])
+    assert "the file is damaged" in refusal(folder, tiny_vit)
+    (folder / "model.keras").unlink()
+    assert refusal(folder, tiny_vit) == f"expected a finished run in '{folder}', but it has no model.keras; finish it with --resume"
+
+
+def test_a_run_of_a_network_that_is_built_otherwise_now_is_refused(tiny_vit, tmp_path, monkeypatch):
+    folder, _ = make_run(tmp_path, tiny_vit, 32)
+    row = BACKBONES[tiny_vit]
+    monkeypatch.setitem(BACKBONES, tiny_vit, row._replace(options={**row.options, "hidden_dim": 4}))
+    assert "layer 'patch_embedding' wants 16x16x3x4 and 4 and the run's 'patch_embedding' has 16x16x3x8 and 8; " in refusal(folder, tiny_vit)
+    monkeypatch.setitem(BACKBONES, tiny_vit, row._replace(options={**row.options, "num_layers": 3}))
+    message = refusal(folder, tiny_vit)
+    assert "expected 19 layers with weights" in message and "got 14; the run was made with another version" in message
+
+
+def test_a_folder_that_is_no_run_says_what_a_folder_may_be(tiny_vit, tmp_path):
+    assert refusal(tmp_path) == (f"expected the folder of a run as --weights of mobilenet_v3_small, but '{tmp_path}' has no run.json; "
+                                 "give the folder that 'tfcnn train --output' named, or a file")
+    assert (f"expected the folder of a run or a preset of KerasHub as --weights of tiny_vit, but '{tmp_path}' has neither run.json nor config.json; "
+            in refusal(tmp_path, tiny_vit))
+
+
+def test_weights_are_checked_without_tensorflow(tmp_path):
+    for name in ("run", "preset"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "file.h5").write_bytes(b"")
+    write_record(tmp_path / "run", {"labels": LABELS, "status": "trained", "geometry": "stretch", "model": {"backbone": "vit_b_16"}})
+    (tmp_path / "run" / "model.keras").write_bytes(b"")
+    (tmp_path / "preset" / "config.json").write_text('{"class_name": "ViTBackbone", "config": {"patch_size": [16, 16], "num_layers": 12}}')
+    code = f"""
+import sys
+from tfcnn.models.classifier import ModelConfig, check_config
+from tfcnn.models.weights import check_weights
+for backbone in ("vit_b_16", "mobilenet_v2"):
+    for weights in (None, "none", "imagenet", {str(tmp_path / "file.h5")!r}):
+        check_weights(weights, backbone)
+for weights in ("vit_base_patch16_224_imagenet", {str(tmp_path / "run")!r}, {str(tmp_path / "preset")!r}):
+    check_config(ModelConfig("vit_b_16", weights, activation="gelu", channels=4))
+print([m for m in ("tensorflow", "keras", "keras_hub", "h5py") if m in sys.modules])"""
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
 
 
 @pytest.fixture

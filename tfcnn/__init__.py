@@ -15,9 +15,12 @@ _WHERE = {
     "ModelConfig": "tfcnn.models.classifier",
     "build_classifier": "tfcnn.models.classifier",
     "set_trainable": "tfcnn.models.freeze",
+    "inspect_model": "tfcnn.models.inspect",
     "build_cnn": "tfcnn.models.cnn",
     "TrainingConfig": "tfcnn.training.config",
     "make_strategy": "tfcnn.training.strategy",
+    "RateRange": "tfcnn.training.find_rate",
+    "find_learning_rate": "tfcnn.training.find_rate",
     "train": "tfcnn.training.train",
     "Report": "tfcnn.evaluation.evaluate",
     "evaluate": "tfcnn.evaluation.evaluate",
@@ -49,8 +52,10 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time the names below 
     from tfcnn.models.classifier import ModelConfig, build_classifier
     from tfcnn.models.cnn import build_cnn
     from tfcnn.models.freeze import set_trainable
+    from tfcnn.models.inspect import inspect_model
     from tfcnn.record import Run, load_run
     from tfcnn.training.config import TrainingConfig
+    from tfcnn.training.find_rate import RateRange, find_learning_rate
     from tfcnn.training.strategy import make_strategy
     from tfcnn.training.train import train
 

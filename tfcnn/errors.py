@@ -1,6 +1,9 @@
 """The two errors a user is expected to meet; the command line prints them as one line."""
 
 
+MANY = 16  # choices that a hint lists; beyond that the nearest have to do
+
+
 class InputError(ValueError):
     """What was given cannot be used: says what was expected, what came, and what to do."""
 
@@ -10,15 +13,16 @@ class WorkError(RuntimeError):
 
 
 def closest(name: str, choices) -> str:
-    """A hint for a misspelt name: the nearest choice if there is one, else all of them."""
+    """A hint for a misspelt name: the nearest choice if there is one, and all of them where they are few."""
     import difflib
 
     choices = [str(choice) for choice in choices]
     lower = {choice.lower(): choice for choice in choices}
-    near = [lower[match] for match in difflib.get_close_matches(str(name).lower(), lower, n=1, cutoff=0.5)]
+    many = len(choices) > MANY
+    near = [lower[match] for match in difflib.get_close_matches(str(name).lower(), lower, n=3 if many else 1, cutoff=0.5)]
     if near:
-        return f"did you mean '{near[0]}'? (all: {', '.join(choices)})"
-    return f"choose one of: {', '.join(choices)}"
+        return f"did you mean {' or '.join(map(repr, near))}?" + ("" if many else f" (all: {', '.join(choices)})")
+    return f"choose one of: {', '.join(choices[:MANY])}" + (f" and {len(choices) - MANY} more" if many else "")
 
 
 def first_line(error: Exception) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tfcnn.data.channels import check_shape
 from tfcnn.data.config import DataConfig
 from tfcnn.data.grid import draw_grid
 from tfcnn.data.images import check_examples, check_like, load_images
@@ -23,12 +24,14 @@ from tfcnn.evaluation.report import write_report
 from tfcnn.export.formats import DEFAULT_FORMATS
 from tfcnn.export.gate import check_formats, export
 from tfcnn.models.backbones import BACKBONES
-from tfcnn.models.classifier import ModelConfig, build_classifier, check_config
+from tfcnn.models.classifier import ModelConfig, build_classifier, check_config, with_defaults
 from tfcnn.models.freeze import opens_stages
 from tfcnn.progress import stage
 from tfcnn.record import Run, load_run, prepare_output, write_aside, write_record, write_text
 from tfcnn.training.config import TrainingConfig, check_training
-from tfcnn.training.optimizers import check_stages
+from tfcnn.training.find_rate import RateRange, check_steps, find_learning_rate
+from tfcnn.training.fine_tune import phases_of
+from tfcnn.training.optimizers import check_rates
 from tfcnn.training.strategy import check_strategy, make_strategy
 from tfcnn.training.train import train
 
@@ -60,10 +63,9 @@ def train_and_export(source: Any, *, output: str | Path, model: ModelConfig | No
         InputError: anything that cannot work, before the slow part begins.
         WorkError: a download, a conversion or a write that failed.
     """
-    model, training, data = model or ModelConfig(), training or TrainingConfig(), data or DataConfig()
-    size = _check(source, output, model, training, data, formats, strategy)
-    opened = open_source(source, group_by=data.group_by, data_dir=data.data_dir)
-    check_examples(opened, data.folds)
+    training, data = training or TrainingConfig(), data or DataConfig()
+    model = _check(source, output, model or ModelConfig(), training, data, formats, strategy)
+    opened = _open(source, model, data)
     existing = prepare_output(output, overwrite=overwrite, resume=resume)
     if existing is not None and existing.record["status"] == "finished":
         _say_finished(existing, model, training, data)
@@ -71,22 +73,23 @@ def train_and_export(source: Any, *, output: str | Path, model: ModelConfig | No
 
     seconds: dict[str, float] = {}
     start = time.perf_counter()
-    with stage("load TensorFlow", seconds=seconds):
-        import keras
-
-        devices = make_strategy(strategy)
-
-    def build(labels):
-        with stage("build the classifier", seconds=seconds), devices.scope():
-            keras.utils.set_random_seed(training.seed)
-            return build_classifier(model.backbone, labels=labels, weights=model.weights, image_size=size, pooling=model.pooling,
-                                    hidden=model.hidden, dropout=model.dropout)
-
-    # Where the labels are known, before the photos are decoded, since weights may be missing or of another network.
-    classifier = build(sort_labels(e.label for e in opened.examples)) if opened.examples else None
-    photos = load_images(opened, image_size=size, seed=training.seed, seconds=seconds, **{**asdict(data), "fold": data.fold or 0})
-    run = train(classifier or build(photos.labels), photos, training, output=output, overwrite=overwrite, resume=existing is not None, seconds=seconds)
+    classifier, photos = _build_and_load(opened, model, training, data, strategy, seconds)
+    run = train(classifier, photos, training, output=output, overwrite=overwrite, resume=existing is not None, seconds=seconds)
     return finish(run, photos, formats=formats, started=start)
+
+
+def find_rate(source: Any, *, model: ModelConfig | None = None, training: TrainingConfig | None = None, data: DataConfig | None = None,
+              strategy: str = "auto", steps: int = 100) -> RateRange:
+    """A learning-rate range test on a source; see `tfcnn.training.find_rate.find_learning_rate`, and `train_and_export` for the arguments.
+
+    Raises:
+        InputError: anything that cannot work, before the slow part begins.
+        WorkError: a download that failed, or a loss that is no number.
+    """
+    training, data = training or TrainingConfig(), data or DataConfig()
+    check_steps(steps)
+    model = _check(source, None, model or ModelConfig(), training, data, (), strategy)
+    return find_learning_rate(*_build_and_load(_open(source, model, data), model, training, data, strategy, {}), training, steps=steps)
 
 
 def cross_validate(source: Any, *, output: str | Path, model: ModelConfig | None = None, training: TrainingConfig | None = None,
@@ -105,8 +108,8 @@ def cross_validate(source: Any, *, output: str | Path, model: ModelConfig | None
         and the `runs`.
     """
     check_folds(data.folds)
-    _check(source, output, model or ModelConfig(), training or TrainingConfig(), data, formats, strategy)
-    check_examples(open_source(source, group_by=data.group_by, data_dir=data.data_dir), data.folds)
+    model = _check(source, output, model or ModelConfig(), training or TrainingConfig(), data, formats, strategy)
+    _open(source, model, data)
     if (Path(output) / "run.json").exists():
         raise InputError(f"expected a folder for the folds, but '{output}' holds a run; give another --output")
     runs = []
@@ -123,8 +126,8 @@ def cross_validate(source: Any, *, output: str | Path, model: ModelConfig | None
     return result
 
 
-def _check(source, output, model: ModelConfig, training: TrainingConfig, data: DataConfig, formats, strategy: str) -> int:
-    """Raises InputError for an argument that cannot work; gives the image size."""
+def _check(source, output, model: ModelConfig, training: TrainingConfig, data: DataConfig, formats, strategy: str) -> ModelConfig:
+    """Raises InputError for an argument that cannot work; gives the model's with its defaults filled in."""
     check_config(model)
     if not isinstance(model.backbone, str):
         raise InputError("expected the name of a backbone, got a keras.Model; give it to build_classifier, then train, evaluate and export")
@@ -135,11 +138,42 @@ def _check(source, output, model: ModelConfig, training: TrainingConfig, data: D
         check_folds(data.folds, data.fold or 0)
     check_like(data.like, data.folds)
     check_strategy(strategy)
-    check_stages([name for name, _ in BACKBONES[model.backbone].stages], training)
-    size = model.image_size or BACKBONES[model.backbone].image_size
-    check_geometry(size, data.geometry)
-    check_outside(output, source)
-    return size
+    stages = [name for name, _ in BACKBONES[model.backbone].stages]
+    check_rates(stages, training)
+    if training.epochs is not None and training.trainable is not None:  # else `train` knows it when it knows the photos
+        phases_of(training, stages)
+    model = with_defaults(model)
+    check_geometry(model.image_size, data.geometry)
+    if output is not None:
+        check_outside(output, source)
+    return model
+
+
+def _build_and_load(opened, model: ModelConfig, training: TrainingConfig, data: DataConfig, strategy: str, seconds: dict[str, float]):
+    """(classifier, photos) of a source that was opened; receives the seconds of each stage."""
+    with stage("load TensorFlow", seconds=seconds):
+        import keras
+
+        devices = make_strategy(strategy)
+
+    def build(labels):
+        with stage("build the classifier", seconds=seconds), devices.scope():
+            keras.utils.set_random_seed(training.seed)
+            return build_classifier(labels=labels, **asdict(model))
+
+    # Where the labels are known, before the photos are decoded, since weights may be missing or of another network.
+    classifier = build(sort_labels(e.label for e in opened.examples)) if opened.examples else None
+    photos = load_images(opened, image_size=model.image_size, channels=model.channels, seed=training.seed, seconds=seconds,
+                         **{**asdict(data), "fold": data.fold or 0})
+    return classifier or build(photos.labels), photos
+
+
+def _open(source, model: ModelConfig, data: DataConfig):
+    """The source, as far as it is known to fit before it is read."""
+    opened = open_source(source, group_by=data.group_by, data_dir=data.data_dir, channels=model.channels)
+    check_shape(opened, model.image_size, model.channels)
+    check_examples(opened, data.folds)
+    return opened
 
 
 def finish(run: Run, data, *, formats: Sequence[str], started: float) -> Run:
@@ -178,10 +212,11 @@ def _draw_augmentation(run: Run, data) -> None:
 
 def _say_finished(run: Run, model: ModelConfig, training: TrainingConfig, data: DataConfig) -> None:
     """Says that nothing is trained, and which arguments had no effect for that."""
-    given = {**asdict(training), **asdict(data), "fold": data.fold or 0, "split": list(data.split),
-             "backbone": model.backbone, "pooling": model.pooling, "hidden": list(model.hidden), "dropout": model.dropout}
+    asked = {name: value for name, value in asdict(training).items() if value is not None}  # the rest is left to the rule
+    given = json.loads(json.dumps({**asked, **asdict(data), **asdict(model), "fold": data.fold or 0}, default=str))  # as in run.json
     before = {**run.record["data"]["arguments"], **run.record["model"], **run.record["training"]}
-    ignored = [f"{name} (was {before[name]}, is {value})" for name, value in given.items() if name in before and before[name] != value]
+    ignored = [f"{name} (was {before[name]}, is {value})" for name, value in given.items()
+               if value is not None and name in before and before[name] != value]
     logger.warning("'%s' is finished already: nothing is trained%s; give --overwrite to train anew", run.path,
                    f", these arguments are ignored: {', '.join(ignored)}" if ignored else "")
 

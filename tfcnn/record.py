@@ -33,7 +33,7 @@ class Run:
         return list(self.record["labels"])
 
     def load_model(self):
-        """The trained `keras.Model`: raw RGB 0-255 in, one score a label out.
+        """The trained `keras.Model`: raw pixels 0-255 in, one score a label out.
 
         Raises:
             InputError: the run has no model yet, or its file is damaged.

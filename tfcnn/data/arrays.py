@@ -15,8 +15,11 @@ _SPLIT = "|".join(SPLIT_NAMES)
 _KEY = re.compile(rf"(?:({_SPLIT})_)?(images|image|x|data|labels|label|y|targets|target)(?:_({_SPLIT}))?", re.IGNORECASE)
 
 
-def open_arrays(source: Any) -> Source:
+def open_arrays(source: Any, channels: int = 3) -> Source:
     """A tuple (images, targets), a `tf.data.Dataset` of (image, label), or a dict of either by split.
+
+    Args:
+        channels: 4 for images of four channels; otherwise they have three or one.
 
     Raises:
         InputError: another rank, dtype, range or length.
@@ -29,14 +32,14 @@ def open_arrays(source: Any) -> Source:
         raise InputError(f"expected each split once in the data, got {', '.join(map(str, parts))}")
     parts = {SPLIT_NAMES.get(str(name).lower(), ""): part for name, part in parts.items()}
     if all(hasattr(part, "element_spec") for part in parts.values()):
-        return _open_tf_data(parts)
+        return _open_tf_data(parts, channels)
     for part in parts.values():
         if not (isinstance(part, tuple) and len(part) == 2):
             raise InputError(f"expected (images, targets) or a tf.data.Dataset for each split, got {type(part).__name__}")
-    return _from_memory("", {split: check_arrays(*part) for split, part in parts.items()})
+    return _from_memory("", {split: check_arrays(*part, channels=channels) for split, part in parts.items()})
 
 
-def open_npz(path: str) -> Source:
+def open_npz(path: str, channels: int = 3) -> Source:
     """An `.npz` with images and labels, x and y, or one pair a split such as x_train and y_train or train_images and train_labels.
 
     Raises:
@@ -59,11 +62,11 @@ def open_npz(path: str) -> Source:
     if not pairs or any(len(pair) < 2 for pair in pairs.values()) or ("" in pairs and len(pairs) > 1):
         raise InputError(f"expected the keys images and labels (or x and y, or x_train, y_train, x_test, y_test) in '{path}', found {', '.join(arrays)}")
     names = next(([_label(name, None) for name in arrays[key]] for key in ("label_names", "class_names") if key in arrays), None)
-    return _from_memory(path, {split: check_arrays(pair["images"], pair["targets"], names) for split, pair in pairs.items()})
+    return _from_memory(path, {split: check_arrays(pair["images"], pair["targets"], names, channels=channels) for split, pair in pairs.items()})
 
 
-def check_arrays(images, targets, names: list[str] | None = None) -> tuple[np.ndarray, list[str]]:
-    """Photos (n, height, width, 3 or 1) with pixels 0-255 and one label a photo, from arrays.
+def check_arrays(images, targets, names: list[str] | None = None, *, channels: int = 3) -> tuple[np.ndarray, list[str]]:
+    """Photos (n, height, width, 3 or 1, or 4 where they are asked for) with pixels 0-255 and one label a photo, from arrays.
 
     Raises:
         InputError: another rank, number of channels, dtype, range or length.
@@ -74,8 +77,8 @@ def check_arrays(images, targets, names: list[str] | None = None) -> tuple[np.nd
         raise InputError("expected images of one size and one target an image, got rows of different shapes; give files, or a tf.data.Dataset") from error
     if images.ndim == 3 and targets.ndim and len(images) == len(targets):
         images = images[..., None]
-    if images.ndim != 4 or images.shape[-1] not in (1, 3):
-        raise InputError(f"expected images of shape (n, height, width, 3), or grey ones without the 3, got shape={images.shape}")
+    if images.ndim != 4 or images.shape[-1] not in _counts(channels):
+        raise InputError(_other_shape(images.shape, channels, batch="n, "))
     if targets.ndim == 2 and targets.shape[1] == 1:  # as keras.datasets gives CIFAR
         targets = targets[:, 0]
     if targets.ndim != 1:
@@ -94,6 +97,18 @@ def check_arrays(images, targets, names: list[str] | None = None) -> tuple[np.nd
     return images, labels
 
 
+def _counts(channels: int) -> tuple[int, ...]:
+    """How many channels an image may come with; grey ones become RGB."""
+    return (4,) if channels == 4 else (1, 3)
+
+
+def _other_shape(shape: tuple[int, ...], channels: int, *, batch: str = "", where: str = "") -> str:
+    """What to say of images that have another number of channels, or none."""
+    wanted = f"({batch}height, width, 4) with channels=4" if channels == 4 else f"({batch}height, width, 3), or grey ones without the 3"
+    advice = "; to train on four channels, give channels=4" if channels != 4 and shape[-1] == 4 else ""
+    return f"expected images of shape {wanted}, got shape={shape}{where}{advice}"
+
+
 def _check_range(low, high, dtype) -> None:
     low, high = float(low), float(high)
     if 0 <= low < high <= 1:
@@ -103,26 +118,26 @@ def _check_range(low, high, dtype) -> None:
 
 
 def _from_memory(name: str, parts: dict[str, tuple[np.ndarray, list[str]]]) -> Source:
-    shapes = {(*images.shape[1:3], 3) for images, _ in parts.values()}
+    shapes = {(*images.shape[1:3], max(3, images.shape[-1])) for images, _ in parts.values()}
     rows = [(split, row) for split, (images, _) in parts.items() for row in range(len(images))]
     examples = tuple(Example(f"{name or 'array'}/{split}/{row}" if split else f"{name or 'array'}/{row}", parts[split][1][row], split) for split, row in rows)
 
     def read() -> Iterator[tuple[Example, np.ndarray]]:
         for example, (split, row) in zip(examples, rows, strict=True):
-            yield example, _to_rgb(parts[split][0][row])
+            yield example, _to_bytes(parts[split][0][row])
 
     return Source(name, read, examples, len(examples), shape=shapes.pop() if len(shapes) == 1 else None)
 
 
-def _to_rgb(pixels: np.ndarray) -> np.ndarray:
-    """uint8 (height, width, 3) from numbers 0-255 of one or three channels."""
+def _to_bytes(pixels: np.ndarray) -> np.ndarray:
+    """uint8 (height, width, 3 or 4) from numbers 0-255; one channel becomes three equal ones."""
     if pixels.dtype != np.uint8:
         pixels = np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
     return np.repeat(pixels, 3, axis=-1) if pixels.shape[-1] == 1 else pixels
 
 
-def _open_tf_data(parts: dict[str, Any]) -> Source:
-    counts = []
+def _open_tf_data(parts: dict[str, Any], channels: int) -> Source:
+    counts, shapes = [], set()
     for dataset in parts.values():
         spec = dataset.element_spec
         if isinstance(spec, dict) and {"image", "label"} <= set(spec):
@@ -138,16 +153,18 @@ def _open_tf_data(parts: dict[str, Any]) -> Source:
         if count == -1:
             raise InputError("expected a tf.data.Dataset that ends, got one that repeats for ever; remove .repeat()")
         counts.append(count if rank == 3 and count >= 0 else None)
+        shapes.add(tuple(spec[0].shape[-3:]) if rank else ())
 
     def read() -> Iterator[tuple[Example, np.ndarray]]:
         for split, dataset in parts.items():
             names = getattr(dataset, "class_names", None)
             for row, (image, label) in enumerate(_in_range(_single(dataset))):
-                if image.ndim != 3 or image.shape[-1] not in (1, 3):
-                    raise InputError(f"expected images of shape (height, width, 3 or 1), got shape={image.shape} in row {row} of the tf.data.Dataset")
-                yield Example(f"tf.data/{split}/{row}" if split else f"tf.data/{row}", _label(label, names), split), _to_rgb(image)
+                if image.ndim != 3 or image.shape[-1] not in _counts(channels):
+                    raise InputError(_other_shape(image.shape, channels, where=f" in row {row} of the tf.data.Dataset"))
+                yield Example(f"tf.data/{split}/{row}" if split else f"tf.data/{row}", _label(label, names), split), _to_bytes(image)
 
-    return Source("", read, None, sum(counts) if None not in counts else None)
+    shape = shapes.pop() if channels == 4 and len(shapes) == 1 else (None,)  # others may be resized, so their shape need not be known
+    return Source("", read, None, sum(counts) if None not in counts else None, shape=None if None in shape else shape)
 
 
 def _single(dataset) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -67,10 +67,12 @@ on `draw_grid` of photos of waste and of flowers: the label stays readable in ev
 def augment_photos(pixels, *, strength: str, mirror: bool = True, seed):
     """Moves, zooms, turns and recolours each photo by its own random amounts; "strong" adds RandAugment and erasing.
 
-    All draws are functions of the seed, the size of the batch and the photo's place in it, never of the photo's size.
+    All draws are functions of the seed, the size of the batch and the photo's place in it, never of the photo's size. Grey
+    photos change like RGB photos of three equal channels. A fourth channel moves and is erased with the photo but keeps its
+    values otherwise, since they may be no brightness: a distance, a mask.
 
     Args:
-        pixels: float32 (batch, height, width, 3), 0-255; the batch may be unknown, height and width may not.
+        pixels: float32 (batch, height, width, 1, 3 or 4), 0-255; the batch may be unknown, the other sides may not.
         strength: a row of `STRENGTHS`; "none" gives the pixels back.
         mirror: whether half of the photos are mirrored left to right.
         seed: two integers; the same seed gives the same changes.
@@ -98,21 +100,23 @@ def augment_photos(pixels, *, strength: str, mirror: bool = True, seed):
     scale = tf.exp(draws[2] * tf.math.log1p(float(ranges.zoom)))  # as likely in as out
     shears = [_shears(name, chosen, levels) for name in ("shear_x", "shear_y")]
     pixels = _moved(pixels, side, angle, scale, (draws[3] * ranges.shift, draws[4] * ranges.shift), shears)
+    colours, fourth = pixels[..., :3], pixels[..., 3:]
     per_photo = lambda draw, width_of_range: each(1 + draw * width_of_range)
-    mean = tf.reduce_mean(pixels, axis=(1, 2, 3), keepdims=True)
-    pixels = pixels - mean
+    mean = tf.reduce_mean(colours, axis=(1, 2, 3), keepdims=True)
+    colours = colours - mean
     if ranges.saturation or ranges.hue:
-        pixels = recolour(pixels, 1 + (2 * more[0] - 1) * ranges.saturation, (2 * more[1] - 1) * ranges.hue)
-    pixels = pixels * per_photo(draws[5], ranges.contrast) + mean * per_photo(draws[6], ranges.brightness)
-    pixels = tf.clip_by_value(pixels, 0.0, 255.0)
+        colours = recolour(colours, 1 + (2 * more[0] - 1) * ranges.saturation, (2 * more[1] - 1) * ranges.hue)
+    colours = colours * per_photo(draws[5], ranges.contrast) + mean * per_photo(draws[6], ranges.brightness)
+    colours = tf.clip_by_value(colours, 0.0, 255.0)
     for operation, level in zip(chosen, levels, strict=True):
-        pixels = operate(pixels, operation, level)
+        colours = operate(colours, operation, level)
+    pixels = tf.concat([colours, fourth], axis=-1) if pixels.shape[-1] > 3 else colours
     if ranges.erasing:
         pixels = _erased(pixels, ranges, more[2:7])
     return pixels
 
 
-def mix_photos(pixels, targets, weights, *, strength: str, seed):
+def mix_photos(pixels, targets, weights, *, strength: str, mixing: float | None = None, seed):
     """Mixes photos with the one before them in the batch, the first with the last, and their targets and weights alike.
 
     Each photo draws for itself whether it is mixed, and then MixUp (all pixels are averaged) or CutMix (a box comes from the
@@ -121,10 +125,11 @@ def mix_photos(pixels, targets, weights, *, strength: str, seed):
     draws are others than those of `augment_photos` for the same seed.
 
     Args:
-        pixels: float32 (batch, height, width, 3), 0-255.
+        pixels: float32 (batch, height, width, channels), 0-255.
         targets: float32 (batch, classes), rows that sum to 1.
         weights: float32 (batch,), weights of the photos in the loss.
         strength: a row of `STRENGTHS`; one without `mixing` gives everything back unchanged.
+        mixing: in place of that of the strength, which then mixes like "strong" where it knows no way of its own.
         seed: two integers; the same seed gives the same mixtures.
 
     Returns:
@@ -141,6 +146,9 @@ def mix_photos(pixels, targets, weights, *, strength: str, seed):
     import tensorflow as tf
 
     ranges = check_strength(strength)
+    if mixing is not None:
+        ways = ranges if ranges and (ranges.mixup or ranges.cutmix) else STRENGTHS["strong"]
+        ranges = ways._replace(mixing=mixing)
     if ranges is None or not ranges.mixing or not (ranges.mixup or ranges.cutmix):
         return pixels, targets, weights
     count, height, width = tf.shape(pixels)[0], pixels.shape[1], pixels.shape[2]
@@ -174,7 +182,7 @@ def _moved(pixels, side, angle, scale, shifts, shears):
     """Photos mirrored, turned, zoomed, shifted and sheared about their centre; beyond the edge they are reflected.
 
     Args:
-        pixels: float32 (batch, height, width, 3).
+        pixels: float32 (batch, height, width, channels).
         side: (batch,), -1 mirrors, 1 does not.
         angle: (batch,), radians.
         scale: (batch,), the size of the world in the photo: above 1 shows more of it, smaller.

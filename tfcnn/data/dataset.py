@@ -34,10 +34,11 @@ class Dataset:
     """Labelled examples in three splits.
 
     Attributes:
-        inputs: one row an item, read like an array: `inputs[rows]` is uint8 (len(rows), height, width, 3), 0-255 RGB.
+        inputs: one row an item, read like an array: `inputs[rows]` is uint8 (len(rows), height, width, channels), 0-255; three
+            channels are RGB, one is grey.
         items: one `Item` a row of `inputs`.
         labels: class names; the target of an item is the index of its label here.
-        input_shape: (height, width, 3).
+        input_shape: (height, width, channels).
         geometry: how photos became this shape, a name of `tfcnn.data.photo.GEOMETRIES`.
         source: where the photos came from, as `open_source` takes it; empty for what lay in memory.
         quarantined: files that could not be used.
@@ -85,7 +86,7 @@ class Dataset:
 
 
 def batches(data: Dataset, split: str, *, batch_size: int = 32):
-    """One pass over a split in its fixed order: float32 pixels (batch, height, width, 3) and int64 targets (batch,)."""
+    """One pass over a split in its fixed order: float32 pixels (batch, height, width, channels) and int64 targets (batch,)."""
     import tensorflow as tf
 
     rows = data.rows(split)
@@ -93,8 +94,8 @@ def batches(data: Dataset, split: str, *, batch_size: int = 32):
     return dataset.map(lambda r, t: (_read(data, r), t), num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
 
 
-def training_batches(data: Dataset, *, batch_size: int, augmentation: str, mirror: bool = True, balance: str = "none", seed: int,
-                     first_epoch: int = 0, epochs: int = 1):
+def training_batches(data: Dataset, *, batch_size: int, augmentation: str, mixing: float | None = None, mirror: bool = True,
+                     balance: str = "none", seed: int, first_epoch: int = 0, epochs: int = 1):
     """The training split from epoch `first_epoch` up to (not with) `epochs`, shuffled and augmented anew in each.
 
     Order and augmentation are functions of (seed, epoch, position) alone, so a training that is resumed at an epoch sees
@@ -103,12 +104,13 @@ def training_batches(data: Dataset, *, batch_size: int, augmentation: str, mirro
     Args:
         batch_size: photos in a batch; the last of an epoch may be shorter.
         augmentation: a row of STRENGTHS.
+        mixing: share of the photos that are mixed with another one; None takes that of the augmentation.
         mirror: whether half of the photos are mirrored.
         balance: a name of BALANCES.
         seed: from 0 to 2147483647.
 
     Returns:
-        `tf.data.Dataset` of float32 pixels (batch, height, width, 3) 0-255 and float32 targets (batch, classes), one-hot or
+        `tf.data.Dataset` of float32 pixels (batch, height, width, channels) 0-255 and float32 targets (batch, classes), one-hot or
         mixed; with "class_weight" also of float32 weights (batch,).
     """
     import tensorflow as tf
@@ -127,7 +129,8 @@ def training_batches(data: Dataset, *, batch_size: int, augmentation: str, mirro
         step_seed = tf.stack([tf.cast(seed, tf.int64) * 100_003 + epoch, step])
         pixels = augment_photos(read_rows(positions), strength=augmentation, mirror=mirror, seed=step_seed)
         target = tf.gather(targets, positions)
-        pixels, mixed, weight = mix_photos(pixels, tf.one_hot(target, len(data.labels)), tf.gather(weights, target), strength=augmentation, seed=step_seed)
+        pixels, mixed, weight = mix_photos(pixels, tf.one_hot(target, len(data.labels)), tf.gather(weights, target),
+                                           strength=augmentation, mixing=mixing, seed=step_seed)
         return (pixels, mixed, weight) if balance == "class_weight" else (pixels, mixed)
 
     dataset = tf.data.Dataset.range(first_epoch, epochs).flat_map(one_epoch)

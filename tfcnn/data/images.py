@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tfcnn.data.channels import check_channels, check_shape, in_channels
 from tfcnn.data.dataset import Dataset, Item, Quarantined
 from tfcnn.data.duplicates import connected, near_duplicates
 from tfcnn.data.photo import check_geometry, make_thumbnails
@@ -25,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 def load_images(source, *, image_size: int | None = None, geometry: str = "stretch", split: tuple[float, float, float] | None = (0.7, 0.1, 0.2),
                 seed: int = 0, folds: int | None = None, fold: int = 0, like: Run | str | Path | None = None, group_by: str | None = None,
-                data_dir: str | Path | None = None, seconds: dict[str, float] | None = None) -> Dataset:
+                data_dir: str | Path | None = None, channels: int = 3, seconds: dict[str, float] | None = None) -> Dataset:
     """Photos with their labels in three stratified splits.
 
     Each photo is decoded once and kept in an on-disk store that later runs read. Photos that cannot be decoded, and those
@@ -44,12 +45,15 @@ def load_images(source, *, image_size: int | None = None, geometry: str = "stret
         like: a run whose photos keep their splits; new ones are drawn around them.
         group_by: a column of a CSV or frame; photos with the same value (a patient, a camera) stay in one split.
         data_dir: where tensorflow-datasets keeps its data.
+        channels: 3 for RGB, 1 for grey; 4 for arrays, an `.npz` or `tf.data` with four channels, such as RGB and infrared, which
+            must have the image size already and are kept in memory.
         seconds: receives the time of each stage.
 
     Raises:
         InputError: a source that cannot be used, fewer than two classes, or a class with too few readable photos.
     """
     check_geometry(FILE_SIZE if image_size is None else image_size, geometry)
+    check_channels(channels)
     if split is not None:
         check_fractions(split)
     if folds is not None:
@@ -58,12 +62,13 @@ def load_images(source, *, image_size: int | None = None, geometry: str = "stret
         raise InputError(f"expected fractions for a cross-validation, got folds={folds} with split=None")
     known = check_like(like, folds)
     data_dir = whole_path(data_dir)
-    opened = source if isinstance(source, Source) else open_source(source, group_by=group_by, data_dir=data_dir)
+    opened = source if isinstance(source, Source) else open_source(source, group_by=group_by, data_dir=data_dir, channels=channels)
+    check_shape(opened, image_size, channels)
     if split is not None:
         check_examples(opened, folds)
     arguments = {"image_size": image_size, "geometry": geometry, "split": split and list(split), "seed": seed, "folds": folds, "fold": fold,
                  "like": str(like.path if isinstance(like, Run) else like) if like is not None else None, "group_by": group_by,
-                 "data_dir": data_dir}
+                 "data_dir": data_dir, "channels": channels}
     inputs, thumbnails, reads = _read_all(opened, image_size, geometry, seconds)
     good, quarantined = sort_out(reads)
     _check_good(opened, reads, good, quarantined, draws=split is not None)
@@ -75,7 +80,7 @@ def load_images(source, *, image_size: int | None = None, geometry: str = "stret
     leaks = _count_leaks(groups, [r.example.split for r in good])
     splits = split_reads(good, groups, split=split, seed=seed, folds=folds, fold=fold, known=known)
     items = tuple(Item(r.example.path, label, part, digest) for r, label, part, digest in zip(good, labels, splits, digests, strict=True))
-    pixels = inputs(good)
+    pixels = in_channels(inputs(good), channels)
     return Dataset(inputs=pixels, items=items, labels=names, input_shape=tuple(pixels.shape[1:]), geometry=geometry,
                    source=opened.name, quarantined=quarantined, leaks=leaks, arguments=arguments)
 
@@ -121,13 +126,15 @@ def load_run_data(run: Run) -> Dataset:
     source = _source_of(run, items)
     arguments = run.record["data"]["arguments"]
     shape = tuple(run.record["input_shape"])
-    pixels, _, reads = _read_all(source, None if source.shape == shape else shape[0], run.record["geometry"], None)
+    image_size = None if source.shape and source.shape[:2] == shape[:2] else shape[0]
+    check_shape(source, image_size, shape[-1])
+    pixels, _, reads = _read_all(source, image_size, run.record["geometry"], None)
     now = {read.example.path: read for read in reads}
     changed = [item.path for item in items if item.path not in now or now[item.path].digest != item.sha256]
     if changed:
         raise InputError(f"expected the photos that the run was trained on, but {len(changed)} changed since, "
                          f"the first: {changed[0]}; put them back or give a data set")
-    inputs = pixels([now[item.path] for item in items])
+    inputs = in_channels(pixels([now[item.path] for item in items]), shape[-1])
     return Dataset(inputs=inputs, items=items, labels=tuple(run.labels), input_shape=shape,
                    geometry=run.record["geometry"], source=run.record["data"]["source"], arguments=arguments)
 
@@ -142,7 +149,7 @@ def _source_of(run: Run, items: tuple[Item, ...]) -> Source:
         return files_source(name, [Example(item.path, item.label) for item in items])
     if not name:
         raise InputError(f"expected data, since '{run.path}' was trained on arrays in memory; in Python, give the data set as the second argument")
-    return open_source(name, data_dir=run.record["data"]["arguments"].get("data_dir"))
+    return open_source(name, data_dir=run.record["data"]["arguments"].get("data_dir"), channels=run.record["input_shape"][-1])
 
 
 def splits_by_content(run: Run) -> dict[str, str]:
@@ -160,13 +167,14 @@ def _items_of(run: Run) -> tuple[Item, ...]:
 
 def _read_all(source: Source, image_size: int | None, geometry: str, seconds):
     """(pixels of some of the reads, thumbnails of some of the reads, all reads); arrays of the right size stay in memory."""
-    if source.shape is not None and (image_size is None or source.shape == (image_size, image_size, 3)):
+    if source.shape is not None and (image_size is None or source.shape[:2] == (image_size, image_size)):
         pairs = list(source.read())
         reads = [Read(example, content_digest(pixels), "", None, pixels.nbytes) for example, pixels in pairs]
         pixels = np.stack([pixels for _, pixels in pairs]) if pairs else np.zeros((0, *source.shape), np.uint8)
         row_of = {read.digest: row for row, read in enumerate(reads)}
         chosen = lambda of: [row_of[read.digest] for read in of]
-        return (lambda of: pixels[chosen(of)]), (lambda of: make_thumbnails(pixels[chosen(of)])), reads
+        # Of four channels the first three make the thumbnail, by which near copies are found.
+        return (lambda of: pixels[chosen(of)]), (lambda of: make_thumbnails(pixels[chosen(of)][..., :3])), reads
     with stage("decode photos", source.count, seconds) as advance:
         photos = read_photos(source, image_size or FILE_SIZE, geometry, advance=advance)
     rows = lambda store: lambda of: store.rows([read.digest for read in of])

@@ -10,7 +10,7 @@ def recolour(pixels, saturation, hue):
     """Photos with their colours stretched away from grey and turned around it; grey stays and so does the mean of R, G and B.
 
     Args:
-        pixels: float32 (batch, height, width, 3).
+        pixels: float32 (batch, height, width, 3), or 1 channel, which is grey.
         saturation: (batch,), factor; 0 gives grey.
         hue: (batch,), degrees.
 
@@ -18,6 +18,8 @@ def recolour(pixels, saturation, hue):
     """
     import tensorflow as tf
 
+    if pixels.shape[-1] != 3:
+        return pixels
     angle = hue * (3.14159265 / 180)
     third = tf.ones((3, 3)) / 3
     cross = tf.constant([[0.0, 1, -1], [-1, 0, 1], [1, -1, 0]]) / 3**0.5
@@ -61,9 +63,10 @@ def _equalize(pixels, level):
     """
     import tensorflow as tf
 
-    tables = tf.shape(pixels)[0] * 3
-    table = tf.reshape(tf.range(tables), (-1, 1, 1, 3))
-    values = tf.cast(pixels + 0.5, tf.int32) + 256 * table  # 256 values a colour, 3 colours a photo
+    colours = pixels.shape[-1]
+    tables = tf.shape(pixels)[0] * colours
+    table = tf.reshape(tf.range(tables), (-1, 1, 1, colours))
+    values = tf.cast(pixels + 0.5, tf.int32) + 256 * table  # 256 values a colour
     counts = tf.reshape(tf.math.bincount(values, minlength=256 * tables, maxlength=256 * tables), (-1, 256))
     below = tf.cast(tf.cumsum(counts, axis=1), tf.float32)
     total = pixels.shape[1] * pixels.shape[2]
@@ -107,8 +110,8 @@ def _sharpen(pixels, level):
     """
     import tensorflow as tf
 
-    height, width = pixels.shape[1], pixels.shape[2]
-    kernel = tf.repeat(tf.constant([[1.0, 1, 1], [1, 5, 1], [1, 1, 1]])[:, :, None, None] / 13, 3, axis=2)
+    height, width, colours = pixels.shape[1:]
+    kernel = tf.repeat(tf.constant([[1.0, 1, 1], [1, 5, 1], [1, 1, 1]])[:, :, None, None] / 13, colours, axis=2)
     # "SAME", as TensorFlow 2.21 gives an empty batch (no photo drew this) the wrong shape with "VALID".
     smooth = tf.nn.depthwise_conv2d(pixels, kernel, strides=[1, 1, 1, 1], padding="SAME")
     inside = tf.pad(tf.ones((1, max(0, height - 2), max(0, width - 2), 1)), [[0, 0], [1, 1], [1, 1], [0, 0]])[:, :height, :width]
@@ -126,7 +129,7 @@ OPERATIONS = {
     "saturation": _saturate,
     "sharpness": _sharpen,
 }
-"""What RandAugment draws from: operation(pixels (batch, height, width, 3) 0-255, level (batch,) -1 to 1) gives such pixels.
+"""What RandAugment draws from: operation(pixels (batch, height, width, 1 or 3) 0-255, level (batch,) -1 to 1) gives such pixels.
 
 Left out of the paper's list is what `Strength` has ranges for: rotation, translation, brightness and contrast.
 Source: Cubuk et al., "RandAugment" (2020), section 3, for the list; Cubuk et al., "AutoAugment" (2019), appendix, for the

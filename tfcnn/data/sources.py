@@ -40,10 +40,10 @@ class Source:
 
     Attributes:
         name: what opens it again: a path or a `tfds:` name; empty for what lies in memory.
-        read: each example with its content, in a fixed order: a path, the bytes of a file, or uint8 pixels (height, width, 3).
+        read: each example with its content, in a fixed order: a path, the bytes of a file, or uint8 pixels (height, width, 3 or 4).
         examples: all of them, where they are known before anything is read.
         count: their number, where it is known.
-        shape: (height, width, 3) of pixels that are of one size already.
+        shape: (height, width, 3 or 4) of pixels that are of one size already.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Source:
     shape: tuple[int, int, int] | None = None
 
 
-def open_source(source: Any, *, group_by: str | None = None, data_dir: str | Path | None = None) -> Source:
+def open_source(source: Any, *, group_by: str | None = None, data_dir: str | Path | None = None, channels: int = 3) -> Source:
     """What a user calls data, as a `Source`; nothing is decoded yet.
 
     Args:
@@ -63,6 +63,7 @@ def open_source(source: Any, *, group_by: str | None = None, data_dir: str | Pat
             (image, label), or a dict of either by split.
         group_by: a column whose equal values must not be separated.
         data_dir: where tensorflow-datasets keeps its data.
+        channels: 4 takes nothing but pixels of four channels (arrays, an `.npz`, `tf.data`); otherwise photos are read as RGB.
 
     Raises:
         InputError: none of these, or one that cannot be used.
@@ -73,12 +74,15 @@ def open_source(source: Any, *, group_by: str | None = None, data_dir: str | Pat
         raise InputError(f"expected a CSV or a frame for group_by, since it names a column, got group_by='{group_by}' with {_describe(source)}")
     if data_dir is not None and not str(source).startswith("tfds:"):
         raise InputError(f"expected 'tfds:NAME' for data_dir, got data_dir='{data_dir}' with {_describe(source)}; leave it out")
+    if channels == 4 and not _has_pixels(source):
+        raise InputError(f"expected arrays, an .npz or a tf.data.Dataset with channels=4, since photos in files have three, got {_describe(source)}; "
+                         "give one of these, or train on photos without channels=4")
     if is_text and str(source).startswith("tfds:"):
         from tfcnn.data.prepared import open_tfds
 
         return open_tfds(str(source), whole_path(data_dir))
     if is_text:
-        return _open_path(os.path.abspath(source), group_by)
+        return _open_path(os.path.abspath(source), group_by, channels)
     if hasattr(source, "columns"):
         if len(set(source.columns)) < len(list(source.columns)):
             raise InputError(f"expected each column once in the frame, got {', '.join(map(str, source.columns))}; rename one of them")
@@ -92,7 +96,7 @@ def open_source(source: Any, *, group_by: str | None = None, data_dir: str | Pat
     if (isinstance(source, tuple) and len(source) == 2) or isinstance(source, dict) or hasattr(source, "element_spec"):
         from tfcnn.data.arrays import open_arrays
 
-        return open_arrays(source)
+        return open_arrays(source, channels)
     raise InputError(f"expected photos, got {_describe(source)}; give a folder, a CSV, an .npz, 'tfds:NAME', a frame with the columns path and label, "
                      "(paths, labels), (images, targets) or a tf.data.Dataset of (image, label)")
 
@@ -108,18 +112,25 @@ def _describe(source) -> str:
     return f"a tuple of {len(source)}" if isinstance(source, tuple) else f"{type(source).__module__}.{type(source).__name__}"
 
 
+def _has_pixels(source) -> bool:
+    """True for what may hold pixels rather than files: they alone can have four channels."""
+    if isinstance(source, (str, os.PathLike)):
+        return not str(source).startswith("tfds:") and str(source).lower().endswith(".npz")
+    return not hasattr(source, "columns") and not (isinstance(source, tuple) and len(source) == 2 and _are_paths(source[0]))
+
+
 def _are_paths(values) -> bool:
     return not isinstance(values, (str, bytes)) and isinstance(values, Iterable) and not (isinstance(values, np.ndarray) and values.ndim != 1) and all(
         isinstance(value, (str, os.PathLike)) for value in values) and len(values) > 0
 
 
-def _open_path(path: str, group_by: str | None) -> Source:
+def _open_path(path: str, group_by: str | None, channels: int) -> Source:
     if path.lower().endswith(".csv") and os.path.isfile(path):
         return files_source(path, _read_csv(path, group_by))
     if path.lower().endswith(".npz") and os.path.isfile(path):
         from tfcnn.data.arrays import open_npz
 
-        return open_npz(path)
+        return open_npz(path, channels)
     return files_source(path, list_class_folders(path))
 
 

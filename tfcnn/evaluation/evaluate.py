@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tfcnn.data.channels import in_channels
 from tfcnn.data.dataset import Dataset
 from tfcnn.data.images import load_run_data, splits_by_content
 from tfcnn.data.photo import decode_photo
@@ -108,8 +109,9 @@ def check_data(run: Run, data: Dataset) -> None:
     if list(data.labels) != run.labels:
         raise InputError(f"expected the labels of the run ({', '.join(run.labels)}), got {', '.join(data.labels)}")
     if list(data.input_shape) != run.record["input_shape"]:
-        size = run.record["input_shape"][0]
-        raise InputError(f"expected photos of shape {tuple(run.record['input_shape'])}, got {tuple(data.input_shape)}; load them with image_size={size}")
+        size, *_, channels = run.record["input_shape"]
+        raise InputError(f"expected photos of shape {tuple(run.record['input_shape'])}, got {tuple(data.input_shape)}; "
+                         f"load them with image_size={size}{'' if channels == data.input_shape[-1] else f', channels={channels}'}")
     if data.geometry != run.record["geometry"]:
         raise InputError(f"expected photos in the geometry of the run, '{run.record['geometry']}', got '{data.geometry}'; "
                          f"load them with geometry='{run.record['geometry']}'")
@@ -150,10 +152,10 @@ def predict(run: Run | str | Path, inputs: Sequence[str | Path] | np.ndarray) ->
 
     Args:
         run: a run or its folder.
-        inputs: paths of photos, or an array (n, height, width, 3) of pixels 0-255 at the model's input size.
+        inputs: paths of photos, or an array (n, height, width, channels) of pixels 0-255 in the model's input shape.
 
     Raises:
-        InputError: a file that cannot be decoded, or an array of another shape.
+        InputError: a file that cannot be decoded, files for a model of four channels, or an array of another shape.
     """
     run = run if isinstance(run, Run) else load_run(run)
     shape = tuple(run.record["input_shape"])
@@ -164,7 +166,11 @@ def predict(run: Run | str | Path, inputs: Sequence[str | Path] | np.ndarray) ->
     else:
         if isinstance(inputs, (str, Path)) or not len(inputs):
             raise InputError(f"expected a list of photos, got inputs={inputs!r}; write [path]")
-        names, pixels = [str(path) for path in inputs], np.stack([_read(path, shape[0], run.record["geometry"]) for path in inputs])
+        if shape[-1] == 4:
+            raise InputError(f"expected pixels of four channels, which files of photos do not have, got '{inputs[0]}'; "
+                             f"in Python, give predict an array of shape (n, {', '.join(map(str, shape))})")
+        photos = np.stack([_read(path, shape[0], run.record["geometry"]) for path in inputs])
+        names, pixels = [str(path) for path in inputs], in_channels(photos, shape[-1])
     scores = forward(run.load_model(), pixels)
     return [Prediction(name, run.labels[row.argmax()], float(row.max()), dict(zip(run.labels, map(float, row), strict=True)))
             for name, row in zip(names, scores, strict=True)]

@@ -8,6 +8,8 @@ from tfcnn.data.photo import GEOMETRIES
 from tfcnn.models.backbones import BACKBONES
 from tfcnn.record import Run, load_run, read_history, write_text
 
+COLOURS = {1: "grey (0.299 R + 0.587 G + 0.114 B)", 3: "RGB", 4: "four-channel"}  # by the channels of the input; others are a caller's own
+
 
 def write_report(run: Run | str | Path) -> Path:
     """Writes `report.html` and `card.md` into the folder of an evaluated run; returns the path of the page."""
@@ -17,9 +19,11 @@ def write_report(run: Run | str | Path) -> Path:
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=jinja2.select_autoescape(),
                                      trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     record = {"exports": [], "validation": None, **run.record}
+    channels = record["input_shape"][-1]
     values = {"run": record, "name": run.path.name, "backbone": BACKBONES.get(record["model"]["backbone"]),
               "curves": _curves(read_history(run.path / "history.csv")), "augmentation": _embedded(run.path / "augmentation.jpg"),
-              "geometry": GEOMETRIES[record["geometry"]].text}
+              "geometry": GEOMETRIES[record["geometry"]].text, "channels": channels,
+              "colours": COLOURS.get(channels, f"{channels}-channel")}
     for file in ("report.html", "card.md"):
         write_text(run.path / file, environment.get_template(file).render(values))
     return run.path / "report.html"

@@ -16,14 +16,16 @@ PARSER_VERSION = "1.0.0"  # the oldest reader that knows every field used here
 
 IMAGE_PROPERTIES, FEATURE_PROPERTIES = 2, 1   # union ContentProperties
 NORMALIZATION_OPTIONS = 1                     # union ProcessUnitOptions
-RGB = 1                                       # enum ColorSpaceType
+# enum ColorSpaceType by the number of channels, and the colours in words; there is none for four.
+COLOURS, UNKNOWN = {1: (2, "grey"), 3: (1, "RGB")}, 0
 TENSOR_AXIS_LABELS = 2                        # enum AssociatedFileType
 
 
 def add_metadata(tflite: bytes, labels: Sequence[str], *, name: str, description: str) -> bytes:
     """The file with image-classifier metadata and its labels.
 
-    Declares raw pixels: RGB, normalised with mean 0 and standard deviation 1, values 0 to 255.
+    Declares raw pixels: normalised with mean 0 and standard deviation 1, values 0 to 255; RGB, grey, or for other numbers of
+    channels an unknown colour space. MediaPipe Tasks takes RGB and says so of the others; LiteRT runs all of them.
 
     Args:
         tflite: a model with one image input and one score output.
@@ -37,8 +39,9 @@ def add_metadata(tflite: bytes, labels: Sequence[str], *, name: str, description
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.ModelT.InitFromPackedBuf(tflite, 0)
+    image = model.subgraphs[0].tensors[model.subgraphs[0].inputs[0]]
     buffer = schema.BufferT()
-    buffer.data = list(_metadata(name, description))
+    buffer.data = list(_metadata(name, description, channels=int(image.shape[-1])))
     model.buffers.append(buffer)
     entry = schema.MetadataT()
     entry.name, entry.buffer = "TFLITE_METADATA", len(model.buffers) - 1
@@ -57,10 +60,11 @@ def write_metadata(path: Path, labels: Sequence[str], *, name: str, description:
     path.write_bytes(add_metadata(path.read_bytes(), labels, name=name, description=description))
 
 
-def _metadata(name: str, description: str) -> bytes:
+def _metadata(name: str, description: str, channels: int) -> bytes:
     """The buffer ModelMetadata, file identifier M001."""
     b = flatbuffers.Builder(1024)
-    pixels = _tensor(b, "image", "A photo as RGB pixels from 0 to 255", _content(b, IMAGE_PROPERTIES, _table(b, 2, int8={0: RGB})),
+    space, colours = COLOURS.get(channels, (UNKNOWN, f"{channels}-channel"))
+    pixels = _tensor(b, "image", f"A photo as {colours} pixels from 0 to 255", _content(b, IMAGE_PROPERTIES, _table(b, 2, int8={0: space})),
                      _stats(b, 0, 255), units=[_normalization(b)])
     labels = _table(b, 5, offsets={0: b.CreateString(LABELS_FILE), 1: b.CreateString("Class names, one a line")}, int8={2: TENSOR_AXIS_LABELS})
     scores = _tensor(b, "scores", "A score from 0 to 1 for each label", _content(b, FEATURE_PROPERTIES, _table(b, 0)), _stats(b, 0, 1), files=[labels])

@@ -1,15 +1,19 @@
-"""`build_classifier`: raw RGB 0-255 → preprocessing → backbone → pooling → head."""
+"""`build_classifier`: raw pixels 0-255 → three channels → preprocessing → backbone → pooling → head."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from tfcnn.errors import InputError, closest, is_plain
-from tfcnn.models.backbones import BACKBONES, preprocess_function
+from tfcnn.models.backbones import BACKBONES, MAXIMUM_SIZE, VIT, has_class_token, preprocess_function
 from tfcnn.models.freeze import set_trainable
-from tfcnn.models.weights import build_with_imagenet, check_weights, load_backbone_weights
+from tfcnn.models.weights import build_with_weights, check_weights
 
-POOLINGS = ("avg", "max")
+POOLINGS = ("avg", "max", "token")
+CHANNELS = (1, 3, 4)
+# The functions of `keras.activations` that work number by number; written out, so that a name is checked without TensorFlow.
+ACTIVATIONS = ("relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "swish", "mish", "hard_silu", "hard_swish", "softplus", "softsign",
+               "squareplus", "tanh", "hard_tanh", "tanh_shrink", "sigmoid", "hard_sigmoid", "log_sigmoid", "soft_shrink", "hard_shrink", "linear")
 
 
 @dataclass(frozen=True)
@@ -18,38 +22,54 @@ class ModelConfig:
 
     Attributes:
         backbone: a name that `tfcnn backbones` lists; in Python also a `keras.Model` from pixels 0-255 to features.
-        weights: "imagenet" (Keras's own download), "none" (random), or a weights file.
-        image_size: height and width of the input in pixels; None takes the backbone's own.
-        pooling: "avg" or "max" over the feature maps.
-        hidden: units of Dense layers between pooling and the output.
+        weights: "imagenet" (a download), "none" (random), a weights file, another run's folder, or for a ViT a preset of KerasHub.
+        image_size: height and width of the input in pixels; left out, the backbone's own.
+        pooling: "avg" or "max" over the feature maps (of a ViT: over the patches, without the class token), or "token", the
+            class token; left out, "token" for a ViT and "avg" for the others.
+        hidden: units of Dense layers between pooling and the output; on the command line with commas, as in 256,64.
         dropout: share of features dropped before each Dense layer in training, from 0 to below 1.
+        activation: of the hidden layers, a name of `keras.activations`.
+        head_batch_norm: a BatchNorm after each hidden layer, before its activation; it learns with the head.
+        channels: of the input: 3 (RGB), 1 (grey), or 4 (RGB and one more, of arrays that have it).
     """
 
     backbone: Any = "mobilenet_v3_small"
     weights: str = "imagenet"
     image_size: int | None = None
-    pooling: str = "avg"
+    pooling: str | None = None
     hidden: tuple[int, ...] = ()
     dropout: float = 0.2
+    activation: str = "relu"
+    head_batch_norm: bool = False
+    channels: int = 3
 
 
 def build_classifier(backbone="mobilenet_v3_small", *, labels: Sequence[str], weights: str | None = ModelConfig.weights,
-                     image_size: int | None = ModelConfig.image_size, pooling: str = ModelConfig.pooling,
-                     hidden: Sequence[int] = ModelConfig.hidden, dropout: float = ModelConfig.dropout):
+                     image_size: int | None = ModelConfig.image_size, pooling: str | None = ModelConfig.pooling,
+                     hidden: Sequence[int] = ModelConfig.hidden, dropout: float = ModelConfig.dropout, activation: str = ModelConfig.activation,
+                     head_batch_norm: bool = ModelConfig.head_batch_norm, channels: int = ModelConfig.channels):
     """A classifier on a backbone whose layers are all frozen.
 
     Args:
         backbone: a name of `BACKBONES`, or a `keras.Model` that takes pixels 0-255 (it does its own preprocessing).
         labels: class names, in the order of the outputs.
-        weights: "imagenet", "none" or None (random), or a weights file; a `keras.Model` keeps its own.
+        weights: "imagenet"; "none" or None (random); a weights file; the folder of another run with this backbone; for a
+            ViT also the name or folder of a preset of KerasHub. A `keras.Model` keeps its own.
         image_size: height and width of the input in pixels; by default the backbone's own.
-        pooling: "avg" or "max" over the feature maps.
-        hidden: units of Dense layers (ReLU) between pooling and output.
+        pooling: "avg" or "max" over the feature maps; over the tokens of a sequence, of a ViT the patches without the class
+            token (He et al. 2022, appendix A.1); "token" takes a ViT's class token (Dosovitskiy et al. 2021, equation 4).
+        hidden: units of Dense layers between pooling and output.
         dropout: share of features dropped before each Dense layer in training.
+        activation: of the hidden layers, one of `ACTIVATIONS`.
+        head_batch_norm: a BatchNorm between each hidden layer and its activation.
+        channels: 3 for RGB; 1 for grey, which every channel of the backbone gets; 4 for RGB and one more, which a 1x1
+            convolution `to_rgb` maps to pixels of three channels. It starts as the first three, and `set_trainable` opens it
+            whenever it opens a stage. A `keras.Model` has its own number.
 
     Returns:
-        A functional `keras.Model`: float32 (batch, height, width, 3) pixels 0-255 in, named `image`; softmax scores
-        (batch, len(labels)) out, layer `predictions`. Its parts are the layers `backbone`, `pooling`, `logits`.
+        A functional `keras.Model`: float32 (batch, height, width, channels) pixels 0-255 in, named `image`; softmax scores
+        (batch, len(labels)) out, layer `predictions`. Its parts are the layers `backbone`, `pooling`, `logits`; all
+        layers after `pooling` are the head. `model.model_config` has the defaults filled in.
 
     Raises:
         InputError: an unknown backbone or argument, or weights of another network.
@@ -57,28 +77,22 @@ def build_classifier(backbone="mobilenet_v3_small", *, labels: Sequence[str], we
     """
     import keras
 
-    config = ModelConfig(backbone, str(weights or "none"), image_size, pooling, tuple(hidden), dropout)
+    config = ModelConfig(backbone, str(weights or "none"), image_size, pooling, tuple(hidden), dropout, activation, head_batch_norm, channels)
     check_config(config, labels)
-    if isinstance(backbone, str):
-        network, preprocess = _named_backbone(config), preprocess_function(BACKBONES[backbone])
+    row = BACKBONES[backbone] if isinstance(backbone, str) else None
+    if row:
+        config = with_defaults(config)
+        network = build_with_weights(backbone, config.image_size, config.weights)
     else:
-        network, preprocess = _own_backbone(backbone), lambda pixels: pixels
+        network = _own_backbone(backbone, channels)
+        config = replace(config, backbone=backbone.name, image_size=network.input_shape[1], pooling=pooling or "avg", channels=network.input_shape[-1])
 
-    image = keras.Input(network.input_shape[1:], name="image", dtype="float32")     # (batch, height, width, 3), 0-255
-    x = network(preprocess(image))                                                  # (batch, h, w, channels)
-    if len(x.shape) == 4:
-        layer = keras.layers.GlobalAveragePooling2D if pooling == "avg" else keras.layers.GlobalMaxPooling2D
-        x = layer(name="pooling")(x)                                                # (batch, channels)
-    else:
-        x = keras.layers.Flatten(name="pooling")(x)
-    for number, units in enumerate(config.hidden, start=1):
-        x = keras.layers.Dropout(dropout, name=f"dropout_{number}")(x)
-        x = keras.layers.Dense(units, activation="relu", name=f"hidden_{number}")(x)
-    x = keras.layers.Dropout(dropout, name="dropout")(x)
-    x = keras.layers.Dense(len(labels), name="logits")(x)                           # (batch, labels)
-    x = keras.layers.Activation("softmax", dtype="float32", name="predictions")(x)
+    image = keras.Input((*network.input_shape[1:3], config.channels), name="image", dtype="float32")    # (batch, height, width, channels), 0-255
+    x = preprocess_function(row)(_three_channels(image)) if row else image          # (batch, height, width, 3)
+    x = _pooled(network(x), config.pooling, class_token=bool(row and has_class_token(row)))     # (batch, features)
+    x = _head(x, config, len(labels))                                               # (batch, labels)
     model = keras.Model(image, x, name="classifier")
-    model.model_config = replace(config, image_size=network.input_shape[1], backbone=config.backbone if isinstance(backbone, str) else backbone.name)
+    model.model_config = config
     set_trainable(model, False)
     return model
 
@@ -88,42 +102,111 @@ def check_config(config: ModelConfig, labels: Sequence[str] | None = None) -> No
     if isinstance(config.backbone, str):
         if config.backbone not in BACKBONES:
             raise InputError(f"expected the name of a backbone, got '{config.backbone}'; {closest(config.backbone, BACKBONES)}")
-        check_weights(config.weights)
-        if config.image_size is not None and not 32 <= config.image_size <= 2048:
-            raise InputError(f"expected an image size from 32 to 2048 pixels, got image_size={config.image_size}")
+        check_weights(config.weights, config.backbone)
+        _check_image_size(config)
     elif not hasattr(config.backbone, "layers"):
         raise InputError(f"expected the name of a backbone or a keras.Model, got backbone={config.backbone!r}")
-    if config.pooling not in POOLINGS:
-        raise InputError(f"expected pooling 'avg' or 'max', got pooling='{config.pooling}'")
-    if any(not isinstance(units, int) or units < 1 for units in config.hidden):
-        raise InputError(f"expected the units of each hidden layer as whole numbers above 0, got hidden={config.hidden}")
-    if not 0 <= config.dropout < 1:
-        raise InputError(f"expected a dropout from 0 to below 1, got dropout={config.dropout}")
+    _check_pooling(config)
+    _check_head(config)
+    if config.channels not in CHANNELS:
+        raise InputError(f"expected 1 channel (grey), 3 (RGB) or 4 (RGB and one more), got channels={config.channels}")
     if labels is not None and (len(labels) < 2 or len(set(labels)) != len(labels)):
         raise InputError(f"expected at least two different labels, got labels={list(labels)}")
     if not all(is_plain(label) for label in labels or ()):
         raise InputError(f"expected labels of one line in UTF-8, got labels={list(labels)!a}; they stand in labels.txt, one a line")
 
 
-def _named_backbone(config: ModelConfig):
-    import keras
-
+def with_defaults(config: ModelConfig) -> ModelConfig:
+    """The same with what a named backbone decides where nothing was said: image size and pooling."""
     row = BACKBONES[config.backbone]
-    build = getattr(keras.applications, row.build)
-    size = config.image_size or row.image_size
-    arguments = {"include_top": False, "input_shape": (size, size, 3), "name": "backbone"}
-    if config.weights == "imagenet":
-        return build_with_imagenet(build, config.backbone, **arguments)
-    network = build(weights=None, **arguments)
-    if config.weights != "none":
-        load_backbone_weights(network, config.weights, config.backbone)
-    return network
+    return replace(config, image_size=config.image_size or row.image_size, pooling=config.pooling or ("token" if has_class_token(row) else "avg"))
 
 
-def _own_backbone(model):
+def _check_image_size(config: ModelConfig) -> None:
+    row, size = BACKBONES[config.backbone], config.image_size
+    if size is None:
+        return
+    if not isinstance(size, int) or not row.minimum_size <= size <= MAXIMUM_SIZE:
+        raise InputError(f"expected an image size from {row.minimum_size} to {MAXIMUM_SIZE} pixels for {config.backbone}, got image_size={size}")
+    if row.build == VIT and size % row.options["patch_size"]:
+        patch = row.options["patch_size"]
+        raise InputError(f"expected a multiple of {patch} pixels, the side of a patch of {config.backbone}, got image_size={size}; "
+                         f"give {size - size % patch} or {size + patch - size % patch}")
+
+
+def _check_pooling(config: ModelConfig) -> None:
+    if config.pooling is not None and config.pooling not in POOLINGS:
+        raise InputError(f"expected pooling 'avg' or 'max', or 'token' for a ViT, got pooling='{config.pooling}'")
+    if config.pooling == "token" and not (isinstance(config.backbone, str) and has_class_token(BACKBONES[config.backbone])):
+        name = config.backbone if isinstance(config.backbone, str) else config.backbone.name
+        raise InputError(f"expected pooling 'avg' or 'max' for {name}, which has no class token, got pooling='token'")
+
+
+def _check_head(config: ModelConfig) -> None:
+    if any(not isinstance(units, int) or units < 1 for units in config.hidden):
+        raise InputError(f"expected the units of each hidden layer as whole numbers above 0, got hidden={config.hidden}")
+    if not 0 <= config.dropout < 1:
+        raise InputError(f"expected a dropout from 0 to below 1, got dropout={config.dropout}")
+    if config.activation not in ACTIVATIONS:
+        raise InputError(f"expected the activation of the hidden layers by Keras's name, got activation='{config.activation}'; "
+                         f"{closest(config.activation, ACTIVATIONS)}")
+    if not isinstance(config.head_batch_norm, bool):
+        raise InputError(f"expected head_batch_norm True or False, got head_batch_norm={config.head_batch_norm!r}")
+
+
+def _own_backbone(model, channels: int):
     """The caller's network under the name `backbone`; layers and weights stay the caller's."""
     import keras
 
     if len(model.inputs) != 1 or len(model.outputs) != 1 or len(model.input_shape) != 4 or None in model.input_shape[1:]:
         raise InputError(f"expected a backbone with one input of fixed shape (height, width, channels) and one output, got input_shape={model.input_shape}")
+    if channels not in (ModelConfig.channels, model.input_shape[-1]):
+        raise InputError(f"expected channels={model.input_shape[-1]}, the number that the backbone '{model.name}' takes, got channels={channels}")
     return keras.Model(model.inputs[0], model.outputs[0], name="backbone")
+
+
+def _three_channels(image):
+    """Pixels (batch, height, width, 1, 3 or 4) to pixels (batch, height, width, 3)."""
+    import keras
+    import numpy as np
+
+    if image.shape[-1] == 1:
+        return keras.layers.Concatenate(name="grey_to_rgb")([image, image, image])
+    if image.shape[-1] == 4:
+        layer = keras.layers.Conv2D(3, 1, use_bias=False, name="to_rgb")
+        image = layer(image)
+        layer.set_weights([np.eye(4, 3, dtype=np.float32)[None, None]])  # the first three, and nothing of the fourth
+    return image
+
+
+def _pooled(x, pooling: str, *, class_token: bool):
+    """One vector an image (batch, features), layer `pooling`, of maps, tokens or vectors; a class token stands first."""
+    from keras import layers
+
+    if len(x.shape) == 4:
+        layer = layers.GlobalAveragePooling2D if pooling == "avg" else layers.GlobalMaxPooling2D
+        return layer(name="pooling")(x)
+    if pooling == "token":
+        return layers.Flatten(name="pooling")(layers.Cropping1D((0, x.shape[1] - 1), name="class_token")(x))
+    if len(x.shape) == 3:
+        x = layers.Cropping1D((1, 0), name="patch_tokens")(x) if class_token else x
+        layer = layers.GlobalAveragePooling1D if pooling == "avg" else layers.GlobalMaxPooling1D
+        return layer(name="pooling")(x)
+    return layers.Flatten(name="pooling")(x)
+
+
+def _head(x, config: ModelConfig, labels: int):
+    """Softmax scores (batch, labels) of features (batch, features)."""
+    from keras import layers
+
+    for number, units in enumerate(config.hidden, start=1):
+        x = layers.Dropout(config.dropout, name=f"dropout_{number}")(x)
+        if config.head_batch_norm:
+            x = layers.Dense(units, name=f"hidden_{number}")(x)
+            x = layers.BatchNormalization(name=f"batch_norm_{number}")(x)
+            x = layers.Activation(config.activation, name=f"activation_{number}")(x)
+        else:
+            x = layers.Dense(units, activation=config.activation, name=f"hidden_{number}")(x)
+    x = layers.Dropout(config.dropout, name="dropout")(x)
+    x = layers.Dense(labels, name="logits")(x)
+    return layers.Activation("softmax", dtype="float32", name="predictions")(x)

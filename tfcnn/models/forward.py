@@ -15,7 +15,7 @@ def forward(network, inputs, rows: np.ndarray | None = None, *, advance: Callabl
 
     Args:
         network: a `keras.Model` of pixels 0-255.
-        inputs: photos (n, height, width, 3), an array or anything that is indexed like one by row numbers.
+        inputs: photos (n, height, width, channels), an array or anything that is indexed like one by row numbers.
         rows: which of them, in which order; all if None.
         advance: called with the number of photos after each batch.
 

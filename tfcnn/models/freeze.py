@@ -73,6 +73,14 @@ def set_trainable(model, trainable: Trainable, *, batch_norm: str = "frozen", op
         InputError: a stage that the backbone does not have, more stages than it has, an unknown value of `batch_norm`, or a
             compiled model whose loss Keras cannot rebuild.
     """
+    plan = set_flags(model, trainable, batch_norm=batch_norm)
+    if model.compiled:
+        _compile_again(model, optimizer)
+    return plan
+
+
+def set_flags(model, trainable: Trainable, *, batch_norm: str = "frozen") -> FreezePlan:
+    """`set_trainable` for a model that is compiled afterwards."""
     stages = stages_of(model)
     check_trainable([name for name, _ in stages], trainable)
     check_batch_norm(batch_norm)
@@ -84,8 +92,6 @@ def set_trainable(model, trainable: Trainable, *, batch_norm: str = "frozen", op
                 norm.trainable = False
     if any(layer.name == "to_rgb" for layer in model.layers):  # the way in of a fourth channel: of no use unless something behind it learns too
         model.get_layer("to_rgb").trainable = opens_stages(trainable)
-    if model.compiled:
-        _compile_again(model, optimizer)
     return freeze_plan(model)
 
 
@@ -119,6 +125,11 @@ def layers_by_stage(model) -> list[tuple[str, list]]:
     bounds = [0, *(index for _, index in stages[1:]), len(layers)]
     groups = [(name, layers[bounds[n]:bounds[n + 1]]) for n, (name, _) in enumerate(stages)]
     return [*groups, (HEAD, [layer for layer in model.layers if layer.name != "backbone"])]
+
+
+def has_batch_norm(model) -> bool:
+    """True where the backbone of a classifier has BatchNorm layers."""
+    return bool(_batch_norms(model.get_layer("backbone")))
 
 
 def opens_stages(trainable: Trainable) -> bool:

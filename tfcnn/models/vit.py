@@ -148,6 +148,8 @@ def resize_positions(table, positions: int):
     import numpy as np
 
     old, new = (round((count - 1) ** 0.5) for count in (len(table), positions))
+    if old == new:
+        return np.asarray(table, np.float32)
     grid = np.asarray(table[1:], np.float32).reshape(1, old, old, -1)
     grid = keras.ops.convert_to_numpy(keras.ops.image.resize(grid, (new, new), interpolation="bilinear"))
     return np.concatenate([table[:1], grid.reshape(new * new, -1)]).astype(np.float32)
@@ -165,10 +167,7 @@ def _copy(preset, network) -> None:
     """Weights of a KerasHub backbone into the layers that stand for its own."""
     embedding, encoder = preset.get_layer("vit_patching_and_embedding"), preset.get_layer("vit_encoder")
     table = network.get_layer("position_embedding")
-    positions = embedding.position_embedding.get_weights()[0]
-    if len(positions) != table.input_dim:
-        positions = resize_positions(positions, table.input_dim)
-    table.set_weights([positions])
+    table.set_weights([resize_positions(embedding.position_embedding.get_weights()[0], table.input_dim)])
     network.get_layer("class_token").set_weights([embedding.class_token.numpy()[0]])
     pairs = {"patch_embedding": embedding.patch_embedding, "norm": encoder.layer_norm}
     for number, block in enumerate(encoder.encoder_layers, start=1):

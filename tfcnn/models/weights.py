@@ -1,26 +1,71 @@
-"""Weights for a backbone: Keras's own download, or a file that is checked layer by layer before it is loaded."""
+"""Weights for a backbone: a download, a file, or another run; checked layer by layer before they are loaded."""
 
+import functools
 import http.client
 import os
 import re
 import warnings
 from pathlib import Path
 
-from tfcnn.errors import InputError, WorkError
+from tfcnn.errors import InputError, WorkError, first_line
+from tfcnn.models.backbones import BACKBONES, VIT, build_network
+from tfcnn.models.vit import IMAGENET_PRESET, check_preset, is_preset, load_preset, resize_positions
+from tfcnn.record import Run, load_run
 
 
-def check_weights(weights: str | None) -> None:
-    """Raises InputError unless `weights` is None, "none", "imagenet" or an existing .h5 file."""
-    if weights in (None, "none", "imagenet"):
+def check_weights(weights: str | None, backbone: str) -> None:
+    """Raises InputError unless a backbone can have these weights, as far as that is seen without TensorFlow.
+
+    Args:
+        weights: None or "none" (random), "imagenet", a .h5 file, the folder of a run with the same backbone, or, for a ViT,
+            the name or folder of a preset of KerasHub.
+        backbone: a name of `BACKBONES`.
+    """
+    row = BACKBONES[backbone]
+    if weights in (None, "none") or (weights == "imagenet" and row.build != VIT):
         return
-    path = Path(weights)
-    if not path.is_file():
-        raise InputError(f"expected --weights imagenet, none or a file, but there is no file '{weights}'; check the path")
-    if path.suffix != ".h5":
-        raise InputError(f"expected a weights file of Keras (.h5 or .weights.h5), got '{path.name}'; save it with model.save_weights")
+    if row.build == VIT and (weights == "imagenet" or is_preset(weights)):
+        check_preset(IMAGENET_PRESET if weights == "imagenet" else weights, row.options)
+    elif Path(weights).is_dir():
+        if not (Path(weights) / "run.json").is_file():
+            kinds, files = ("a run or a preset of KerasHub", "neither run.json nor config.json") if row.build == VIT else ("a run", "no run.json")
+            raise InputError(f"expected the folder of {kinds} as --weights of {backbone}, but '{weights}' has {files}; "
+                             "give the folder that 'tfcnn train --output' named, or a file")
+        _check_run(weights, backbone)
+    elif not Path(weights).is_file():
+        raise InputError(f"expected --weights imagenet, none, a file or a run, but there is no file '{weights}'; check the path")
+    elif Path(weights).suffix != ".h5":
+        raise InputError(f"expected a weights file of Keras (.h5 or .weights.h5), got '{Path(weights).name}'; save it with model.save_weights")
 
 
-def build_with_imagenet(build, backbone: str, **arguments):
+def build_with_weights(backbone: str, image_size: int, weights: str):
+    """A backbone with the weights that `check_weights` let pass.
+
+    Args:
+        backbone: a name of `BACKBONES`.
+        image_size: height and width of the input in pixels; weights of another size are good for it.
+        weights: as for `check_weights`.
+
+    Raises:
+        InputError: weights of another network, or damaged ones.
+        WorkError: a download fails.
+    """
+    row = BACKBONES[backbone]
+    if weights == "imagenet" and row.build != VIT:
+        return build_with_imagenet(functools.partial(build_network, row, image_size), backbone)
+    network = build_network(row, image_size)
+    if weights == "none":
+        return network
+    if row.build == VIT and (weights == "imagenet" or is_preset(weights)):
+        load_preset(network, IMAGENET_PRESET if weights == "imagenet" else weights, row.options)
+    elif Path(weights).is_dir():
+        _load_run(network, weights, backbone)
+    else:
+        load_backbone_weights(network, weights, backbone)
+    return network
+
+
+def build_with_imagenet(build, backbone: str):
     """A network with the weights that Keras distributes, from its cache or downloaded.
 
     Raises:
@@ -29,7 +74,7 @@ def build_with_imagenet(build, backbone: str, **arguments):
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # MobileNet warns that the weights are of 224 pixels; they serve other sizes too
-            return build(weights="imagenet", **arguments)
+            return build(weights="imagenet")
     except Exception as error:  # keras.utils.get_file raises a bare Exception for a failed download
         text = str(error)
         cache = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "models"
@@ -61,7 +106,39 @@ def load_backbone_weights(backbone, path: str | Path, name: str) -> None:
             warnings.simplefilter("ignore")  # Keras warns of layers it skips before it refuses the file
             backbone.load_weights(path)
     except (ValueError, OSError, KeyError) as error:
-        raise InputError(f"expected weights of {name} in '{path}', but they do not fit: {str(error).splitlines()[0]}") from error
+        raise InputError(f"expected weights of {name} in '{path}', but they do not fit: {first_line(error)}") from error
+
+
+def _check_run(path: str, name: str) -> Run:
+    """The run in a folder, if it is finished and has this backbone."""
+    run = load_run(path)
+    found = (run.record.get("model") or {}).get("backbone")
+    if found != name:
+        raise InputError(f"expected a run with the backbone {name} in '{path}', got backbone={found}; build {found}, or give the run of a {name}")
+    if not (run.path / "model.keras").is_file():
+        raise InputError(f"expected a finished run in '{path}', but it has no model.keras; finish it with --resume")
+    return run
+
+
+def _load_run(network, path: str, name: str) -> None:
+    """Copies the backbone of a run's model, layer by layer in order: a run of another image size has the same layers."""
+    model = _check_run(path, name).load_model()
+    source = [layer for layer in model.get_layer("backbone").layers if layer.weights]
+    target = [layer for layer in network.layers if layer.weights]
+    if len(source) != len(target):
+        raise InputError(f"expected {len(target)} layers with weights in the backbone of '{path}', got {len(source)}; the run was made with another "
+                         "version, train it again")
+    for old, new in zip(source, target, strict=True):
+        values = old.get_weights()
+        if new.name == "position_embedding":
+            values = [resize_positions(values[0], new.input_dim)]
+        shapes, wanted = [value.shape for value in values], [tuple(weight.shape) for weight in new.weights]
+        if shapes != wanted:
+            raise InputError(f"expected weights of {name} in '{path}', but layer '{new.name}' wants {_list(wanted)} and the run's "
+                             f"'{old.name}' has {_list(shapes)}; the run was made with another version, train it again")
+        new.set_weights(values)
+        if hasattr(new, "finalize_state"):  # Normalization computes with constants that it draws from its weights here
+            new.finalize_state()
 
 
 def _compare_layers(backbone, path: Path, name: str) -> None:

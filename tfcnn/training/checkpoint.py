@@ -2,6 +2,7 @@
 
 import re
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,36 +12,52 @@ from tfcnn.record import write_aside
 
 
 def save_checkpoint(model, folder: Path, epoch: int) -> None:
-    """Writes weights, optimizer slots and random states after `epoch` epochs, then removes the checkpoint before it.
-
-    NumPy writes it: HDF5 crashes the process when the disk is full.
-    """
-    state = {f"{number:05d}": np.asarray(variable) for number, variable in enumerate(_variables(model))}
-    with write_aside(folder / f"epoch-{epoch:04d}.npz") as aside, open(aside, "wb") as file:
-        np.savez(file, **state)
+    """Writes weights, optimizer slots and random states after `epoch` epochs, then removes the checkpoint before it."""
+    save_state(folder / f"epoch-{epoch:04d}.npz", _variables(model))
     for number, file in _checkpoints(folder):
         if number < epoch:
             file.unlink()
 
 
-def restore_checkpoint(model, folder: Path) -> int:
-    """Loads the newest checkpoint into a compiled model; returns the number of epochs it has behind it, 0 without one.
+def restore_checkpoint(model, folder: Path) -> None:
+    """Loads the newest checkpoint into a model whose optimizer is built.
 
     Raises:
         InputError: the file is damaged or of another model.
     """
+    restore_state(_checkpoints(folder)[-1][1], _variables(model))
+
+
+def completed_epochs(folder: Path) -> int:
+    """The number of epochs that the newest checkpoint has behind it, 0 without one."""
     found = _checkpoints(folder)
-    if not found:
-        return 0
-    epoch, file = found[-1]
-    model.optimizer.build(model.trainable_variables)  # so that there are slots to load into
+    return found[-1][0] if found else 0
+
+
+def best_file(folder: Path) -> Path:
+    """Where the weights of the best epoch so far are kept."""
+    return folder / "best.npz"
+
+
+def save_state(file: Path, variables: Sequence) -> None:
+    """Writes the values of variables, in order. NumPy writes them: HDF5 crashes the process when the disk is full."""
+    state = {f"{number:05d}": np.asarray(variable) for number, variable in enumerate(variables)}
+    with write_aside(file) as aside, open(aside, "wb") as content:
+        np.savez(content, **state)
+
+
+def restore_state(file: Path, variables: Sequence) -> None:
+    """Loads what `save_state` wrote.
+
+    Raises:
+        InputError: the file is missing, damaged, or of other variables.
+    """
     try:
         with np.load(file) as state:
-            for variable, name in zip(_variables(model), sorted(state), strict=True):
+            for variable, name in zip(variables, sorted(state), strict=True):
                 variable.assign(state[name])
     except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
         raise InputError(f"expected a checkpoint of this model in '{file}', but it cannot be loaded; train again with --overwrite") from error
-    return epoch
 
 
 def _variables(model) -> list:

@@ -1,97 +1,123 @@
 """`TrainingConfig`: everything that `train` can be told; command-line flags and the run record come from its fields."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
+from typing import Any
 
 from tfcnn.data.augment import STRENGTHS
 from tfcnn.data.dataset import BALANCES
 from tfcnn.errors import InputError, closest
-from tfcnn.models.freeze import check_batch_norm
+from tfcnn.models.freeze import BATCH_NORMS
 
-# name: (class of keras.optimizers, its arguments). All decay weights apart from the gradient (Loshchilov & Hutter 2019), so Adam is AdamW with
-# a weight_decay of 0 and not a row of its own.
+# name: (class of keras.optimizers, its arguments). Weight decay of all is apart from the gradient (Loshchilov & Hutter 2019, algorithm 2).
 OPTIMIZERS = {
     "adamw": ("AdamW", {}),
+    "adam": ("Adam", {}),
     "sgd": ("SGD", {"momentum": 0.9, "nesterov": True}),
     "lion": ("Lion", {}),
 }
-SCHEDULES = ("cosine", "constant")
+SCHEDULES = ("cosine", "constant", "plateau")
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """What `train` takes.
+    """What `train` takes; None leaves a value to the rule in `tfcnn.training.rule`, which knows the data and the backbone.
 
     Attributes:
         trainable: what is fine-tuned after the head: False or "none", True or "all", the last n stages, or a stage name.
+        gradual: epochs after which one more stage is opened, the last one first; 0 opens all at once.
         epochs: passes over the training photos in fine-tuning.
         batch_size: photos in one step, over all replicas.
         learning_rate: highest rate of the fine-tuned stages.
         head_learning_rate: highest rate of the head in fine-tuning.
         learning_rates: highest rates of single stages and of the head by name, in place of the two above.
         layer_decay: factor of the rate for each stage further from the head, above 0 to 1.
-        optimizer: adamw, sgd (with Nesterov momentum 0.9; wants rates about 30 times as high) or lion (about a third).
-        schedule: of the rates after the warm-up, cosine (down to 0) or constant.
+        optimizer: adamw, adam, sgd (with Nesterov momentum 0.9) or lion.
+        schedule: of the rates after the warm-up: cosine (down to 0), constant, or plateau (lower when validation stands still).
         warm_up: share of the steps in which the rates rise, from 0 to below 1.
         weight_decay: apart from the gradient, not on biases and BatchNorm.
         clip_norm: largest norm of the gradient of all stages of one rate; 0 for no limit.
+        ema: share of the old value in a running average of the weights, which is what is validated and kept; 0 for no average.
+        patience: epochs without a lower validation loss after which the best epoch is kept; 0 trains to the end.
         batch_norm: frozen, or train to let BatchNorm of the open stages learn, weights and statistics.
         label_smoothing: share of each target spread over all classes, from 0 to below 1.
         augmentation: none, light, medium or strong, which also mixes photos; the ranges are in `tfcnn.data.augment`.
+        mixing: share of the photos that MixUp or CutMix mixes with another one, 0 to 1; left out, that of the augmentation.
         mirror: whether augmentation mirrors half of the photos; off where left and right differ, as in text and digits.
         balance: none, class_weight (in the loss) or oversample (photos of small classes are repeated).
+        mixed_precision: computes in 16 bits and keeps weights in 32; faster where the hardware has units for it.
         seed: of head, order, augmentation and dropout, and on the command line of the split.
     """
 
-    trainable: bool | int | str = 3
-    epochs: int = 15
-    batch_size: int = 16
-    learning_rate: float = 3e-4
-    head_learning_rate: float = 1e-3
+    trainable: bool | int | str | None = None
+    gradual: int = 0
+    epochs: int | None = None
+    batch_size: int | None = None
+    learning_rate: float | None = None
+    head_learning_rate: float | None = None
     learning_rates: dict[str, float] | None = None
     layer_decay: float = 1.0
     optimizer: str = "adamw"
     schedule: str = "cosine"
     warm_up: float = 0.1
-    weight_decay: float = 0.01
+    weight_decay: float | None = None
     clip_norm: float = 1.0
+    ema: float = 0.0
+    patience: int = 0
     batch_norm: str = "frozen"
     label_smoothing: float = 0.1
-    augmentation: str = "medium"
+    augmentation: str | None = None
+    mixing: float | None = None
     mirror: bool = True
     balance: str = "none"
+    mixed_precision: bool = False
     seed: int = 0
 
 
 def check_training(config: TrainingConfig) -> None:
     """Raises InputError for a value that `train` could not use."""
-    positive = {"epochs": 0, "batch_size": 1}
     for field in fields(config):
         value = getattr(config, field.name)
-        if field.name in positive and (not isinstance(value, int) or value < positive[field.name]):
-            raise InputError(f"expected a whole number from {positive[field.name]} up, got {field.name}={value}")
-        if field.name.endswith("learning_rate") and not 0 < value < 1:
-            raise InputError(f"expected a learning rate between 0 and 1, got {field.name}={value}")
+        if field.name in _RANGES and not (value is None and field.default is None):
+            expected, fits = _RANGES[field.name]
+            if isinstance(value, (bool, str)) or value is None or not fits(value):
+                raise InputError(f"expected {expected}, got {field.name}={value}")
+        if field.name in _CHOICES and not (value is None and field.default is None):
+            what, choices = _CHOICES[field.name]
+            if value not in choices:
+                raise InputError(f"expected {what}, got {field.name}='{value}'; {closest(str(value), choices)}")
     for stage, rate in (config.learning_rates or {}).items():
         if not 0 < rate < 1:
             raise InputError(f"expected learning rates between 0 and 1, got {stage}={rate}")
-    if not 0 < config.layer_decay <= 1:
-        raise InputError(f"expected a layer decay above 0 to 1, got layer_decay={config.layer_decay}")
-    if config.optimizer not in OPTIMIZERS:
-        raise InputError(f"expected an optimizer, got optimizer='{config.optimizer}'; {closest(config.optimizer, OPTIMIZERS)}")
-    if config.schedule not in SCHEDULES:
-        raise InputError(f"expected a schedule of the rates, got schedule='{config.schedule}'; {closest(config.schedule, SCHEDULES)}")
-    if not 0 <= config.warm_up < 1:
-        raise InputError(f"expected a warm-up from 0 to below 1, got warm_up={config.warm_up}")
-    if not 0 <= config.clip_norm < float("inf"):
-        raise InputError(f"expected a norm from 0 up, got clip_norm={config.clip_norm}")
-    check_batch_norm(config.batch_norm)
-    if not 0 <= config.weight_decay < 1:
-        raise InputError(f"expected a weight decay from 0 to below 1, got weight_decay={config.weight_decay}")
-    if not 0 <= config.label_smoothing < 1:
-        raise InputError(f"expected label smoothing from 0 to below 1, got label_smoothing={config.label_smoothing}")
-    if config.augmentation not in STRENGTHS:
-        raise InputError(f"expected a strength of augmentation, got augmentation='{config.augmentation}'; {closest(config.augmentation, STRENGTHS)}")
-    if config.balance not in BALANCES:
-        raise InputError(f"expected a way to balance classes, got balance='{config.balance}'; {closest(config.balance, BALANCES)}")
-    if not isinstance(config.seed, int) or not 0 <= config.seed < 2**31:
-        raise InputError(f"expected a seed from 0 to 2147483647, got seed={config.seed}")
+    if config.gradual and config.batch_norm == "train":
+        raise InputError("expected either gradual unfreezing or batch_norm train, got both; statistics that move would change what the frozen stages feed on")
+
+
+_whole = lambda least: lambda value: isinstance(value, int) and value >= least
+_RATE: tuple[str, Callable[[Any], bool]] = ("a learning rate between 0 and 1", lambda value: 0 < value < 1)
+_SHARE: Callable[[Any], bool] = lambda value: 0 <= value < 1
+
+# field: (what is expected, whether a number is that); and field: (what is expected, the choices)
+_RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "gradual": ("a whole number of epochs from 0 up", _whole(0)),
+    "epochs": ("a whole number from 0 up", _whole(0)),
+    "batch_size": ("a whole number from 1 up", _whole(1)),
+    "learning_rate": _RATE,
+    "head_learning_rate": _RATE,
+    "layer_decay": ("a layer decay above 0 to 1", lambda value: 0 < value <= 1),
+    "warm_up": ("a warm-up from 0 to below 1", _SHARE),
+    "weight_decay": ("a weight decay from 0 to below 1", _SHARE),
+    "clip_norm": ("a norm from 0 up", lambda value: 0 <= value < float("inf")),
+    "ema": ("a share of the average from 0 to below 1", _SHARE),
+    "patience": ("a whole number of epochs from 0 up", _whole(0)),
+    "label_smoothing": ("label smoothing from 0 to below 1", _SHARE),
+    "mixing": ("a share of mixed photos from 0 to 1", lambda value: 0 <= value <= 1),
+    "seed": ("a seed from 0 to 2147483647", lambda value: isinstance(value, int) and 0 <= value < 2**31),
+}
+_CHOICES = {
+    "optimizer": ("an optimizer", OPTIMIZERS),
+    "schedule": ("a schedule of the rates", SCHEDULES),
+    "batch_norm": ("batch_norm frozen or train", BATCH_NORMS),
+    "augmentation": ("a strength of augmentation", STRENGTHS),
+    "balance": ("a way to balance classes", BALANCES),
+}

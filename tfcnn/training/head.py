@@ -31,6 +31,15 @@ def head_of(model):
     return keras.Model(features, x, name="head")
 
 
+def seed_dropout(model, seed: int) -> None:
+    """The random state of a Dropout layer is drawn when it is built, so the seed of a training has to be put into it."""
+    import keras
+
+    for number, layer in enumerate(model.layers):
+        if isinstance(layer, keras.layers.Dropout) and layer.rate:
+            layer.seed_generator.state.assign([seed, number])
+
+
 def _solve_linear(model, features, targets, config: TrainingConfig) -> None:
     """Multinomial logistic regression: a convex problem, so L-BFGS finds its one answer and no rate has to be chosen.
 
@@ -69,6 +78,8 @@ def _compiled_head(model, examples: int, config: TrainingConfig):
         if isinstance(layer, keras.layers.Dense):
             layer.kernel.assign(keras.initializers.GlorotUniform()(layer.kernel.shape))
             layer.bias.assign(np.zeros(layer.bias.shape))
+        elif isinstance(layer, keras.layers.BatchNormalization):
+            layer.set_weights([np.full(w.shape, w.path.endswith(("gamma", "moving_variance")), np.float32) for w in layer.weights])
     steps = HIDDEN_EPOCHS * -(-examples // config.batch_size)
     rate = keras.optimizers.schedules.CosineDecay(config.head_learning_rate, decay_steps=steps)
     head.compile(keras.optimizers.AdamW(rate, weight_decay=config.weight_decay),

@@ -1,7 +1,7 @@
 """One optimizer a group of stages, each with a schedule of its own."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tfcnn.errors import InputError, closest
 from tfcnn.models.freeze import HEAD, layers_by_stage, open_stages
@@ -16,36 +16,41 @@ def stage_rates(stages: Sequence[str], config: TrainingConfig) -> dict[str, floa
 
     Args:
         stages: the names of the stages from input to output.
+        config: with nothing left open.
 
     Raises:
         InputError: a rate for an unknown stage or for one that stays frozen.
     """
-    opened = open_stages(stages, config.trainable)
-    given = config.learning_rates or {}
-    for stage in given:
+    check_rates(stages, config)
+    below = {stage: config.learning_rate * config.layer_decay**(len(stages) - 1 - number) for number, stage in enumerate(stages)}
+    return {**below, HEAD: config.head_learning_rate, **(config.learning_rates or {})}
+
+
+def check_rates(stages: Sequence[str], config: TrainingConfig) -> None:
+    """Raises InputError where `config` names stages that are not there, or gives a rate to a frozen one.
+
+    `trainable` may be left open: then the rule opens every stage that has a rate.
+    """
+    opened = list(stages) if config.trainable is None else open_stages(stages, config.trainable)
+    for stage in config.learning_rates or {}:
         if stage not in (*stages, HEAD):
             raise InputError(f"expected rates of stages, got one for '{stage}'; {closest(stage, [*stages, HEAD])}")
         if stage != HEAD and stage not in opened:
             raise InputError(f"expected rates of stages that learn, got one for '{stage}', which stays frozen with trainable={config.trainable}; "
                              f"leave it out, or give --trainable {stage}")
-    below = {stage: config.learning_rate * config.layer_decay**(len(stages) - 1 - number) for number, stage in enumerate(stages)}
-    return {**below, HEAD: config.head_learning_rate, **given}
 
 
-def check_stages(stages: Sequence[str], config: TrainingConfig) -> None:
-    """Raises InputError where `config` speaks of stages that a backbone with these does not have, or of rates of frozen ones."""
-    stage_rates(stages, config)
+def make_optimizer(model, config: TrainingConfig, steps: int, *, opened: Mapping[str, int] | None = None, ema: bool = False):
+    """A `MultiOptimizer` with one member of the kind `config.optimizer` for all stages that have the same rate and were opened together.
 
-
-def make_optimizer(model, config: TrainingConfig, steps: int):
-    """A `MultiOptimizer` with one member of the kind `config.optimizer` for all stages of equal rate.
-
-    Each rate rises linearly over the share `config.warm_up` of the steps (Goyal et al. 2017, section 2.2), then falls to 0 along a
-    cosine (Loshchilov & Hutter 2017, section 3) or stays. Biases and BatchNorm are not decayed.
+    Rates follow `StageRate`. Biases and BatchNorm are not decayed. `config.clip_norm` bounds the norm of the gradient of each member.
 
     Args:
         model: from `build_classifier`, with its trainable flags set.
+        config: with nothing left open.
         steps: number of training steps in all.
+        opened: the step at which a stage was opened; 0 where nothing is said.
+        ema: whether each member keeps a running average of its weights.
 
     Returns:
         The optimizer, and by stage (the head too) the member that trains it; frozen stages have none.
@@ -54,27 +59,43 @@ def make_optimizer(model, config: TrainingConfig, steps: int):
 
     groups = {stage: [v.path for layer in layers for v in layer.trainable_variables] for stage, layers in layers_by_stage(model)}
     rates = stage_rates([stage for stage in groups if stage != HEAD], config)
+    opened = opened or {}
+    alike: dict[tuple, list[str]] = {}
+    for stage, paths in groups.items():
+        if paths and stage != HEAD:
+            alike.setdefault((rates[stage], opened.get(stage, 0)), []).append(stage)
+    mapping = keras.optimizers.OptimizerMap(_member([HEAD], rates[HEAD], 0, config, steps, model, ema=ema))
     members = {}
-    mapping = keras.optimizers.OptimizerMap(_member(HEAD, rates[HEAD], config, steps, model))
-    learning = [stage for stage, paths in groups.items() if paths and stage != HEAD]
-    for rate in dict.fromkeys(rates[stage] for stage in learning):
-        alike = [stage for stage in learning if rates[stage] == rate]
-        member = _member("_".join(alike), rate, config, steps, model)
-        mapping["|".join(re.escape(path) for stage in alike for path in groups[stage])] = member
-        members.update(dict.fromkeys(alike, member))
-    return keras.optimizers.MultiOptimizer(mapping), {**members, HEAD: mapping.default_optimizer}
+    for (rate, start), stages in alike.items():
+        member = _member(stages, rate, start, config, steps, model, ema=ema)
+        mapping["|".join(re.escape(path) for stage in stages for path in groups[stage])] = member
+        members.update(dict.fromkeys(stages, member))
+    return keras.optimizers.MultiOptimizer(mapping, name="stages"), {**members, HEAD: mapping.default_optimizer}
 
 
-def _member(group: str, rate: float, config: TrainingConfig, steps: int, model):
+def scale_rates(members: Mapping, factor: float) -> None:
+    """Multiplies the rates that the schedules give from now on; Keras gives no public way to the schedule of an optimizer."""
+    for member in dict.fromkeys(members.values()):
+        member._learning_rate.factor.assign(factor)
+
+
+def averaged(members: Mapping) -> list[tuple]:
+    """(variable, its running average) for all that members with an average train; Keras gives no public way to them."""
+    return [pair for member in dict.fromkeys(members.values()) if member.use_ema and member.built
+            for pair in zip(member._trainable_variables, member._model_variables_moving_average, strict=True)]
+
+
+def _member(stages: list[str], rate: float, opened: int, config: TrainingConfig, steps: int, model, *, ema: bool):
     """The optimizer of one group; its name is that of the group, so that its slots are found again in a new optimizer."""
     import keras
 
+    from tfcnn.training.schedule import StageRate
+
     warm_up = max(1, int(config.warm_up * steps)) if config.warm_up else 0
-    schedule = keras.optimizers.schedules.CosineDecay(  # with alpha 1 the cosine is a constant
-        initial_learning_rate=rate / warm_up if warm_up else rate, warmup_target=rate if warm_up else None, warmup_steps=warm_up,
-        decay_steps=max(1, steps - warm_up), alpha=1.0 if config.schedule == "constant" else 0.0)
+    schedule = StageRate(rate, steps=steps, warm_up=warm_up, opened=opened, cosine=config.schedule == "cosine")
     kind, options = OPTIMIZERS[config.optimizer]
+    averages = {"use_ema": True, "ema_momentum": config.ema} if ema else {}
     optimizer = getattr(keras.optimizers, kind)(schedule, weight_decay=config.weight_decay, global_clipnorm=config.clip_norm or None,
-                                                name=re.sub(r"[^A-Za-z0-9]", "_", f"{config.optimizer}_{group}"), **options)
+                                                name=re.sub(r"[^A-Za-z0-9]", "_", f"{config.optimizer}_{'_'.join(stages)}"), **options, **averages)
     optimizer.exclude_from_weight_decay(var_list=[v for v in model.trainable_variables if len(v.shape) < 2])
     return optimizer

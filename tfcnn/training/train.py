@@ -12,20 +12,19 @@ from pathlib import Path
 
 import numpy as np
 
-from tfcnn.data.dataset import Dataset, batches, examples_per_epoch, training_batches
+from tfcnn.data.dataset import Dataset
 from tfcnn.errors import InputError
 from tfcnn.models.forward import forward
-from tfcnn.models.freeze import opens_stages, set_trainable, stages_of
+from tfcnn.models.freeze import has_batch_norm, stages_of
 from tfcnn.progress import stage
-from tfcnn.record import Run, prepare_output, read_history, remove, write_aside, write_record, write_rows, write_text
-from tfcnn.training.checkpoint import restore_checkpoint, save_checkpoint
-from tfcnn.training.checks import check_freeze
+from tfcnn.record import Run, prepare_output, remove, write_aside, write_record, write_rows, write_text
 from tfcnn.training.config import TrainingConfig, check_training
 from tfcnn.training.features import cached_features, feature_network, network_digest
-from tfcnn.training.head import head_of, train_head
-from tfcnn.training.optimizers import check_stages, make_optimizer, stage_rates
-
-HISTORY = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "seconds")  # then the rate of each stage
+from tfcnn.training.fine_tune import fine_tune, fine_tunes, phases_of
+from tfcnn.training.head import head_of, seed_dropout, train_head
+from tfcnn.training.optimizers import check_rates
+from tfcnn.training.precision import warn_of_mixed
+from tfcnn.training.rule import complete
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +40,7 @@ def train(model, data: Dataset, config: TrainingConfig | None = None, *, output:
     Args:
         model: from `build_classifier`; its weights are changed.
         data: from `load_images`, with the labels and the image size that the model was built for.
-        config: how to train; the defaults if None.
+        config: how to train; what it leaves open is filled in by `tfcnn.training.rule`, and the record holds the result.
         output: the run folder to write.
         overwrite: replace the run that `output` holds.
         resume: go on with the run that `output` holds; nothing to do if it is finished.
@@ -53,9 +52,7 @@ def train(model, data: Dataset, config: TrainingConfig | None = None, *, output:
     Raises:
         InputError: model and data that do not fit together, a bad value in `config`, or an `output` that is taken.
     """
-    config = config or TrainingConfig()
-    check_training(config)
-    _check_fit(model, data, config)
+    config = checked_config(model, data, config or TrainingConfig())
     path, record = Path(output), _record(model, data, config, seconds or {})
     existing = prepare_output(path, overwrite=overwrite, resume=resume)
     if existing is not None:
@@ -73,12 +70,14 @@ def train(model, data: Dataset, config: TrainingConfig | None = None, *, output:
     import keras
 
     keras.utils.set_random_seed(config.seed)
-    _seed_dropout(model, config.seed)
+    seed_dropout(model, config.seed)
     head_scores = _train_head(model, data, config, record)
     head_weights = model.get_weights()
-    history = _fine_tune(model, data, config, path, record["seconds"])
-    scores = _keep_better(model, data, head_weights, head_scores) if history else head_scores
-    record["kept"] = "head" if scores is head_scores else "fine-tuned"
+    fine_tune(model, data, config, path, record["seconds"])
+    scores, record["kept"], record["kept_because"] = head_scores, "head", "there was no fine-tuning"
+    if fine_tunes(config):
+        scores, record["kept"], record["kept_because"] = _keep_better(model, data, head_weights, head_scores)
+        logger.info("%s", record["kept_because"])
     record["validation"] = _accuracy(scores, data)
     record["validation_of_head"] = _accuracy(head_scores, data)
     run = _write_run(path, model, data, record)
@@ -88,7 +87,25 @@ def train(model, data: Dataset, config: TrainingConfig | None = None, *, output:
     return run
 
 
-def _check_fit(model, data: Dataset, config: TrainingConfig) -> None:
+def checked_config(model, data: Dataset, config: TrainingConfig) -> TrainingConfig:
+    """The configuration with what it leaves open filled in.
+
+    Raises:
+        InputError: a bad value, or model and data that do not fit together.
+    """
+    check_training(config)
+    _check_fit(model, data)
+    stages = [name for name, _ in stages_of(model)]
+    check_rates(stages, config)
+    config = complete(config, photos=len(data.rows("train")), stages=stages, batch_norm=has_batch_norm(model))
+    if fine_tunes(config):
+        phases_of(config, stages)
+        if config.mixed_precision:
+            warn_of_mixed()
+    return config
+
+
+def _check_fit(model, data: Dataset) -> None:
     names = [layer.name for layer in model.layers]
     if not {"backbone", "pooling", "logits"} <= set(names) or not hasattr(model, "model_config"):
         raise InputError(f"expected a model from build_classifier, got one with the layers {', '.join(names[:5])}")
@@ -97,8 +114,8 @@ def _check_fit(model, data: Dataset, config: TrainingConfig) -> None:
                          f"got {model.output_shape[-1]}; build it with labels=data.labels")
     if tuple(model.input_shape[1:]) != tuple(data.input_shape):
         raise InputError(f"expected photos of shape {model.input_shape[1:]} as the model's input, got {data.input_shape}; "
-                         f"load them with image_size={model.input_shape[1]}")
-    check_stages([name for name, _ in stages_of(model)], config)
+                         f"load them with image_size={model.input_shape[1]}"
+                         f"{'' if model.input_shape[-1] == data.input_shape[-1] else f', channels={model.input_shape[-1]}'}")
 
 
 def _record(model, data: Dataset, config: TrainingConfig, seconds: dict[str, float]) -> dict:
@@ -145,15 +162,6 @@ def _set_aside(path: Path) -> str:
     return str(replaced)
 
 
-def _seed_dropout(model, seed: int) -> None:
-    """The random state of a Dropout layer is drawn when it is built, so the seed of a training has to be put into it."""
-    import keras
-
-    for number, layer in enumerate(model.layers):
-        if isinstance(layer, keras.layers.Dropout) and layer.rate:
-            layer.seed_generator.state.assign([seed, number])
-
-
 def _train_head(model, data: Dataset, config: TrainingConfig, record: dict) -> np.ndarray:
     """Sets the weights of the head; returns the scores of the validation photos, which the features give for nothing."""
     train, validation = data.rows("train"), data.rows("validation")
@@ -163,63 +171,26 @@ def _train_head(model, data: Dataset, config: TrainingConfig, record: dict) -> n
         return head_of(model)(features[len(train):], training=False).numpy()
 
 
-def _fine_tune(model, data: Dataset, config: TrainingConfig, path: Path, seconds: dict) -> list[dict]:
-    """Trains the open stages with the head; returns one dict an epoch (the fields of HISTORY), those before a resume too."""
-    import keras
-    import tensorflow as tf
-
-    if config.epochs == 0 or not opens_stages(config.trainable):
-        return []
-    steps = -(-examples_per_epoch(data, config.balance) // config.batch_size)
-    with model.distribute_strategy.scope():
-        plan = set_trainable(model, config.trainable, batch_norm=config.batch_norm).with_rates(stage_rates([s for s, _ in stages_of(model)], config))
-        optimizer, members = make_optimizer(model, config, steps * config.epochs)
-        model.compile(optimizer, keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing), metrics=["accuracy"])
-        first_epoch = restore_checkpoint(model, path / "checkpoint")
-    logger.info("%s", plan)
-    history = read_history(path / "history.csv")[:first_epoch]
-    train_data = training_batches(data, batch_size=config.batch_size, augmentation=config.augmentation, mirror=config.mirror,
-                                  balance=config.balance, seed=config.seed, first_epoch=first_epoch, epochs=config.epochs)
-    validation = batches(data, "validation").map(lambda pixels, target: (pixels, tf.one_hot(target, len(data.labels))))
-    epochs = config.epochs - first_epoch
-    with stage(f"fine-tune, {epochs} epochs", steps * epochs, seconds) as advance:
-        began = time.perf_counter()
-
-        def end_epoch(epoch, logs):
-            nonlocal began
-            logs = {name: round(float(value), 5) for name, value in logs.items()}
-            rates = {f"rate_{stage}": float(member.learning_rate) for stage, member in members.items()}  # of the step to come
-            history.append({"epoch": epoch + 1, **logs, "seconds": round(time.perf_counter() - began, 2), **rates})
-            names = [*HISTORY, *rates]
-            write_rows(path / "history.csv", names, ([row[name] for name in names] for row in history))
-            save_checkpoint(model, path / "checkpoint", epoch + 1)
-            advance(0, f"validation accuracy {logs['val_accuracy']:.3f}")
-            began = time.perf_counter()
-
-        callback = keras.callbacks.LambdaCallback(on_train_batch_end=lambda step, logs: advance(), on_epoch_end=end_epoch)
-        model.fit(train_data, validation_data=validation, steps_per_epoch=steps, initial_epoch=first_epoch,
-                  epochs=config.epochs, callbacks=[check_freeze(model, plan), callback], shuffle=False, verbose=0)
-    return history
-
-
-def _keep_better(model, data: Dataset, head_weights: list, head_scores: np.ndarray) -> np.ndarray:
+def _keep_better(model, data: Dataset, head_weights: list, head_scores: np.ndarray) -> tuple[np.ndarray, str, str]:
     """Goes back to the weights after phase 1 where they were better on validation by more than one standard error.
-
-    Returns the validation scores of what is kept.
 
     The difference of two paired accuracies, in photos, has the standard error sqrt(b + c), where b and c count the photos
     that only one of the two got right (McNemar 1947).
+
+    Returns:
+        The validation scores of what is kept, "head" or "fine-tuned", and a sentence that says why.
     """
     targets = data.targets(data.rows("validation"))
     head_right = head_scores.argmax(axis=1) == targets
     fine_scores = forward(model, data.inputs, data.rows("validation"))
     fine_right = fine_scores.argmax(axis=1) == targets
     lost, gained = int((head_right & ~fine_right).sum()), int((fine_right & ~head_right).sum())
-    if lost - gained > np.sqrt(lost + gained):
+    error = np.sqrt(lost + gained)
+    counts = f"of {len(targets)} validation photos fine-tuning gained {gained} and lost {lost} (one standard error of the difference: {error:.1f})"
+    if lost - gained > error:
         model.set_weights(head_weights)
-        logger.info("fine-tuning lost %d validation photos and gained %d: the frozen backbone is kept", lost, gained)
-        return head_scores
-    return fine_scores
+        return head_scores, "head", f"{counts}: the head on the frozen backbone is kept"
+    return fine_scores, "fine-tuned", f"{counts}: the fine-tuned network is kept"
 
 
 def _accuracy(scores: np.ndarray, data: Dataset) -> dict:

@@ -1,0 +1,261 @@
+"""Phase 2: phases, running averages, early stopping, plateau, and resuming in the middle of each."""
+
+from dataclasses import replace
+
+import keras
+import numpy as np
+import pytest
+
+import tfcnn
+from tfcnn.errors import InputError, WorkError
+from tfcnn.models.freeze import set_flags
+from tfcnn.training import fine_tune as module
+from tfcnn.training.config import TrainingConfig
+from tfcnn.training.fine_tune import Phase, fine_tune, phases_of, plateau_factor
+from tfcnn.training.train import checked_config
+
+CONFIG = TrainingConfig(trainable=True, epochs=3, batch_size=8, learning_rate=0.01, augmentation="light")
+RESTLESS = replace(CONFIG, learning_rate=0.9, head_learning_rate=0.9, schedule="constant", optimizer="sgd", clip_norm=0)  # its losses go up and down
+STEPS = 3  # an epoch
+
+
+@pytest.fixture(scope="module")
+def data():
+    """36 random photos of 8x8 pixels in three classes, one of the channels brighter in each: 24 are for training, 6 for validation."""
+    rng = np.random.default_rng(0)
+    images, targets = rng.integers(0, 156, (36, 8, 8, 3)), np.arange(36) % 3
+    images[np.arange(36), :, :, targets] += 60
+    return tfcnn.load_images((images.astype(np.uint8), targets), image_size=8, split=(2 / 3, 1 / 6, 1 / 6))
+
+
+def build():
+    """A classifier on two stages of a convolution and a BatchNorm, always with the same weights."""
+    keras.utils.set_random_seed(0)
+    x = image = keras.Input((8, 8, 3))
+    x = keras.layers.Rescaling(1 / 127.5, offset=-1)(x)
+    for name in ("a", "b"):
+        x = keras.layers.Conv2D(4, 3, strides=2, padding="same", name=name)(x)
+        x = keras.layers.ReLU()(keras.layers.BatchNormalization(name=f"norm_{name}")(x))
+    return tfcnn.build_classifier(keras.Model(image, x), labels=["0", "1", "2"], dropout=0.3)
+
+
+def tune(data, path, config):
+    """(model, history) of a fine-tuning."""
+    model = build()
+    return model, fine_tune(model, data, checked_config(model, data, config), path, {})
+
+
+def weights_of(model):
+    return {w.path: w.numpy() for w in model.weights if "seed_generator" not in w.path}
+
+
+def assert_equal(model, other):
+    for path, value in weights_of(model).items():
+        np.testing.assert_array_equal(value, weights_of(other)[path], err_msg=path)
+
+
+def loss_of(model, data):
+    """Validation loss as the training sees it, with label smoothing."""
+    rows = data.rows("validation")
+    scores = model(data.inputs[rows].astype(np.float32), training=False)
+    return float(keras.losses.CategoricalCrossentropy(label_smoothing=0.1)(np.eye(3)[data.targets(rows)], scores))
+
+
+def interrupt_at(monkeypatch, epoch, name="save_checkpoint"):
+    """From now on the fine-tuning is interrupted before it writes the checkpoint of this epoch."""
+    original = getattr(module, name)
+
+    def interrupted(model, folder, number):
+        if number == epoch:
+            raise KeyboardInterrupt
+        return original(model, folder, number)
+
+    monkeypatch.setattr(module, name, interrupted)
+
+
+def test_phases():
+    assert phases_of(CONFIG, ["x", "y"]) == [Phase(0, 3, True)]
+    assert phases_of(replace(CONFIG, gradual=2, epochs=5), ["x", "y", "z"]) == [Phase(0, 2, 1), Phase(2, 4, 2), Phase(4, 5, 3)]
+    assert phases_of(replace(CONFIG, gradual=2, trainable="z"), ["x", "y", "z"]) == [Phase(0, 3, 1)]
+    with pytest.raises(InputError, match="expected more than 4 epochs to open 3 stages 2 epochs apart, got epochs=4"):
+        phases_of(replace(CONFIG, gradual=2, epochs=4), ["x", "y", "z"])
+
+
+def test_gradual_unfreezing_opens_one_stage_after_the_other(tmp_path, data, monkeypatch):
+    moved, before = [], {}
+
+    def remember(model, folder, epoch):
+        now = weights_of(model)
+        moved.append({path.split("/")[0] for path, value in now.items() if not np.array_equal(value, before.get(path, value))})
+        before.update(now)
+
+    monkeypatch.setattr(module, "save_checkpoint", remember)
+    before.update(weights_of(build()))
+    _, history = tune(data, tmp_path, replace(CONFIG, gradual=1))
+    assert moved == [{"b", "logits"}, {"a", "b", "logits"}, {"a", "b", "logits"}]
+    assert [bool(row["rate_a"]) for row in history][:2] == [False, True] and all(row["rate_head"] for row in history[:2])
+
+
+def test_every_phase_is_checked_after_its_first_step(tmp_path, data, monkeypatch):
+    checks = []
+    original = module.check_freeze
+
+    def spoiled(model, plan):
+        checks.append([variable.path for variable in plan.planned])
+        if len(checks) == 2:  # a frozen statistic moves in the second phase only
+            norm = model.get_layer("backbone").get_layer("norm_a")
+            callback = original(model, plan)
+            begin = callback.on_train_begin
+            callback.on_train_begin = lambda logs=None: (begin(logs), norm.moving_mean.assign_add(np.ones(4)))
+            return callback
+        return original(model, plan)
+
+    monkeypatch.setattr(module, "check_freeze", spoiled)
+    with pytest.raises(WorkError, match="the first step moved norm_a/moving_mean"):
+        tune(data, tmp_path, replace(CONFIG, gradual=1))
+    assert [len(paths) for paths in checks] == [4, 6]
+
+
+def test_slots_and_rates_go_on_when_a_stage_is_opened(tmp_path, data):
+    """The momenta of the head and of a stage that was open stay, the new stage begins with none and at the start of its own rise."""
+    config = checked_config(build(), data, replace(CONFIG, gradual=1, warm_up=0.5))
+    model = build()
+    phases = phases_of(config, ["a", "b"])
+    _, first = module._open(model, config, phases[0], STEPS, last=False)
+    module._fit(model, data, config, [], first=0, end=1, steps=STEPS)
+    old = {variable.path: variable.numpy() for variable in model.optimizer.variables}
+    head_rate = float(first["head"].learning_rate)
+    _, second = module._open(model, config, phases[1], STEPS, last=True)
+    new = {variable.path: variable.numpy() for variable in model.optimizer.variables}
+    assert len(old) > 8 and all(np.array_equal(new[path], value) for path, value in old.items())
+    assert any(value.any() for path, value in old.items() if "momentum" in path)
+    assert not any(value.any() for path, value in new.items() if path not in old)
+    assert float(second["head"].learning_rate) == head_rate > 0
+    assert int(second["head"].iterations) == STEPS and int(second["a"].iterations) == 0
+    assert float(second["a"].learning_rate) == pytest.approx(0.01 / 4)  # warm-up: half of 9 steps
+
+
+@pytest.mark.parametrize("config", [
+    replace(CONFIG, gradual=2, ema=0.5, schedule="plateau"), replace(CONFIG, patience=2, ema=0.5, epochs=4), replace(CONFIG, batch_norm="train"),
+], ids=["gradual", "patience", "batch_norm"])
+@pytest.mark.parametrize("epoch", [2, 3])
+def test_an_interrupted_fine_tuning_ends_like_an_undisturbed_one(tmp_path, data, monkeypatch, config, epoch):
+    undisturbed, history = tune(data, tmp_path / "undisturbed", config)
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, epoch)
+        with pytest.raises(KeyboardInterrupt):
+            tune(data, tmp_path / "again", config)
+    model, resumed = tune(data, tmp_path / "again", config)
+    for path, value in weights_of(undisturbed).items():
+        np.testing.assert_allclose(weights_of(model)[path], value, atol=1e-6, err_msg=path)
+    assert [row["epoch"] for row in resumed] == [row["epoch"] for row in history]
+    np.testing.assert_allclose([row["val_loss"] for row in resumed], [row["val_loss"] for row in history], atol=2e-5)
+    np.testing.assert_allclose([row["rate_a"] for row in resumed], [row["rate_a"] for row in history], atol=1e-9)
+
+
+def test_a_fine_tuning_that_is_done_is_not_done_again(tmp_path, data, monkeypatch):
+    for config in (replace(CONFIG, ema=0.5), replace(CONFIG, patience=1, epochs=5, learning_rate=0.5), replace(CONFIG, gradual=1)):
+        path = tmp_path / str(config.ema + config.patience)
+        done, _ = tune(data, path, config)
+        monkeypatch.setattr(module, "_fit", lambda *_, **__: pytest.fail("trained again"))
+        again, _ = tune(data, path, config)
+        assert_equal(again, done)
+        monkeypatch.undo()
+
+
+def test_the_running_average_is_validated_and_kept(tmp_path, data, monkeypatch):
+    """Weighed by hand from the weights after each step."""
+    seen = []
+    monkeypatch.setattr(module, "check_freeze", lambda model, plan: keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda step, logs: seen.append(weights_of(model))))
+    start = weights_of(build())
+    model, history = tune(data, tmp_path, replace(CONFIG, ema=0.5))
+    assert len(seen) == 3 * STEPS
+    for path in ("a/kernel", "logits/kernel"):
+        average = start[path]
+        for number, weights in enumerate(seen):
+            average = weights[path] if number == 0 else 0.5 * average + 0.5 * weights[path]
+        np.testing.assert_allclose(weights_of(model)[path], average, atol=1e-6)
+        assert np.abs(average - seen[-1][path]).max() > 1e-4
+    assert history[-1]["val_loss"] == pytest.approx(loss_of(model, data), abs=2e-5)
+
+
+def test_patience_ends_the_training_and_keeps_the_best_epoch(tmp_path, data):
+    config = replace(RESTLESS, patience=2, epochs=40)
+    model, history = tune(data, tmp_path, config)
+    losses = [row["val_loss"] for row in history]
+    best = int(np.argmin(losses))
+    assert len(losses) == best + 3 < 40
+    assert loss_of(model, data) == pytest.approx(losses[best], abs=2e-5)
+    assert loss_of(model, data) < losses[-1] - 1e-3
+
+
+def test_patience_with_averages_keeps_the_averages_of_the_best_epoch(tmp_path, data):
+    model, history = tune(data, tmp_path, replace(CONFIG, patience=2, ema=0.7, epochs=4))
+    assert loss_of(model, data) == pytest.approx(min(row["val_loss"] for row in history), abs=2e-5)
+
+
+@pytest.mark.parametrize(("losses", "factor"), [
+    ([], 1), ([3, 2, 1], 1), ([1, 2, 2], 1), ([1, 2, 2, 2], 1 / 3), ([1, 2, 2, 2, 0.5, 1, 1], 1 / 3), ([1] * 7, 1 / 9), ([1, 2, 2, 0.9, 2, 2, 2], 1 / 3),
+])
+def test_a_plateau_of_three_epochs_divides_the_rates_by_three(losses, factor):
+    assert plateau_factor(losses) == pytest.approx(factor)
+
+
+def test_rates_fall_on_a_plateau_in_every_group(tmp_path, data, monkeypatch):
+    """Keras's own `ReduceLROnPlateau` raises here, since the rates are schedules (test_traps.py)."""
+    monkeypatch.setattr(module, "PLATEAU_EPOCHS", 1)
+    config = replace(RESTLESS, schedule="plateau", warm_up=0, learning_rates={"a": 0.5}, epochs=12)
+    _, history = tune(data, tmp_path, config)
+    losses = [row["val_loss"] for row in history]
+    expected = [plateau_factor(losses[:number]) for number in range(len(losses))]  # of the epoch itself
+    assert expected[-1] < 1
+    np.testing.assert_allclose([row["rate_a"] for row in history], np.multiply(0.5, expected), rtol=1e-5)
+    np.testing.assert_allclose([row["rate_b"] for row in history], np.multiply(0.9, expected), rtol=1e-5)
+
+
+def test_the_rate_that_is_logged_is_the_one_that_is_applied(tmp_path, data, monkeypatch):
+    """At every step: SGD without momentum on a gradient of ones moves each weight by its rate."""
+    from tfcnn.models.freeze import layers_by_stage
+    from tfcnn.training.optimizers import make_optimizer
+
+    config = checked_config(build(), data, replace(CONFIG, learning_rates={"a": 1e-3}, layer_decay=0.5, optimizer="sgd", weight_decay=0, clip_norm=0))
+    monkeypatch.setitem(module.make_optimizer.__globals__["OPTIMIZERS"], "sgd", ("SGD", {}))
+    model = build()
+    set_flags(model, True)
+    optimizer, members = make_optimizer(model, config, 20)
+    stages = {v.path: name for name, layers in layers_by_stage(model) for layer in layers for v in layer.trainable_variables}
+    for variable in model.trainable_variables:
+        variable.assign(np.zeros(variable.shape))
+    optimizer.build(model.trainable_variables)
+    for _ in range(20):
+        rates = {name: float(member.learning_rate) for name, member in members.items()}
+        before = {v.path: v.numpy() for v in model.trainable_variables}
+        optimizer.apply([np.ones(v.shape, np.float32) for v in model.trainable_variables], model.trainable_variables)
+        for v in model.trainable_variables:
+            np.testing.assert_allclose(before[v.path] - v.numpy(), rates[stages[v.path]], rtol=1e-3, atol=1e-7)
+    assert rates["a"] != rates["b"] != rates["head"]
+
+
+def test_the_rate_of_a_hidden_head_is_continuous_across_the_switch(data):
+    """Phase 1 ends where its cosine is nearly 0, phase 2 begins with one step of its rise."""
+    from tfcnn.training.head import _compiled_head
+    from tfcnn.training.optimizers import make_optimizer
+
+    model = tfcnn.build_classifier(build().get_layer("backbone"), labels=["0", "1", "2"], hidden=(4,))
+    config = checked_config(model, data, replace(CONFIG, epochs=20, warm_up=0.2))
+    head = _compiled_head(model, 24, config)
+    last_step = 60 * STEPS - 1
+    ended = float(head.optimizer._learning_rate(last_step))
+    set_flags(model, True)
+    _, members = make_optimizer(model, config, 20 * STEPS)
+    begins = float(members["head"]._learning_rate(0))
+    assert ended < 0.01 * config.head_learning_rate
+    assert begins == pytest.approx(config.head_learning_rate / 12)  # of 12 steps of warm-up
+    assert begins - ended <= config.head_learning_rate / 12
+
+
+def test_mixed_photos_class_weights_and_lion_can_be_trained_on(tmp_path, data):
+    for number, change in enumerate(({"mixing": 1.0}, {"balance": "class_weight"}, {"optimizer": "lion"})):
+        _, history = tune(data, tmp_path / str(number), replace(CONFIG, epochs=1, **change))
+        assert np.isfinite(history[0]["loss"]) and history[0]["loss"] > 0.3

@@ -1,0 +1,72 @@
+"""Flags of the command line that are made of the fields of the configs, and back."""
+
+import argparse
+import dataclasses
+import re
+import typing
+
+
+def add_flags(command, config) -> None:
+    """One flag for every field of a config; its help is the field's line in the docstring."""
+    from tfcnn.training.config import TrainingConfig
+    from tfcnn.training.rule import FIELDS as BY_RULE
+
+    texts = dict(re.findall(r"^        (\w+): (.+?)(?=\n        \w+: |\n    \Z|\Z)", config.__doc__, re.MULTILINE | re.DOTALL))
+    types = typing.get_type_hints(config)
+    for field in dataclasses.fields(config):
+        if field.name == "split":
+            add_split(command)
+            continue
+        flag, text = f"--{field.name.replace('_', '-')}", " ".join(texts[field.name].split()).replace("%", "%%")
+        if types[field.name] is bool:
+            command.add_argument(flag, action=argparse.BooleanOptionalAction, default=field.default, help=text)
+        elif field.name == "learning_rates":
+            command.add_argument(flag, type=_rate, nargs="+", metavar="STAGE=RATE", help=text)
+        else:
+            shown = ",".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
+            shown = "by the data and the backbone" if config is TrainingConfig and field.name in BY_RULE else shown
+            shown = "" if shown in (None, "") else f" (default: {'all' if shown is True else shown})"
+            command.add_argument(flag, type=_parser_of(field.name, types[field.name]), default=field.default, metavar=field.name.upper(), help=text + shown)
+
+
+def add_split(command) -> None:
+    """The flag for the fractions of the three splits."""
+    command.add_argument("--split", type=float, nargs=3, default=[0.7, 0.1, 0.2], metavar=("TRAIN", "VALIDATION", "TEST"),
+                         help="fractions of training, validation and test; a source with splits of its own keeps them (default: 0.7 0.1 0.2)")
+
+
+def config_of(kind, args):
+    """A config of this kind from the parsed flags."""
+    values = {field.name: getattr(args, field.name) for field in dataclasses.fields(kind)}
+    if values.get("learning_rates"):
+        values["learning_rates"] = dict(values["learning_rates"])
+    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+
+
+def _parser_of(name: str, kind):
+    if name == "trainable":
+        return parse_stages
+    if name == "hidden":
+        return _units
+    kinds = typing.get_args(kind) or (kind,)
+    return int if int in kinds else float if float in kinds else str
+
+
+def parse_stages(text: str) -> bool | int | str:
+    """What `set_trainable` takes, as it is typed: none, all, a number, or a stage."""
+    return {"none": False, "all": True}.get(text, int(text) if text.isdigit() else text)
+
+
+def _units(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(units) for units in text.split(",") if units)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected whole numbers with commas between them, got '{text}'") from None
+
+
+def _rate(text: str) -> tuple[str, float]:
+    stage, _, rate = text.partition("=")
+    try:
+        return stage, float(rate)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected STAGE=RATE such as head=0.001, got '{text}'") from None

@@ -1,0 +1,163 @@
+"""`find_learning_rate`: a learning-rate range test."""
+
+import logging
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from tfcnn.data.dataset import Dataset, examples_per_epoch, training_batches
+from tfcnn.errors import InputError, WorkError
+from tfcnn.models.freeze import opens_stages, set_flags
+from tfcnn.progress import stage
+from tfcnn.record import write_aside
+from tfcnn.training.config import TrainingConfig
+from tfcnn.training.features import cached_features
+from tfcnn.training.head import seed_dropout, train_head
+from tfcnn.training.optimizers import make_optimizer, scale_rates
+from tfcnn.training.train import checked_config
+
+LOWEST, HIGHEST = 1e-6, 1.0  # rates of the backbone between which the test rises
+FEWEST_STEPS = 20
+SMOOTHING = 0.9  # share of the old value in the running mean of the loss: about ten steps
+DIVERGED = 2.0  # times the lowest smoothed loss, beyond which the test ends
+NEAR_LOWEST = 1.1  # times the lowest smoothed loss: the highest rate that stays below is the edge
+SAFETY = 2  # the suggestion is the edge divided by this, since a training stays at its rate and the test only passes by
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RateRange:
+    """What a range test saw.
+
+    Attributes:
+        rates: rate of the fine-tuned stages at each step, rising.
+        losses: training loss of each step.
+        smoothed: running mean of the losses, without the bias to its start.
+        edge: the highest rate at which the smoothed loss was still near its lowest.
+        learning_rate: suggestion for the fine-tuned stages.
+        head_learning_rate: suggestion for the head, in the proportion that was tested.
+    """
+
+    rates: tuple[float, ...]
+    losses: tuple[float, ...]
+    smoothed: tuple[float, ...]
+    edge: float
+    learning_rate: float
+    head_learning_rate: float
+
+    def to_dict(self) -> dict:
+        """Plain values for JSON."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        return (f"smoothed loss {self.smoothed[0]:.3f} at first, {min(self.smoothed):.3f} at the lowest; it rises beyond a rate of {self.edge:.1e}\n"
+                f"suggested: --learning-rate {self.learning_rate:.1e} --head-learning-rate {self.head_learning_rate:.1e}")
+
+    def plot(self, path: str | Path) -> None:
+        """Writes a picture: loss against rate, with the suggestion; the ending of `path` says which format."""
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(7, 4), layout="constrained")
+        axes = figure.subplots()
+        axes.plot(self.rates, self.losses, color="0.8", linewidth=1, label="loss of a step")
+        axes.plot(self.rates, self.smoothed, color="C0", linewidth=2, label="smoothed")
+        axes.axvline(self.learning_rate, color="C3", linestyle="--", label=f"suggestion {self.learning_rate:.1e}")
+        axes.set(xscale="log", xlabel="learning rate of the fine-tuned stages", ylabel="training loss", ylim=(0, 1.1 * max(self.losses[0], *self.smoothed)))
+        axes.legend(frameon=False)
+        axes.spines[["top", "right"]].set_visible(False)
+        with write_aside(Path(path)) as aside:
+            figure.savefig(aside, dpi=120, format=Path(path).suffix.lstrip(".") or "png")
+
+
+def find_learning_rate(model, data: Dataset, config: TrainingConfig | None = None, *, steps: int = 100) -> RateRange:
+    """Trains for some steps at rates that rise from 1e-6 to 1 and suggests highest rates; the model is left as it was, but compiled.
+
+    The head is found on cached features first, as `train` does. Then all groups rise together, in the proportion of
+    `config.learning_rate` to `config.head_learning_rate` (and of `config.learning_rates`), until the loss is twice the lowest. The
+    head is solved already, so the loss hardly falls and what the test shows is the edge beyond which training breaks; the
+    suggestion is half of it. It is a bound, not a measurement of accuracy.
+
+    Args:
+        model: from `build_classifier`.
+        data: as for `train`.
+        config: as for `train`; the defaults if None.
+        steps: batches at most, from 20 up.
+
+    Raises:
+        InputError: as for `train`; nothing to fine-tune; fewer than 20 steps.
+        WorkError: the loss is not a number from the first steps on.
+
+    Source: Smith 2017, "Cyclical Learning Rates for Training Neural Networks", section 3.3, with the upper bound where the loss begins to rise.
+    """
+    check_steps(steps)
+    config = checked_config(model, data, config or TrainingConfig())
+    if not opens_stages(config.trainable):
+        raise InputError(f"expected stages to fine-tune, got trainable={config.trainable}; the head alone is solved and needs no rate")
+    before, flags = model.get_weights(), [layer.trainable for layer in model.get_layer("backbone").layers]
+    seed_dropout(model, config.seed)
+    rows = data.rows("train")
+    train_head(model, cached_features(model, data, rows)[:], data.targets(rows), config)
+    try:
+        rates, losses = _sweep(model, data, config, steps)
+    finally:
+        model.set_weights(before)
+        for layer, flag in zip(model.get_layer("backbone").layers, flags, strict=True):
+            layer.trainable = flag
+    return _result(rates, losses, config)
+
+
+def check_steps(steps: int) -> None:
+    """Raises InputError for a number of steps that shows nothing."""
+    if not isinstance(steps, int) or steps < FEWEST_STEPS:
+        raise InputError(f"expected at least {FEWEST_STEPS} steps for a range test, got steps={steps}")
+
+
+def _sweep(model, data: Dataset, config: TrainingConfig, steps: int) -> tuple[list[float], list[float]]:
+    import keras
+
+    with model.distribute_strategy.scope():
+        set_flags(model, config.trainable, batch_norm=config.batch_norm)
+        optimizer, members = make_optimizer(model, replace(config, schedule="constant", warm_up=0.0), steps)
+        model.compile(optimizer, keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing))
+    factors = np.geomspace(LOWEST, HIGHEST, steps) / config.learning_rate
+    losses: list[float] = []
+
+    def begin(step, logs=None):
+        scale_rates(members, factors[len(losses)])
+
+    def end(step, logs):
+        total = float(logs["loss"]) * (step + 1) - sum(losses)  # Keras gives the mean over the steps so far
+        losses.append(total)
+        advance()
+        if not np.isfinite(total) or _smooth(losses)[-1] > DIVERGED * min(_smooth(losses)):
+            model.stop_training = True
+
+    epochs = -(-steps * config.batch_size // examples_per_epoch(data, config.balance)) + 1
+    photos = training_batches(data, batch_size=config.batch_size, augmentation=config.augmentation, mixing=config.mixing, mirror=config.mirror,
+                              balance=config.balance, seed=config.seed, epochs=epochs)
+    with stage("learning-rate range test", steps) as advance:
+        model.fit(photos, steps_per_epoch=steps, epochs=1, shuffle=False, verbose=0,
+                  callbacks=[keras.callbacks.LambdaCallback(on_train_batch_begin=begin, on_train_batch_end=end)])
+    return [float(factor * config.learning_rate) for factor in factors[:len(losses)]], losses
+
+
+def _smooth(losses: list[float]) -> list[float]:
+    """Running means, divided by the sum of their weights so that the first ones are not drawn to 0."""
+    mean, smoothed = 0.0, []
+    for number, loss in enumerate(losses, start=1):
+        mean = SMOOTHING * mean + (1 - SMOOTHING) * loss
+        smoothed.append(mean / (1 - SMOOTHING**number))
+    return smoothed
+
+
+def _result(rates: list[float], losses: list[float], config: TrainingConfig) -> RateRange:
+    finite = int(np.argmin(np.isfinite(losses))) if not np.all(np.isfinite(losses)) else len(losses)
+    if finite < 2:
+        raise WorkError("expected a finite loss at the lowest rates, got NaN or infinity in the first steps; are the pixels 0-255 and the weights finite?")
+    rates, losses = rates[:finite], losses[:finite]
+    smoothed = _smooth(losses)
+    edge = rates[int(np.flatnonzero(np.array(smoothed) <= NEAR_LOWEST * min(smoothed))[-1])]
+    suggestion = edge / SAFETY
+    return RateRange(tuple(rates), tuple(losses), tuple(smoothed), edge, suggestion, suggestion * config.head_learning_rate / config.learning_rate)
