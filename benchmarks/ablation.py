@@ -4,7 +4,8 @@
 
 Each split takes the test photos of one seed away unread, and divides the rest 3 to 1 into training and validation, stratified.
 Every row changes one thing of the defaults and trains from the same start; the figure is the accuracy on the validation photos
-after the last epoch, before the better of the two phases is chosen (that choice looks at these photos). Difference: mean
+after the last epoch, before the better of the two phases is chosen (that choice looks at these photos, and so does patience).
+The splits overlap, and test photos of other seeds are among what is chosen on here. Difference: mean
 over the splits of row minus defaults on the same photos; its standard error, in points, is sqrt(b + c) / n, where b and c count
 the photos over all splits that only one of the two got right (McNemar 1947). The ImageNet weights are recovered from an 8-bit file.
 """
@@ -50,7 +51,7 @@ ROWS = {
     "no clipping": {"clip_norm": 0.0},
     "no dropout": {"dropout": 0.0},
     "EMA 0.98": {"ema": 0.98},
-    "patience 4": {"patience": 4},
+    "patience 4, of these photos": {"patience": 4},
 }
 
 

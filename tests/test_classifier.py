@@ -179,7 +179,7 @@ def test_the_activation_is_that_of_the_hidden_layers():
     assert elu.model_config.activation == "elu" and linear.min() < -0.1
 
 
-@pytest.mark.parametrize("name", ["tiny_vit", "mobilenet_v3_small", "resnet50"])
+@pytest.mark.parametrize("name", ["tiny_vit", "mobilenet_v3_small", pytest.param("resnet50", marks=pytest.mark.slow)])
 def test_one_channel_is_rgb_of_three_equal_channels(tiny_vit, name):
     grey = tfcnn.build_classifier(name, labels=LABELS, weights="none", image_size=32, channels=1)
     rgb = tfcnn.build_classifier(name, labels=LABELS, weights="none", image_size=32)
@@ -313,3 +313,22 @@ def test_a_backbone_with_two_inputs_is_refused():
     first, second = keras.Input((16, 16, 3)), keras.Input((16, 16, 3))
     with pytest.raises(InputError, match=r"one input of fixed shape"):
         tfcnn.build_classifier(keras.Model([first, second], keras.layers.Add()([first, second])), labels=LABELS)
+
+
+@pytest.mark.parametrize("name", ["head", "logits", "hidden_1", "batch_norm_2", "to_rgb"])
+def test_a_backbone_whose_layers_are_called_like_those_of_a_classifier_is_refused(name):
+    """Rates and slots go by the path of a variable."""
+    image = keras.Input((8, 8, 3))
+    backbone = keras.Model(image, keras.layers.Conv2D(2, 3, name=name)(image))
+    with pytest.raises(InputError, match=f"got '{name}/kernel'; give its layers other names"):
+        tfcnn.build_classifier(backbone, labels=LABELS)
+
+
+def test_a_backbone_with_two_weights_of_one_path_is_refused():
+    def inner():
+        image = keras.Input((8, 8, 3))
+        return keras.Model(image, keras.layers.Conv2D(3, 3, padding="same", name="conv")(image))
+
+    image = keras.Input((8, 8, 3))
+    with pytest.raises(InputError, match="got 'conv/kernel'; give its layers other names"):
+        tfcnn.build_classifier(keras.Model(image, inner()(inner()(image))), labels=LABELS)

@@ -614,3 +614,24 @@ def test_a_bound_of_the_cache_that_is_none_is_refused(capsys, monkeypatch, photo
     monkeypatch.setenv("TFCNN_CACHE_GB", bound)
     assert f"TFCNN_CACHE_GB={bound}" in refused_at_once(capsys, "cache")
     assert f"TFCNN_CACHE_GB={bound}" in refused_at_once(capsys, "audit", photos, "--output", tmp_path / "audit")
+
+
+def test_find_rate_suggests_rates_and_draws_them(photos, tmp_path, capsys):
+    picture = tmp_path / "pictures" / "rates.png"
+    arguments = ["find-rate", str(photos), "--weights", "none", "--image-size", "32", "--steps", "20", "--trainable", "top", "--output", str(picture), "--json"]
+    assert main(arguments) == 0
+    lines = capsys.readouterr().out.splitlines()
+    found = json.loads(lines[-1])
+    assert found["picture"] == str(picture) and picture.stat().st_size > 5_000
+    assert len(found["rates"]) == len(found["losses"]) <= 20 and found["rates"][0] == pytest.approx(1e-6)
+    assert any(f"--learning-rate {found['learning_rate']:.1e} --head-learning-rate" in line for line in lines)
+
+
+@pytest.mark.parametrize(("flags", "words"), [
+    (["--output", "rates.xyz"], "a picture that ends in .png"), (["--steps", "5"], "at least 20 steps"), (["--optimizer", "sdg"], "did you mean 'sgd'?"),
+    (["--trainable", "none", "--weights", "none"], "stages to fine-tune"),
+])
+def test_a_range_test_that_cannot_work_is_refused_in_one_line(photos, capsys, flags, words):
+    assert main(["find-rate", str(photos), "--image-size", "32", *flags]) == 2
+    [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("tfcnn: ")]
+    assert words in line

@@ -49,6 +49,10 @@ def test_an_unknown_augmentation_offers_the_closest():
 
 
 @pytest.mark.parametrize(("field", "value", "message"), [
+    ("learning_rates", {"conv5": "1e-3"}, r"expected learning rates between 0 and 1, got conv5=1e-3"),
+    ("learning_rates", {"conv5": None}, r"expected learning rates between 0 and 1, got conv5=None"),
+    ("mixed_precision", "no", r"expected True or False, got mixed_precision='no'"),
+    ("mirror", 1, r"expected True or False, got mirror=1"),
     ("learning_rates", {"conv5": 2.0}, r"expected learning rates between 0 and 1, got conv5=2\.0"),
     ("optimizer", "adamv", r"got optimizer='adamv'; did you mean 'adam'\? \(all: adamw, adam, sgd, lion\)"),
     ("schedule", "cosin", r"got schedule='cosin'; did you mean 'cosine'\? \(all: cosine, constant, plateau\)"),

@@ -1,8 +1,11 @@
 """The learning-rate range test."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import tfcnn
 from tfcnn.errors import InputError, WorkError
@@ -31,11 +34,12 @@ def build():
 def test_rates_rise_until_the_loss_does_and_the_model_is_left_as_it_was(data, monkeypatch):
     monkeypatch.setattr(module, "HIGHEST", 1e3)  # so small a network bears more than one that is used
     model = build()
-    before = model.get_weights()
+    model.compile(keras.optimizers.Adam(1e-3), "sparse_categorical_crossentropy")
+    optimizer, before = model.optimizer, [variable.numpy() for variable in model.variables]
     found = find_learning_rate(model, data, CONFIG, steps=60)
-    for new, old in zip(model.get_weights(), before, strict=True):
-        np.testing.assert_array_equal(new, old)
-    assert [weight.path for weight in model.trainable_weights] == ["logits/kernel", "logits/bias"]
+    for new, old in zip(model.variables, before, strict=True):
+        np.testing.assert_array_equal(new.numpy(), old)
+    assert model.optimizer is optimizer and [weight.path for weight in model.trainable_weights] == ["logits/kernel", "logits/bias"]
     expected = np.geomspace(1e-6, 1e3, 60)[:len(found.rates)]
     np.testing.assert_allclose(found.rates, expected, rtol=1e-5)
     assert len(found.rates) == len(found.losses) == len(found.smoothed) < 60  # it broke and ended
@@ -48,14 +52,35 @@ def test_rates_rise_until_the_loss_does_and_the_model_is_left_as_it_was(data, mo
 
 
 def test_the_losses_are_those_of_each_step_and_not_means(data, monkeypatch):
-    """At rates of nearly 0 the same batch has the same loss; four batches of 8, 8 and 8 photos repeat after three steps."""
+    """At rates of nearly 0 the same batch has the same loss. Keras weighs means by the size of a batch, and these are of 11, 11 and 2 photos."""
     monkeypatch.setattr(module, "HIGHEST", 1.1e-6)
-    monkeypatch.setattr(module, "training_batches", lambda data, **_: __import__("tensorflow").data.Dataset.from_tensor_slices(
-        (data.inputs[data.rows("train")].astype(np.float32), np.eye(3, dtype=np.float32)[data.targets(data.rows("train"))])).batch(8).repeat())
+    rows = data.rows("train")
+    pixels, targets = data.inputs[rows].astype(np.float32), np.eye(3, dtype=np.float32)[data.targets(rows)]
+    repeated = tf.data.Dataset.from_tensor_slices((pixels, targets)).batch(11).repeat()
+    monkeypatch.setattr(module, "training_batches", lambda data, **_: repeated)
     model = tfcnn.build_classifier(build().get_layer("backbone"), labels=["0", "1", "2"], dropout=0.0)
     losses = np.array(find_learning_rate(model, data, CONFIG, steps=21).losses).reshape(7, 3)
     np.testing.assert_allclose(losses, np.broadcast_to(losses[0], (7, 3)), atol=2e-3)
     assert np.ptp(losses[0]) > 5e-3
+
+
+def test_the_suggestion_for_the_head_is_in_the_proportion_that_was_tested():
+    config = CONFIG
+    rates, losses = np.geomspace(1e-6, 1, 61).tolist(), [1.0] * 41 + [9.0] * 20
+    found = module._result(rates, losses, config, head_rate=5e-3)
+    assert found.edge == pytest.approx(1e-2 / 10**0.5, rel=0.01)  # five steps before the loss leaps, half of the window
+    assert found.head_learning_rate == pytest.approx(5 * found.learning_rate)
+    assert "it rises beyond a rate of 3.2e-03" in str(found)
+    flat = module._result(rates, [1.0] * 61, config, head_rate=5e-3)
+    assert flat.edge == 1 and "it does not rise up to a rate of 1.0e+00" in str(flat)
+
+
+def test_mixed_precision_is_tested_in_mixed_precision(data, monkeypatch):
+    seen = []
+    sweep = module._sweep
+    monkeypatch.setattr(module, "_sweep", lambda twin, *arguments: (seen.append(twin.get_layer("logits").compute_dtype), sweep(twin, *arguments))[1])
+    found = find_learning_rate(build(), data, replace(CONFIG, mixed_precision=True), steps=20)
+    assert seen == ["bfloat16"] and np.isfinite(found.losses[0])
 
 
 def test_the_picture_is_written(tmp_path):
@@ -72,6 +97,11 @@ def test_the_picture_is_written(tmp_path):
     assert found.to_dict()["edge"] == 1e-3
 
 
+def test_a_picture_of_another_kind_is_refused():
+    with pytest.raises(InputError, match=r"expected a picture that ends in \.png, \.svg, \.pdf, \.jpg, got 'rates\.xyz'"):
+        module.check_picture("rates.xyz")
+
+
 def test_bad_input_is_refused_before_slow_work(data, monkeypatch):
     monkeypatch.setattr(module, "cached_features", lambda *_, **__: pytest.fail("slow work began"))
     with pytest.raises(InputError, match="expected at least 20 steps for a range test, got steps=5"):
@@ -82,4 +112,4 @@ def test_bad_input_is_refused_before_slow_work(data, monkeypatch):
 
 def test_a_loss_that_is_no_number_from_the_start_says_so():
     with pytest.raises(WorkError, match="expected a finite loss at the lowest rates"):
-        module._result([1e-6, 2e-6, 3e-6], [1.0, float("nan"), 1.0], CONFIG)
+        module._result([1e-6, 2e-6, 3e-6], [1.0, float("nan"), 1.0], CONFIG, 1e-3)

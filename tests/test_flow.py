@@ -123,6 +123,7 @@ def answer(capsys, *arguments) -> dict:
     return json.loads(capsys.readouterr().out.strip().splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_grey_photos_go_all_the_way(photos, thin_mobilenet, tmp_path, capsys):
     run = tfcnn.train_and_export(photos, output=tmp_path / "run", model=tfcnn.ModelConfig(thin_mobilenet, "none", channels=1),
                                  training=ONE_EPOCH, formats=["tflite_float32", "tflite_int8"])
@@ -147,6 +148,7 @@ def test_grey_photos_go_all_the_way(photos, thin_mobilenet, tmp_path, capsys):
         tfcnn.evaluate(run, tfcnn.load_images(photos, image_size=32))
 
 
+@pytest.mark.slow
 def test_images_of_four_channels_go_all_the_way(thin_mobilenet, tmp_path, capsys):
     random, targets = np.random.default_rng(0), np.arange(60) % 2
     images = random.integers(0, 100, (60, 32, 32, 4)).astype(np.uint8)
@@ -174,6 +176,7 @@ def test_images_of_four_channels_go_all_the_way(thin_mobilenet, tmp_path, capsys
                     "in Python, give predict an array of shape (n, 32, 32, 4)")
 
 
+@pytest.mark.slow
 def test_a_vit_goes_all_the_way_and_its_run_gives_weights_to_another(photos, tiny_vit, tmp_path):
     model = tfcnn.ModelConfig(tiny_vit, "none", hidden=(6,), activation="gelu", head_batch_norm=True)
     run = tfcnn.train_and_export(photos, output=tmp_path / "first", model=model, training=ONE_EPOCH, formats=["tflite_float32"])
@@ -247,3 +250,16 @@ def test_the_python_example_runs_as_it_is_written(shared, v3_small_weights, tmp_
     record = tfcnn.load_run("saved_models/flowers").record
     assert [e["format"] for e in record["exports"]] == ["saved_model", "tflite_float32", "tflite_float16", "tflite_int8"]
     assert record["training"]["trainable"] == 2
+
+
+@pytest.mark.parametrize("training", [{"trainable": False, "epochs": 5}, {"trainable": 1, "epochs": 0}])
+def test_gradual_unfreezing_asks_nothing_of_a_training_of_the_head_alone(tmp_path, training):
+    from tfcnn.flow import _check
+
+    _check("photos", tmp_path, tfcnn.ModelConfig(weights="none"), tfcnn.TrainingConfig(gradual=2, **training), tfcnn.DataConfig(), (), "cpu")
+
+
+def test_too_few_epochs_to_open_every_stage_are_refused_before_anything_is_read(tmp_path):
+    with pytest.raises(tfcnn.InputError, match="expected more than 4 epochs to open 3 stages 2 epochs apart, got epochs=4"):
+        tfcnn.train_and_export("nowhere", output=tmp_path, model=tfcnn.ModelConfig(weights="none"),
+                               training=tfcnn.TrainingConfig(trainable=3, gradual=2, epochs=4))

@@ -1,5 +1,7 @@
 """The head on cached features."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
@@ -8,8 +10,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import tfcnn
-from tfcnn.training.config import TrainingConfig
-from tfcnn.training.head import LOGISTIC_C, head_of, train_head
+from tfcnn.training.config import OPTIMIZERS, TrainingConfig
+from tfcnn.training.head import LOGISTIC_C, _compiled_head, head_of, seed_dropout, train_head
 
 
 def classifier(classes, features=6, hidden=(), dropout=0.2):
@@ -82,3 +84,29 @@ def test_a_head_with_batch_norm_is_trained_anew_each_time():
     assert np.abs(model.get_layer("batch_norm_1").moving_mean.numpy()).max() > 0.1  # it learned
     for first, second in zip(*trained, strict=True):
         np.testing.assert_allclose(first, second, atol=1e-6)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_hidden_head_is_trained_by_the_optimizer_and_at_the_rate_of_the_configuration(optimizer):
+    model = classifier(2, hidden=(4,))
+    config = TrainingConfig(optimizer=optimizer, head_learning_rate=0.02, batch_size=16, weight_decay=0.01)
+    for given, rate in ((config, 0.02), (replace(config, learning_rates={"head": 0.003}), 0.003)):
+        head = _compiled_head(model, 32, given)
+        assert type(head.optimizer).__name__ == OPTIMIZERS[optimizer][0] and head.optimizer.weight_decay == 0.01
+        assert float(head.optimizer.learning_rate) == pytest.approx(rate)
+
+
+def test_the_seed_reaches_dropout_inside_the_backbone():
+    def drawn(number):
+        keras.utils.set_random_seed(number)
+        image = keras.Input((8, 8, 3))
+        inner = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Dropout(0.5)])
+        model = tfcnn.build_classifier(keras.Model(image, keras.layers.Dropout(0.5)(inner(image))), labels=["a", "b"], dropout=0.5)
+        seed_dropout(model, 7)
+        pixels = np.ones((2, 8, 8, 3), np.float32)
+        return model.get_layer("backbone")(pixels, training=True).numpy(), [v.numpy() for v in model.variables if "seed_generator" in v.path]
+
+    (first, states), (second, others) = drawn(1), drawn(2)
+    np.testing.assert_array_equal(first, second)
+    assert len(states) == 3 and len({tuple(state) for state in states}) == 3
+    np.testing.assert_array_equal(states, others)

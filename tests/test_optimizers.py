@@ -80,8 +80,9 @@ def test_each_group_moves_by_its_own_rate(optimizer):
 
 def test_rates_by_stage_fall_with_the_distance_from_the_head():
     config = TrainingConfig(trainable=2, learning_rate=1e-3, head_learning_rate=2e-3, layer_decay=0.5)
-    assert stage_rates(["a", "b", "c"], config) == pytest.approx({"a": 0.25e-3, "b": 0.5e-3, "c": 1e-3, "head": 2e-3})
-    assert stage_rates(["a", "b", "c"], replace(config, learning_rates={"b": 1e-5})) == pytest.approx({"a": 0.25e-3, "b": 1e-5, "c": 1e-3, "head": 2e-3})
+    assert stage_rates(["a", "b", "c"], config) == pytest.approx({"to_rgb": 0.5e-3, "a": 0.25e-3, "b": 0.5e-3, "c": 1e-3, "head": 2e-3})
+    assert stage_rates(["a", "b", "c"], replace(config, learning_rates={"b": 1e-5})) == pytest.approx({
+        "to_rgb": 1e-5, "a": 0.25e-3, "b": 1e-5, "c": 1e-3, "head": 2e-3})
 
 
 def test_a_rate_for_what_is_not_there_or_stays_frozen_is_refused():
@@ -101,6 +102,33 @@ def test_kernels_decay_and_biases_do_not():
     for path, change in moved.items():
         expected = 0 if path.endswith("bias") else -0.01 * (1e-3 if path.startswith("logits") else 2e-4)
         np.testing.assert_allclose(change, expected, atol=1.5e-7, err_msg=path)  # float32 around 1
+
+
+def test_no_bias_of_a_transformer_decays_whatever_its_shape(tiny_vit):
+    """Those of attention are matrices: one row a head."""
+    model = tfcnn.build_classifier(tiny_vit, labels=["a", "b"], weights=None)
+    tfcnn.set_trainable(model, True)
+    config = complete(CONFIG, photos=10, stages=[name for name, _ in stages_of(model)])
+    optimizer, _ = make_optimizer(model, replace(config, trainable=True, weight_decay=0.5), 10)
+    optimizer.build(model.trainable_variables)
+    for variable in model.trainable_variables:
+        variable.assign(np.ones(variable.shape))
+    moved = apply(model, optimizer, 0.0)
+    still = {path.rsplit("/", 1)[-1] for path, change in moved.items() if not change.any()}
+    assert still == {"bias", "beta", "gamma"} and {path.rsplit("/", 1)[-1] for path, change in moved.items() if change.any()} == {"kernel", "embeddings"}
+    assert any(len(v.shape) == 2 and v.path.endswith("/bias") for v in model.trainable_variables)
+
+
+def test_the_way_in_of_a_fourth_channel_learns_at_the_rate_of_the_lowest_open_stage():
+    model = tfcnn.build_classifier("mobilenet_v3_small", labels=["a", "b"], weights=None, image_size=32, channels=4)
+    config = complete(TrainingConfig(trainable=2, layer_decay=0.1), photos=10, stages=[name for name, _ in stages_of(model)])
+    plan = tfcnn.set_trainable(model, 2)
+    assert plan.stages[0][:4] == ("to_rgb", 1, 12, 12) and [row.stage for row in plan.stages][-1] == "head"
+    rates = stage_rates([name for name, _ in stages_of(model)], config)
+    assert rates["to_rgb"] == rates["stage4"] == pytest.approx(3e-5) and rates["top"] == pytest.approx(3e-4)
+    assert "to_rgb" in str(plan.with_rates(rates)).splitlines()[1]
+    _, members = make_optimizer(model, config, 10)
+    assert members["to_rgb"] is members["stage4"] is not members["top"] is not members["head"]
 
 
 def test_the_gradient_of_a_group_is_clipped_to_norm_one():

@@ -11,8 +11,8 @@ from tfcnn.training.rule import FACTORS, FIELDS, complete, open_by_rule
 STAGES = ["stem", "stage1", "stage2", "stage3", "stage4", "top"]
 
 
-def filled(photos=420, stages=STAGES, batch_norm=True, **given):
-    return complete(TrainingConfig(**given), photos=photos, stages=stages, batch_norm=batch_norm)
+def filled(photos=420, stages=STAGES, batch_norm=True, pretrained=True, **given):
+    return complete(TrainingConfig(**given), photos=photos, stages=stages, batch_norm=batch_norm, pretrained=pretrained)
 
 
 def test_the_defaults_for_420_photos_are_those_that_were_measured():
@@ -58,6 +58,15 @@ def test_stages_that_have_a_rate_are_opened():
     assert filled(learning_rates={"stage4": 1e-5, "stage2": 1e-6, "head": 1e-3}).trainable == "stage2"
     assert filled(learning_rates={"head": 1e-3}).trainable == 3
     assert filled(learning_rates={"stage4": 1e-5}, trainable=True).trainable is True
+
+
+def test_a_network_without_pretrained_weights_learns_as_a_whole():
+    config = filled(batch_norm=False, pretrained=False)
+    assert config.trainable is True and config.learning_rate == pytest.approx(3e-4)
+
+
+def test_a_backbone_without_weights_leaves_the_head():
+    assert filled(stages=[]).trainable is False
 
 
 def test_what_is_given_stays():

@@ -24,7 +24,7 @@ with strategy.scope():
     keras.utils.set_random_seed(0)
     model = tfcnn.build_classifier(build_features((8, 8, 3), filters=(4,)), labels=data.labels)
 before = model.get_layer("backbone").get_weights()
-run = tfcnn.train(model, data, tfcnn.TrainingConfig(trainable=True, epochs=2, batch_size=4), output=sys.argv[1])
+run = tfcnn.train(model, data, tfcnn.TrainingConfig(trainable=True, epochs=2, batch_size=4, ema=0.5, patience=2), output=sys.argv[1])
 moved = max(abs(new - old).max() for new, old in zip(model.get_layer("backbone").get_weights(), before))
 copies = [[copy.numpy() for copy in weight.value.values] for weight in model.get_layer("backbone").weights]
 same = all(len(pair) == 2 and (pair[0] == pair[1]).all() for pair in copies)

@@ -106,8 +106,8 @@ def test_the_history_has_a_row_an_epoch(undisturbed, data):
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
     assert list(rows[0]) == ["epoch", "loss", "accuracy", "val_loss", "val_accuracy", "seconds", "rate_conv1", "rate_conv2", "rate_head"]
     assert all(0 < float(row["loss"]) < 5 and 0 <= float(row["val_accuracy"]) <= 1 for row in rows)
-    # 9 steps: one to warm up, then a cosine over 8, read after 3, 6 and 9 steps
-    expected = [(1 + np.cos(np.pi * done / 8)) / 2 for done in (2, 5, 8)]
+    # 9 steps: one to warm up, then a cosine over 8; the rates are those of the third, sixth and ninth step
+    expected = [(1 + np.cos(np.pi * done / 8)) / 2 for done in (1, 4, 7)]
     np.testing.assert_allclose([float(row["rate_conv1"]) for row in rows], np.multiply(0.01, expected), atol=1e-8)
     np.testing.assert_allclose([float(row["rate_head"]) for row in rows], np.multiply(0.001, expected), atol=1e-8)
 

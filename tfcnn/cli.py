@@ -75,10 +75,12 @@ def _find_rate(args) -> int:
     from tfcnn.flow import find_rate
     from tfcnn.models.classifier import ModelConfig
     from tfcnn.training.config import TrainingConfig
+    from tfcnn.training.find_rate import check_picture
 
+    output = Path(args.output or Path("saved_models") / f"{_name_of(args.source)}-rates.png")
+    check_picture(output)
     found = find_rate(args.source, model=config_of(ModelConfig, args), training=config_of(TrainingConfig, args), data=config_of(DataConfig, args),
                       strategy=args.strategy, steps=args.steps)
-    output = Path(args.output or Path("saved_models") / f"{_name_of(args.source)}-rates.png")
     found.plot(output)
     _say(f"{found}\n\npicture: {output}")
     _json(args, {**found.to_dict(), "picture": str(output)})

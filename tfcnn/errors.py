@@ -19,9 +19,9 @@ def closest(name: str, choices) -> str:
     choices = [str(choice) for choice in choices]
     lower = {choice.lower(): choice for choice in choices}
     many = len(choices) > MANY
-    near = [lower[match] for match in difflib.get_close_matches(str(name).lower(), lower, n=3 if many else 1, cutoff=0.5)]
+    near = [lower[match] for match in difflib.get_close_matches(str(name).lower(), lower, n=1, cutoff=0.5)]
     if near:
-        return f"did you mean {' or '.join(map(repr, near))}?" + ("" if many else f" (all: {', '.join(choices)})")
+        return f"did you mean '{near[0]}'?" + ("" if many else f" (all: {', '.join(choices)})")
     return f"choose one of: {', '.join(choices[:MANY])}" + (f" and {len(choices) - MANY} more" if many else "")
 
 

@@ -21,7 +21,7 @@ def add_flags(command, config) -> None:
         if types[field.name] is bool:
             command.add_argument(flag, action=argparse.BooleanOptionalAction, default=field.default, help=text)
         elif field.name == "learning_rates":
-            command.add_argument(flag, type=_rate, nargs="+", metavar="STAGE=RATE", help=text)
+            command.add_argument(flag, type=_rate, action="extend", nargs="+", metavar="STAGE=RATE", help=text)
         else:
             shown = ",".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
             shown = "by the data and the backbone" if config is TrainingConfig and field.name in BY_RULE else shown

@@ -30,7 +30,7 @@ from tfcnn.progress import stage
 from tfcnn.record import Run, load_run, prepare_output, write_aside, write_record, write_text
 from tfcnn.training.config import TrainingConfig, check_training
 from tfcnn.training.find_rate import RateRange, check_steps, find_learning_rate
-from tfcnn.training.fine_tune import phases_of
+from tfcnn.training.fine_tune import fine_tunes, phases_of
 from tfcnn.training.optimizers import check_rates
 from tfcnn.training.strategy import check_strategy, make_strategy
 from tfcnn.training.train import train
@@ -140,7 +140,7 @@ def _check(source, output, model: ModelConfig, training: TrainingConfig, data: D
     check_strategy(strategy)
     stages = [name for name, _ in BACKBONES[model.backbone].stages]
     check_rates(stages, training)
-    if training.epochs is not None and training.trainable is not None:  # else `train` knows it when it knows the photos
+    if training.epochs is not None and training.trainable is not None and fine_tunes(training):  # else `train` knows it when it knows the photos
         phases_of(training, stages)
     model = with_defaults(model)
     check_geometry(model.image_size, data.geometry)

@@ -1,5 +1,6 @@
 """`build_classifier`: raw pixels 0-255 → three channels → preprocessing → backbone → pooling → head."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,6 +15,9 @@ CHANNELS = (1, 3, 4)
 # The functions of `keras.activations` that work number by number; written out, so that a name is checked without TensorFlow.
 ACTIVATIONS = ("relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "swish", "mish", "hard_silu", "hard_swish", "softplus", "softsign",
                "squareplus", "tanh", "hard_tanh", "tanh_shrink", "sigmoid", "hard_sigmoid", "log_sigmoid", "soft_shrink", "hard_shrink", "linear")
+
+
+_OWN_LAYERS = re.compile(r"head|to_rgb|logits|(hidden|batch_norm)_\d+")  # what layers of a classifier and groups of a training are called
 
 
 @dataclass(frozen=True)
@@ -160,6 +164,11 @@ def _own_backbone(model, channels: int):
 
     if len(model.inputs) != 1 or len(model.outputs) != 1 or len(model.input_shape) != 4 or None in model.input_shape[1:]:
         raise InputError(f"expected a backbone with one input of fixed shape (height, width, channels) and one output, got input_shape={model.input_shape}")
+    paths = [weight.path for weight in model.weights]
+    taken = [path for path in paths if paths.count(path) > 1 or _OWN_LAYERS.fullmatch(path.split("/")[0])]
+    if taken:
+        raise InputError(f"expected weights with paths of their own, apart from those of the head, in the backbone '{model.name}', got '{taken[0]}'; "
+                         "give its layers other names")
     if channels not in (ModelConfig.channels, model.input_shape[-1]):
         raise InputError(f"expected channels={model.input_shape[-1]}, the number that the backbone '{model.name}' takes, got channels={channels}")
     return keras.Model(model.inputs[0], model.outputs[0], name="backbone")

@@ -10,7 +10,8 @@ from tfcnn.models.backbones import BACKBONES
 
 Trainable = bool | int | str
 BATCH_NORMS = ("frozen", "train")
-HEAD = "head"  # the group of everything that is not backbone
+HEAD = "head"  # the group of everything behind the backbone
+TO_RGB = "to_rgb"  # the layer before it, of inputs with four channels
 
 
 class StagePlan(NamedTuple):
@@ -90,8 +91,8 @@ def set_flags(model, trainable: Trainable, *, batch_norm: str = "frozen") -> Fre
         if batch_norm == "frozen" or index < first_open:
             for norm in _batch_norms(layer):
                 norm.trainable = False
-    if any(layer.name == "to_rgb" for layer in model.layers):  # the way in of a fourth channel: of no use unless something behind it learns too
-        model.get_layer("to_rgb").trainable = opens_stages(trainable)
+    if any(layer.name == TO_RGB for layer in model.layers):  # the way in of a fourth channel: of no use unless something behind it learns too
+        model.get_layer(TO_RGB).trainable = opens_stages(trainable)
     return freeze_plan(model)
 
 
@@ -113,23 +114,37 @@ def stages_of(model) -> list[tuple[str, int]]:
     """
     backbone = model.get_layer("backbone")
     position = {layer.name: index for index, layer in enumerate(backbone.layers)}
-    row = BACKBONES.get(model.model_config.backbone)
-    if row is not None and all(layer in position for _, layer in row.stages):
-        return [(stage, position[layer]) for stage, layer in row.stages]
+    if is_named(model):
+        return [(stage, position[layer]) for stage, layer in BACKBONES[model.model_config.backbone].stages]
     return [(layer.name, position[layer.name]) for layer in backbone.layers if layer.weights and not _is_batch_norm(layer)]
 
 
+def is_named(model) -> bool:
+    """True for a classifier on a row of `BACKBONES`; a backbone of one's own may be called like one."""
+    row, names = BACKBONES.get(model.model_config.backbone), {layer.name for layer in model.get_layer("backbone").layers}
+    return row is not None and all(layer in names for _, layer in row.stages)
+
+
 def layers_by_stage(model) -> list[tuple[str, list]]:
-    """(stage name, its layers) from input to output, the head last; layers before the first stage belong to it."""
+    """(stage name, its layers) from input to output, the head last; layers before the first stage belong to it.
+
+    Where the input has four channels, the layer that maps them to three stands first, as a group of its own.
+    """
     stages, layers = stages_of(model), model.get_layer("backbone").layers
     bounds = [0, *(index for _, index in stages[1:]), len(layers)]
     groups = [(name, layers[bounds[n]:bounds[n + 1]]) for n, (name, _) in enumerate(stages)]
-    return [*groups, (HEAD, [layer for layer in model.layers if layer.name != "backbone"])]
+    way_in = [(TO_RGB, [layer]) for layer in model.layers if layer.name == TO_RGB]
+    return [*way_in, *groups, (HEAD, [layer for layer in model.layers if layer.name not in ("backbone", TO_RGB)])]
 
 
 def has_batch_norm(model) -> bool:
     """True where the backbone of a classifier has BatchNorm layers."""
     return bool(_batch_norms(model.get_layer("backbone")))
+
+
+def every_layer(model) -> list:
+    """All layers of a model, those of models in it too; what holds others stands before them."""
+    return [found for layer in model.layers for found in [layer, *(every_layer(layer) if hasattr(layer, "layers") else [])]]
 
 
 def opens_stages(trainable: Trainable) -> bool:

@@ -34,9 +34,16 @@ def completed_epochs(folder: Path) -> int:
     return found[-1][0] if found else 0
 
 
-def best_file(folder: Path) -> Path:
-    """Where the weights of the best epoch so far are kept."""
-    return folder / "best.npz"
+def best_file(folder: Path, epoch: int) -> Path:
+    """Where the weights of an epoch are kept while no later one is better."""
+    return folder / f"best-{epoch:04d}.npz"
+
+
+def remove_other_bests(folder: Path, epoch: int) -> None:
+    """Removes the weights of epochs that are not the best any more; called when the history names this one."""
+    for file in folder.glob("best-*.npz"):
+        if file != best_file(folder, epoch):
+            file.unlink()
 
 
 def save_state(file: Path, variables: Sequence) -> None:

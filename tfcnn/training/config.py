@@ -37,8 +37,9 @@ class TrainingConfig:
         warm_up: share of the steps in which the rates rise, from 0 to below 1.
         weight_decay: apart from the gradient, not on biases and BatchNorm.
         clip_norm: largest norm of the gradient of all stages of one rate; 0 for no limit.
-        ema: share of the old value in a running average of the weights, which is what is validated and kept; 0 for no average.
-        patience: epochs without a lower validation loss after which the best epoch is kept; 0 trains to the end.
+        ema: share of the old value in a running average of the weights, taken while all stages are open, which is what is
+            validated and kept; 0 for no average.
+        patience: epochs without a lower validation loss, once all stages are open, after which the best epoch is kept; 0 trains to the end.
         batch_norm: frozen, or train to let BatchNorm of the open stages learn, weights and statistics.
         label_smoothing: share of each target spread over all classes, from 0 to below 1.
         augmentation: none, light, medium or strong, which also mixes photos; the ranges are in `tfcnn.data.augment`.
@@ -86,11 +87,11 @@ def check_training(config: TrainingConfig) -> None:
             what, choices = _CHOICES[field.name]
             if value not in choices:
                 raise InputError(f"expected {what}, got {field.name}='{value}'; {closest(str(value), choices)}")
+        if isinstance(field.default, bool) and not isinstance(value, bool):
+            raise InputError(f"expected True or False, got {field.name}={value!r}")
     for stage, rate in (config.learning_rates or {}).items():
-        if not 0 < rate < 1:
+        if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 < rate < 1:
             raise InputError(f"expected learning rates between 0 and 1, got {stage}={rate}")
-    if config.gradual and config.batch_norm == "train":
-        raise InputError("expected either gradual unfreezing or batch_norm train, got both; statistics that move would change what the frozen stages feed on")
 
 
 _whole = lambda least: lambda value: isinstance(value, int) and value >= least

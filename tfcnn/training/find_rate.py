@@ -8,18 +8,21 @@ import numpy as np
 
 from tfcnn.data.dataset import Dataset, examples_per_epoch, training_batches
 from tfcnn.errors import InputError, WorkError
-from tfcnn.models.freeze import opens_stages, set_flags
+from tfcnn.models.freeze import HEAD, opens_stages, set_flags, stages_of
 from tfcnn.progress import stage
 from tfcnn.record import write_aside
 from tfcnn.training.config import TrainingConfig
 from tfcnn.training.features import cached_features
 from tfcnn.training.head import seed_dropout, train_head
-from tfcnn.training.optimizers import make_optimizer, scale_rates
+from tfcnn.training.optimizers import make_optimizer, scale_rates, stage_rates
 from tfcnn.training.train import checked_config
+from tfcnn.training.twin import make_twin, with_scaled_loss
 
 LOWEST, HIGHEST = 1e-6, 1.0  # rates of the backbone between which the test rises
 FEWEST_STEPS = 20
-SMOOTHING = 0.9  # share of the old value in the running mean of the loss: about ten steps
+SMOOTHING = 0.9  # share of the old value in the running mean that ends the test: about ten steps
+WINDOW = 5  # steps before and after one over which its loss is averaged for the result
+PICTURES = (".png", ".svg", ".pdf", ".jpg")
 DIVERGED = 2.0  # times the lowest smoothed loss, beyond which the test ends
 NEAR_LOWEST = 1.1  # times the lowest smoothed loss: the highest rate that stays below is the edge
 SAFETY = 2  # the suggestion is the edge divided by this, since a training stays at its rate and the test only passes by
@@ -34,7 +37,7 @@ class RateRange:
     Attributes:
         rates: rate of the fine-tuned stages at each step, rising.
         losses: training loss of each step.
-        smoothed: running mean of the losses, without the bias to its start.
+        smoothed: mean of the losses of the steps around each step.
         edge: the highest rate at which the smoothed loss was still near its lowest.
         learning_rate: suggestion for the fine-tuned stages.
         head_learning_rate: suggestion for the head, in the proportion that was tested.
@@ -52,11 +55,13 @@ class RateRange:
         return asdict(self)
 
     def __str__(self) -> str:
-        return (f"smoothed loss {self.smoothed[0]:.3f} at first, {min(self.smoothed):.3f} at the lowest; it rises beyond a rate of {self.edge:.1e}\n"
+        rise = f"it rises beyond a rate of {self.edge:.1e}" if self.edge < self.rates[-1] else f"it does not rise up to a rate of {self.edge:.1e}"
+        return (f"smoothed loss {self.smoothed[0]:.3f} at first, {min(self.smoothed):.3f} at the lowest; {rise}\n"
                 f"suggested: --learning-rate {self.learning_rate:.1e} --head-learning-rate {self.head_learning_rate:.1e}")
 
     def plot(self, path: str | Path) -> None:
-        """Writes a picture: loss against rate, with the suggestion; the ending of `path` says which format."""
+        """Writes a picture: loss against rate, with the suggestion; the ending of `path` says which of `PICTURES` it is."""
+        check_picture(path)
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(7, 4), layout="constrained")
@@ -68,19 +73,18 @@ class RateRange:
         axes.legend(frameon=False)
         axes.spines[["top", "right"]].set_visible(False)
         with write_aside(Path(path)) as aside:
-            figure.savefig(aside, dpi=120, format=Path(path).suffix.lstrip(".") or "png")
+            figure.savefig(aside, dpi=120, format=Path(path).suffix.lstrip(".").lower())
 
 
 def find_learning_rate(model, data: Dataset, config: TrainingConfig | None = None, *, steps: int = 100) -> RateRange:
-    """Trains for some steps at rates that rise from 1e-6 to 1 and suggests highest rates; the model is left as it was, but compiled.
+    """Trains a twin of the model for some steps at rates that rise from 1e-6 to 1, and suggests highest rates.
 
-    The head is found on cached features first, as `train` does. Then all groups rise together, in the proportion of
-    `config.learning_rate` to `config.head_learning_rate` (and of `config.learning_rates`), until the loss is twice the lowest. The
-    head is solved already, so the loss hardly falls and what the test shows is the edge beyond which training breaks; the
-    suggestion is half of it. It is a bound, not a measurement of accuracy.
+    The head is found on cached features first, as `train` does. Then all groups rise together, in the proportion of their rates in
+    the configuration, until the loss is twice the lowest. The head is solved already, so the loss hardly falls and what the test
+    shows is the edge beyond which training breaks; the suggestion is half of it. It is a bound, not a measurement of accuracy.
 
     Args:
-        model: from `build_classifier`.
+        model: from `build_classifier`; it stays as it is.
         data: as for `train`.
         config: as for `train`; the defaults if None.
         steps: batches at most, from 20 up.
@@ -89,23 +93,22 @@ def find_learning_rate(model, data: Dataset, config: TrainingConfig | None = Non
         InputError: as for `train`; nothing to fine-tune; fewer than 20 steps.
         WorkError: the loss is not a number from the first steps on.
 
-    Source: Smith 2017, "Cyclical Learning Rates for Training Neural Networks", section 3.3, with the upper bound where the loss begins to rise.
+    Source: Smith 2017, "Cyclical Learning Rates for Training Neural Networks", section 3.3, with the upper bound where the loss
+        begins to rise.
     """
     check_steps(steps)
     config = checked_config(model, data, config or TrainingConfig())
     if not opens_stages(config.trainable):
         raise InputError(f"expected stages to fine-tune, got trainable={config.trainable}; the head alone is solved and needs no rate")
-    before, flags = model.get_weights(), [layer.trainable for layer in model.get_layer("backbone").layers]
-    seed_dropout(model, config.seed)
     rows = data.rows("train")
-    train_head(model, cached_features(model, data, rows)[:], data.targets(rows), config)
-    try:
-        rates, losses = _sweep(model, data, config, steps)
-    finally:
-        model.set_weights(before)
-        for layer, flag in zip(model.get_layer("backbone").layers, flags, strict=True):
-            layer.trainable = flag
-    return _result(rates, losses, config)
+    with model.distribute_strategy.scope():
+        twin = make_twin(model)
+    seed_dropout(twin, config.seed)
+    train_head(twin, cached_features(model, data, rows)[:], data.targets(rows), config)
+    if config.mixed_precision:
+        with model.distribute_strategy.scope():
+            twin = make_twin(twin, mixed=True)
+    return _result(*_sweep(twin, data, config, steps), config, stage_rates([name for name, _ in stages_of(twin)], config)[HEAD])
 
 
 def check_steps(steps: int) -> None:
@@ -114,37 +117,45 @@ def check_steps(steps: int) -> None:
         raise InputError(f"expected at least {FEWEST_STEPS} steps for a range test, got steps={steps}")
 
 
-def _sweep(model, data: Dataset, config: TrainingConfig, steps: int) -> tuple[list[float], list[float]]:
+def check_picture(path: str | Path) -> None:
+    """Raises InputError for a picture that `RateRange.plot` cannot write."""
+    if Path(path).suffix.lower() not in PICTURES:
+        raise InputError(f"expected a picture that ends in {', '.join(PICTURES)}, got '{path}'")
+
+
+def _sweep(twin, data: Dataset, config: TrainingConfig, steps: int) -> tuple[list[float], list[float]]:
+    """(rates, losses) of the steps that were done."""
     import keras
 
-    with model.distribute_strategy.scope():
-        set_flags(model, config.trainable, batch_norm=config.batch_norm)
-        optimizer, members = make_optimizer(model, replace(config, schedule="constant", warm_up=0.0), steps)
-        model.compile(optimizer, keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing))
-    factors = np.geomspace(LOWEST, HIGHEST, steps) / config.learning_rate
+    with twin.distribute_strategy.scope():
+        set_flags(twin, config.trainable, batch_norm=config.batch_norm)
+        optimizer, members = make_optimizer(twin, replace(config, schedule="constant", warm_up=0.0), steps)
+        twin.compile(with_scaled_loss(optimizer, twin) if config.mixed_precision else optimizer,
+                     keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing))
+    rates = np.geomspace(LOWEST, HIGHEST, steps)
     losses: list[float] = []
 
     def begin(step, logs=None):
-        scale_rates(members, factors[len(losses)])
+        twin.reset_metrics()  # Keras gives the mean over the steps since
+        scale_rates(members, rates[len(losses)] / config.learning_rate)
 
     def end(step, logs):
-        total = float(logs["loss"]) * (step + 1) - sum(losses)  # Keras gives the mean over the steps so far
-        losses.append(total)
+        losses.append(float(logs["loss"]))
         advance()
-        if not np.isfinite(total) or _smooth(losses)[-1] > DIVERGED * min(_smooth(losses)):
-            model.stop_training = True
+        smoothed = _smooth(losses)
+        twin.stop_training = not np.isfinite(losses[-1]) or smoothed[-1] > DIVERGED * min(smoothed)
 
     epochs = -(-steps * config.batch_size // examples_per_epoch(data, config.balance)) + 1
     photos = training_batches(data, batch_size=config.batch_size, augmentation=config.augmentation, mixing=config.mixing, mirror=config.mirror,
                               balance=config.balance, seed=config.seed, epochs=epochs)
     with stage("learning-rate range test", steps) as advance:
-        model.fit(photos, steps_per_epoch=steps, epochs=1, shuffle=False, verbose=0,
-                  callbacks=[keras.callbacks.LambdaCallback(on_train_batch_begin=begin, on_train_batch_end=end)])
-    return [float(factor * config.learning_rate) for factor in factors[:len(losses)]], losses
+        twin.fit(photos, steps_per_epoch=steps, epochs=1, shuffle=False, verbose=0,
+                 callbacks=[keras.callbacks.LambdaCallback(on_train_batch_begin=begin, on_train_batch_end=end)])
+    return rates[:len(losses)].tolist(), losses
 
 
 def _smooth(losses: list[float]) -> list[float]:
-    """Running means, divided by the sum of their weights so that the first ones are not drawn to 0."""
+    """Running means of past losses, divided by the sum of their weights so that the first ones are not drawn to 0."""
     mean, smoothed = 0.0, []
     for number, loss in enumerate(losses, start=1):
         mean = SMOOTHING * mean + (1 - SMOOTHING) * loss
@@ -152,12 +163,17 @@ def _smooth(losses: list[float]) -> list[float]:
     return smoothed
 
 
-def _result(rates: list[float], losses: list[float], config: TrainingConfig) -> RateRange:
-    finite = int(np.argmin(np.isfinite(losses))) if not np.all(np.isfinite(losses)) else len(losses)
+def _centred(losses: list[float]) -> list[float]:
+    """Means over the steps before and after: they do not lag behind the rate, as running means do."""
+    return [float(np.mean(losses[max(0, step - WINDOW):step + WINDOW + 1])) for step in range(len(losses))]
+
+
+def _result(rates: list[float], losses: list[float], config: TrainingConfig, head_rate: float) -> RateRange:
+    finite = len(losses) if np.isfinite(losses).all() else int(np.argmin(np.isfinite(losses)))
     if finite < 2:
         raise WorkError("expected a finite loss at the lowest rates, got NaN or infinity in the first steps; are the pixels 0-255 and the weights finite?")
     rates, losses = rates[:finite], losses[:finite]
-    smoothed = _smooth(losses)
+    smoothed = _centred(losses)
     edge = rates[int(np.flatnonzero(np.array(smoothed) <= NEAR_LOWEST * min(smoothed))[-1])]
     suggestion = edge / SAFETY
-    return RateRange(tuple(rates), tuple(losses), tuple(smoothed), edge, suggestion, suggestion * config.head_learning_rate / config.learning_rate)
+    return RateRange(tuple(rates), tuple(losses), tuple(smoothed), edge, suggestion, suggestion * head_rate / config.learning_rate)

@@ -9,16 +9,16 @@ from typing import NamedTuple
 import numpy as np
 
 from tfcnn.data.dataset import Dataset, batches, examples_per_epoch, training_batches
-from tfcnn.errors import InputError
+from tfcnn.errors import InputError, WorkError
 from tfcnn.models.freeze import HEAD, Trainable, carry_slots, open_stages, opens_stages, set_flags, stages_of
 from tfcnn.progress import stage
 from tfcnn.record import read_history, write_rows
-from tfcnn.training.checkpoint import best_file, completed_epochs, restore_checkpoint, restore_state, save_checkpoint, save_state
+from tfcnn.training.checkpoint import best_file, completed_epochs, remove_other_bests, restore_checkpoint, restore_state, save_checkpoint, save_state
 from tfcnn.training.checks import check_freeze
 from tfcnn.training.config import TrainingConfig
 from tfcnn.training.head import seed_dropout
-from tfcnn.training.optimizers import averaged, make_optimizer, scale_rates, stage_rates
-from tfcnn.training.precision import as_mixed
+from tfcnn.training.optimizers import averaged, last_rates, make_optimizer, scale_rates, stage_rates
+from tfcnn.training.twin import make_twin, with_scaled_loss
 
 HISTORY = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "seconds")  # then the rate of each stage
 # schedule="plateau": rates fall to a third after three epochs without a lower validation loss. Keras's own rule falls to a tenth after
@@ -68,7 +68,10 @@ def fine_tune(model, data: Dataset, config: TrainingConfig, path: Path, seconds:
         seconds: receives the time.
 
     Returns:
-        One dict an epoch, those before a resume too: the fields of HISTORY, then the rate of each stage at the end of the epoch.
+        One dict an epoch, those before a resume too: the fields of HISTORY, then the rate of each stage in its last step.
+
+    Raises:
+        WorkError: a loss that is no number.
     """
     if not fine_tunes(config):
         return []
@@ -78,7 +81,7 @@ def fine_tune(model, data: Dataset, config: TrainingConfig, path: Path, seconds:
     done = completed_epochs(folder)
     history = read_history(path / "history.csv")[:done]
     with model.distribute_strategy.scope():
-        learner = as_mixed(model) if config.mixed_precision else model
+        learner = make_twin(model, mixed=True) if config.mixed_precision else model
     seed_dropout(learner, config.seed)
     with stage(f"fine-tune, {config.epochs - done} epochs", steps * (config.epochs - done), seconds) as advance:
         for phase in phases[_phase_at(phases, max(done - 1, 0)):]:
@@ -88,13 +91,11 @@ def fine_tune(model, data: Dataset, config: TrainingConfig, path: Path, seconds:
                     restore_checkpoint(learner, folder)
             logger.info("%s", plan)
             _scale_rates(members, config, history)
-            if _is_over(history, config):
-                break
-            if done < phase.end:
-                callbacks = [check_freeze(learner, plan), _recorder(learner, members, history, config, path, advance)]
+            if done < phase.end and not _is_over(history, config, phases):
+                callbacks = [check_freeze(learner, plan), _recorder(learner, members, history, config, phases, path, advance)]
                 _fit(learner, data, config, callbacks, first=done, end=phase.end, steps=steps)
                 done = phase.end
-    _settle(learner, members, history, config, folder)
+    _settle(learner, members, history, config, phases, folder)
     if learner is not model:
         model.set_weights(learner.get_weights())
     return history
@@ -124,6 +125,7 @@ def _open(model, config: TrainingConfig, phase: Phase, steps: int, *, last: bool
     plan = set_flags(model, phase.trainable, batch_norm=config.batch_norm).with_rates(stage_rates(stages, config))
     opened = {name: number * config.gradual * steps for number, name in enumerate(reversed(open_stages(stages, config.trainable)))}
     optimizer, members = make_optimizer(model, config, steps * config.epochs, opened=opened, ema=bool(config.ema) and last)
+    optimizer = with_scaled_loss(optimizer, model) if config.mixed_precision else optimizer
     model.compile(optimizer, keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing), metrics=["accuracy"])
     model.optimizer.build(model.trainable_variables)
     if old is not None:
@@ -142,39 +144,44 @@ def _fit(model, data: Dataset, config: TrainingConfig, callbacks: list, *, first
     model.fit(photos, validation_data=validation, steps_per_epoch=steps, initial_epoch=first, epochs=end, callbacks=callbacks, shuffle=False, verbose=0)
 
 
-def _recorder(model, members: dict, history: list[dict], config: TrainingConfig, path: Path, advance):
+def _recorder(model, members: dict, history: list[dict], config: TrainingConfig, phases: list[Phase], path: Path, advance):
     """A callback that validates the running averages where there are any, and writes history and checkpoints at the end of each epoch."""
     import keras
 
-    stages = [*open_stages([name for name, _ in stages_of(model)], config.trainable), HEAD]
+    stages, folder = [*open_stages([name for name, _ in stages_of(model)], config.trainable), HEAD], path / "checkpoint"
     began = time.perf_counter()
 
     def end_epoch(epoch, logs):
         nonlocal began
         values = {name: round(float(logs[name]), 5) for name in HISTORY if name in logs}
-        rates = {f"rate_{name}": float(members[name].learning_rate) if name in members else 0.0 for name in stages}  # of the step to come
+        if not np.isfinite([values["loss"], values["val_loss"]]).all():
+            raise WorkError(f"expected a finite loss, got {values['loss']} in training and {values['val_loss']} in validation in epoch {epoch + 1}: "
+                            "the training diverged; give lower rates ('tfcnn find-rate' suggests some) and --overwrite")
+        rates = last_rates(members)
         began, taken = time.perf_counter(), time.perf_counter() - began  # the next epoch pays for the writing of this one
-        history.append({"epoch": epoch + 1, **values, "seconds": round(taken, 3), **rates})
-        if config.patience and _stale(history) == 0:
+        history.append({"epoch": epoch + 1, **values, "seconds": round(taken, 3), **{f"rate_{name}": rates.get(name, 0.0) for name in stages}})
+        best = _best_epoch(history, phases)
+        if config.patience and best == epoch + 1:
             _swap(members)
-            save_state(best_file(path / "checkpoint"), model.variables)
+            save_state(best_file(folder, best), model.variables)
             _swap(members)
         write_rows(path / "history.csv", list(history[-1]), (row.values() for row in history))
-        save_checkpoint(model, path / "checkpoint", epoch + 1)
+        save_checkpoint(model, folder, epoch + 1)
+        remove_other_bests(folder, best)
         _scale_rates(members, config, history)
-        model.stop_training = _is_over(history, config)
+        model.stop_training = _is_over(history, config, phases)
         advance(0, f"validation accuracy {values['val_accuracy']:.3f}")
 
     swap = lambda logs=None: _swap(members)
     return keras.callbacks.LambdaCallback(on_train_batch_end=lambda step, logs: advance(), on_epoch_end=end_epoch, on_test_begin=swap, on_test_end=swap)
 
 
-def _settle(model, members: dict, history: list[dict], config: TrainingConfig, folder: Path) -> None:
+def _settle(model, members: dict, history: list[dict], config: TrainingConfig, phases: list[Phase], folder: Path) -> None:
     """Leaves the model with the weights that are kept: of the best epoch, the averages, or the last ones."""
     if config.patience:
-        best = min(history, key=lambda row: row["val_loss"])["epoch"]
+        best = _best_epoch(history, phases)
         logger.info("epoch %d of %d had the lowest validation loss: its weights are kept", best, len(history))
-        restore_state(best_file(folder), model.variables)
+        restore_state(best_file(folder, best), model.variables)
     else:
         for variable, average in averaged(members):
             variable.assign(average)
@@ -185,14 +192,16 @@ def _scale_rates(members: dict, config: TrainingConfig, history: list[dict]) -> 
         scale_rates(members, plateau_factor([row["val_loss"] for row in history]))
 
 
-def _stale(history: list[dict]) -> int:
-    """Epochs since the one with the lowest validation loss."""
-    losses = [row["val_loss"] for row in history]
-    return len(losses) - 1 - int(np.argmin(losses)) if losses else 0
+def _best_epoch(history: list[dict], phases: list[Phase]) -> int:
+    """The number, from 1, of the epoch with the lowest validation loss among those in which all stages were open; 0 before there is one."""
+    rows = history[phases[-1].first:]
+    return min(rows, key=lambda row: row["val_loss"])["epoch"] if rows else 0
 
 
-def _is_over(history: list[dict], config: TrainingConfig) -> bool:
-    return bool(config.patience) and _stale(history) >= config.patience
+def _is_over(history: list[dict], config: TrainingConfig, phases: list[Phase]) -> bool:
+    """True where the patience is at its end; epochs before all stages are open do not count."""
+    best = _best_epoch(history, phases)
+    return bool(config.patience and best) and len(history) - best >= config.patience
 
 
 def _swap(members: dict) -> None:

@@ -3,7 +3,8 @@
 import numpy as np
 
 from tfcnn.data.dataset import class_weights
-from tfcnn.training.config import TrainingConfig
+from tfcnn.models.freeze import HEAD, every_layer
+from tfcnn.training.config import OPTIMIZERS, TrainingConfig
 
 # L2 strength of the logistic regression on standardised features, as scikit-learn's C. Between 0.01 and 0.1 the
 # cross-validated accuracy on the training photos is flat (trashnet600: 0.736 to 0.748, flowers128: 0.671 to 0.662).
@@ -33,10 +34,8 @@ def head_of(model):
 
 def seed_dropout(model, seed: int) -> None:
     """The random state of a Dropout layer is drawn when it is built, so the seed of a training has to be put into it."""
-    import keras
-
-    for number, layer in enumerate(model.layers):
-        if isinstance(layer, keras.layers.Dropout) and layer.rate:
+    for number, layer in enumerate(every_layer(model)):
+        if hasattr(layer, "seed_generator"):
             layer.seed_generator.state.assign([seed, number])
 
 
@@ -73,6 +72,8 @@ def _fit_hidden(model, features, targets, config: TrainingConfig) -> None:
 def _compiled_head(model, examples: int, config: TrainingConfig):
     import keras
 
+    from tfcnn.training.schedule import StageRate
+
     head = head_of(model)
     for layer in head.layers:  # drawn anew, so that the seed of the training decides
         if isinstance(layer, keras.layers.Dense):
@@ -81,7 +82,8 @@ def _compiled_head(model, examples: int, config: TrainingConfig):
         elif isinstance(layer, keras.layers.BatchNormalization):
             layer.set_weights([np.full(w.shape, w.path.endswith(("gamma", "moving_variance")), np.float32) for w in layer.weights])
     steps = HIDDEN_EPOCHS * -(-examples // config.batch_size)
-    rate = keras.optimizers.schedules.CosineDecay(config.head_learning_rate, decay_steps=steps)
-    head.compile(keras.optimizers.AdamW(rate, weight_decay=config.weight_decay),
-                 loss=keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing))
+    kind, options = OPTIMIZERS[config.optimizer]
+    rate = StageRate((config.learning_rates or {}).get(HEAD, config.head_learning_rate), steps=steps, warm_up=0)
+    optimizer = getattr(keras.optimizers, kind)(rate, weight_decay=config.weight_decay, global_clipnorm=config.clip_norm or None, **options)
+    head.compile(optimizer, loss=keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing))
     return head

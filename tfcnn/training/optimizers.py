@@ -4,12 +4,12 @@ import re
 from collections.abc import Mapping, Sequence
 
 from tfcnn.errors import InputError, closest
-from tfcnn.models.freeze import HEAD, layers_by_stage, open_stages
+from tfcnn.models.freeze import HEAD, TO_RGB, layers_by_stage, open_stages
 from tfcnn.training.config import OPTIMIZERS, TrainingConfig
 
 
 def stage_rates(stages: Sequence[str], config: TrainingConfig) -> dict[str, float]:
-    """The highest rate of every stage and of the head.
+    """The highest rate of every stage, of the head, and of the way in of a fourth channel, which is that of the lowest open stage.
 
     A stage that `config.learning_rates` names has the rate from there, every other `config.learning_rate`, times
     `config.layer_decay` for each stage between it and the head (Clark et al. 2020, "ELECTRA", section 3.1 and appendix B).
@@ -23,7 +23,9 @@ def stage_rates(stages: Sequence[str], config: TrainingConfig) -> dict[str, floa
     """
     check_rates(stages, config)
     below = {stage: config.learning_rate * config.layer_decay**(len(stages) - 1 - number) for number, stage in enumerate(stages)}
-    return {**below, HEAD: config.head_learning_rate, **(config.learning_rates or {})}
+    rates = {**below, HEAD: config.head_learning_rate, **(config.learning_rates or {})}
+    opened = open_stages(stages, config.trainable)
+    return {TO_RGB: rates[opened[0]], **rates} if opened else rates
 
 
 def check_rates(stages: Sequence[str], config: TrainingConfig) -> None:
@@ -43,7 +45,8 @@ def check_rates(stages: Sequence[str], config: TrainingConfig) -> None:
 def make_optimizer(model, config: TrainingConfig, steps: int, *, opened: Mapping[str, int] | None = None, ema: bool = False):
     """A `MultiOptimizer` with one member of the kind `config.optimizer` for all stages that have the same rate and were opened together.
 
-    Rates follow `StageRate`. Biases and BatchNorm are not decayed. `config.clip_norm` bounds the norm of the gradient of each member.
+    Rates follow `StageRate`. Biases and norms are not decayed. `config.clip_norm` bounds the norm of the gradient of each member; Keras
+    clips on each replica before the gradients are added up, so each gets its share of it.
 
     Args:
         model: from `build_classifier`, with its trainable flags set.
@@ -58,7 +61,7 @@ def make_optimizer(model, config: TrainingConfig, steps: int, *, opened: Mapping
     import keras
 
     groups = {stage: [v.path for layer in layers for v in layer.trainable_variables] for stage, layers in layers_by_stage(model)}
-    rates = stage_rates([stage for stage in groups if stage != HEAD], config)
+    rates = stage_rates([stage for stage in groups if stage not in (HEAD, TO_RGB)], config)
     opened = opened or {}
     alike: dict[tuple, list[str]] = {}
     for stage, paths in groups.items():
@@ -71,6 +74,11 @@ def make_optimizer(model, config: TrainingConfig, steps: int, *, opened: Mapping
         mapping["|".join(re.escape(path) for stage in stages for path in groups[stage])] = member
         members.update(dict.fromkeys(stages, member))
     return keras.optimizers.MultiOptimizer(mapping, name="stages"), {**members, HEAD: mapping.default_optimizer}
+
+
+def last_rates(members: Mapping) -> dict[str, float]:
+    """The rate of each stage in the step that was done last."""
+    return {stage: float(member._learning_rate(member.iterations - 1)) for stage, member in members.items()}
 
 
 def scale_rates(members: Mapping, factor: float) -> None:
@@ -95,7 +103,8 @@ def _member(stages: list[str], rate: float, opened: int, config: TrainingConfig,
     schedule = StageRate(rate, steps=steps, warm_up=warm_up, opened=opened, cosine=config.schedule == "cosine")
     kind, options = OPTIMIZERS[config.optimizer]
     averages = {"use_ema": True, "ema_momentum": config.ema} if ema else {}
-    optimizer = getattr(keras.optimizers, kind)(schedule, weight_decay=config.weight_decay, global_clipnorm=config.clip_norm or None,
+    clip_norm = config.clip_norm / model.distribute_strategy.num_replicas_in_sync or None
+    optimizer = getattr(keras.optimizers, kind)(schedule, weight_decay=config.weight_decay, global_clipnorm=clip_norm,
                                                 name=re.sub(r"[^A-Za-z0-9]", "_", f"{config.optimizer}_{'_'.join(stages)}"), **options, **averages)
-    optimizer.exclude_from_weight_decay(var_list=[v for v in model.trainable_variables if len(v.shape) < 2])
+    optimizer.exclude_from_weight_decay(var_list=[v for v in model.trainable_variables if len(v.shape) < 2 or v.path.endswith("/bias")])  # of attention too
     return optimizer

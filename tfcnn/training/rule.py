@@ -1,7 +1,7 @@
 """The rule: what `TrainingConfig` leaves open, from the size of the data and the kind of backbone.
 
 In the spirit of the hyper-rule of Kolesnikov et al. 2020, "Big Transfer (BiT)", section 3.3: few numbers, each with its reason, in
-one place. "Measured" means `benchmarks/recipe.py --ablation`, whose table is in docs/measurements.md.
+one place. "Measured" means `benchmarks/ablation.py`, whose table is in docs/training.md.
 """
 
 from collections.abc import Sequence
@@ -10,18 +10,18 @@ from dataclasses import replace
 from tfcnn.training.config import TrainingConfig
 
 # Below this many training photos half of the stages are opened: lower layers are general (Yosinski et al. 2014, section 4), and a step
-# is cheaper; measured, all stages gave no more on 420 photos. From here on everything is fine-tuned, as BiT does.
+# is cheaper; measured on 360 photos, all stages gave no clear gain, and the last one alone was worse. From here on everything is
+# fine-tuned, as BiT does. A network without pretrained weights has nothing to keep.
 PHOTOS_FOR_ALL = 5_000
 # BiT mixes photos from 20 000 on; "strong" augmentation mixes, the weaker ones do not.
 PHOTOS_FOR_STRONG = 20_000
 # Small batches while photos are few: an epoch of 420 has 27 steps of 16.
 PHOTOS_FOR_LARGE_BATCH, SMALL_BATCH, LARGE_BATCH = 2_000, 16, 32
-# 15 epochs of 420 photos were enough. Steps have to grow with the data, but slower: BiT gives 20 000 photos as many steps as 20. The
-# cube root lies between a fixed number of epochs and of steps; it is a choice, not a measurement.
+# Steps have to grow with the data, but slower: BiT gives 20 000 photos as many steps as 20. The cube root lies between a fixed number of
+# epochs and of steps; it is a choice, as is the size of the batch. Measured: fewer epochs at 360 photos.
 EPOCHS, EPOCHS_AT, FEWEST, MOST = 15, 420, 3, 30
-# AdamW, highest rates. Networks with BatchNorm: 1e-3 for the backbone was worse, 1e-4 slower. Without: Liu et al. 2022, "A ConvNet
-# for the 2020s", table 6, fine-tune ConvNeXt at 5e-5, and Dosovitskiy et al. 2021 transformers at comparably low rates; not
-# measured here for want of their weights.
+# AdamW, highest rates. For pretrained networks without BatchNorm, Liu et al. 2022, "A ConvNet for the 2020s", table 6, fine-tune
+# ConvNeXt at 5e-5; not measured here for want of such weights.
 RATE, RATE_WITHOUT_BATCH_NORM, HEAD_RATE = 3e-4, 5e-5, 1e-3
 # What a rate of AdamW is for another optimizer: Lion takes 3 to 10 times lower ones and decays as many times more, so that rate times
 # decay stays (Chen et al. 2023, section 5). The factor of SGD is that of gradients whose norm is clipped to 1; a rough guide.
@@ -32,7 +32,7 @@ WEIGHT_DECAY = 0.01  # the default of Loshchilov & Hutter's AdamW in most librar
 FIELDS = ("trainable", "epochs", "batch_size", "learning_rate", "head_learning_rate", "weight_decay", "augmentation")  # of TrainingConfig
 
 
-def complete(config: TrainingConfig, *, photos: int, stages: Sequence[str], batch_norm: bool) -> TrainingConfig:
+def complete(config: TrainingConfig, *, photos: int, stages: Sequence[str], batch_norm: bool = True, pretrained: bool = True) -> TrainingConfig:
     """The configuration with every value that was left open filled in.
 
     Args:
@@ -40,11 +40,12 @@ def complete(config: TrainingConfig, *, photos: int, stages: Sequence[str], batc
         photos: number of training photos.
         stages: names of the backbone's stages from input to output.
         batch_norm: whether the backbone has BatchNorm layers.
+        pretrained: False for random weights.
     """
     factor = FACTORS[config.optimizer]
-    rate = RATE if batch_norm else RATE_WITHOUT_BATCH_NORM
+    rate = RATE if batch_norm or not pretrained else RATE_WITHOUT_BATCH_NORM
     values = (
-        open_by_rule(config, photos=photos, stages=stages),
+        open_by_rule(config, photos=photos, stages=stages, pretrained=pretrained),
         round(min(MOST, max(FEWEST, EPOCHS * (EPOCHS_AT / max(photos, 1)) ** (1 / 3)))),
         SMALL_BATCH if photos < PHOTOS_FOR_LARGE_BATCH else LARGE_BATCH,
         rate * factor,
@@ -55,11 +56,13 @@ def complete(config: TrainingConfig, *, photos: int, stages: Sequence[str], batc
     return replace(config, **{name: value for name, value in zip(FIELDS, values, strict=True) if getattr(config, name) is None})
 
 
-def open_by_rule(config: TrainingConfig, *, photos: int, stages: Sequence[str]) -> bool | int | str:
+def open_by_rule(config: TrainingConfig, *, photos: int, stages: Sequence[str], pretrained: bool = True) -> bool | int | str:
     """What is fine-tuned: what was asked for, else from the first stage on that has a rate of its own, else by the number of photos."""
     if config.trainable is not None:
         return config.trainable
     named = [stage for stage in stages if stage in (config.learning_rates or {})]
     if named:
         return named[0]
-    return max(1, len(stages) // 2) if photos < PHOTOS_FOR_ALL else True
+    if not stages:  # a backbone without weights
+        return False
+    return max(1, len(stages) // 2) if pretrained and photos < PHOTOS_FOR_ALL else True

@@ -15,7 +15,7 @@ import numpy as np
 from tfcnn.data.dataset import Dataset
 from tfcnn.errors import InputError
 from tfcnn.models.forward import forward
-from tfcnn.models.freeze import has_batch_norm, stages_of
+from tfcnn.models.freeze import has_batch_norm, is_named, stages_of
 from tfcnn.progress import stage
 from tfcnn.record import Run, prepare_output, remove, write_aside, write_record, write_rows, write_text
 from tfcnn.training.config import TrainingConfig, check_training
@@ -23,8 +23,8 @@ from tfcnn.training.features import cached_features, feature_network, network_di
 from tfcnn.training.fine_tune import fine_tune, fine_tunes, phases_of
 from tfcnn.training.head import head_of, seed_dropout, train_head
 from tfcnn.training.optimizers import check_rates
-from tfcnn.training.precision import warn_of_mixed
 from tfcnn.training.rule import complete
+from tfcnn.training.twin import warn_of_mixed
 
 logger = logging.getLogger(__name__)
 
@@ -97,11 +97,13 @@ def checked_config(model, data: Dataset, config: TrainingConfig) -> TrainingConf
     _check_fit(model, data)
     stages = [name for name, _ in stages_of(model)]
     check_rates(stages, config)
-    config = complete(config, photos=len(data.rows("train")), stages=stages, batch_norm=has_batch_norm(model))
+    named = is_named(model)  # of a backbone of one's own nothing is known: it is taken for a pretrained one with BatchNorm
+    config = complete(config, photos=len(data.rows("train")), stages=stages, batch_norm=not named or has_batch_norm(model),
+                      pretrained=not named or model.model_config.weights != "none")
     if fine_tunes(config):
         phases_of(config, stages)
         if config.mixed_precision:
-            warn_of_mixed()
+            warn_of_mixed(model.distribute_strategy)
     return config
 
 

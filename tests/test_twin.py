@@ -1,0 +1,100 @@
+"""A twin of a model, equal and apart, and one that computes in 16 bits."""
+
+import logging
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tfcnn
+from tfcnn.models.cnn import build_features
+from tfcnn.models.forward import forward
+from tfcnn.models.freeze import set_flags
+from tfcnn.training import fine_tune, twin
+from tfcnn.training.config import TrainingConfig
+from tfcnn.training.twin import make_twin, warn_of_mixed
+
+LABELS = ["a", "b", "c"]
+
+
+def photos(side, count=4):
+    return np.random.default_rng(0).uniform(0, 255, (count, side, side, 3)).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", ["resnet50", "mobilenet_v3_small", "efficientnet_b0"])
+def test_the_twin_computes_in_16_bits_what_the_model_computes_in_32(name):
+    keras.utils.set_random_seed(0)
+    model = tfcnn.build_classifier(name, labels=LABELS, weights=None, image_size=64, hidden=(8,))
+    mixed = make_twin(model, mixed=True)
+    assert [weight.path for weight in mixed.weights] == [weight.path for weight in model.weights]
+    assert {weight.dtype for weight in mixed.trainable_weights} == {"float32"}
+    computed = {layer.compute_dtype for layer in mixed.get_layer("backbone").layers if layer.weights}
+    assert computed == {"bfloat16"} and mixed.get_layer("logits").compute_dtype == "bfloat16"
+    scores, expected = mixed(photos(64)).numpy(), model(photos(64)).numpy()
+    assert scores.dtype == np.float32 and np.abs(scores - expected).max() < 0.02
+    for other in (model, mixed):
+        set_flags(other, 2)
+    assert [v.path for v in mixed.trainable_variables] == [v.path for v in model.trainable_variables]
+
+
+def test_a_twin_is_equal_and_apart():
+    keras.utils.set_random_seed(0)
+    inner = keras.Sequential([keras.Input((16, 16, 3)), keras.layers.Normalization(name="standardise"), keras.layers.Dropout(0.5)], name="inner")
+    inner.get_layer("standardise").set_weights([np.array([100.0, 120, 90]), np.array([4000.0, 3000, 5000]), np.array(0)])
+    inner.get_layer("standardise").finalize_state()
+    image = keras.Input((16, 16, 3))
+    x = keras.layers.Conv2D(4, 3, name="conv")(inner(image))
+    model = tfcnn.build_classifier(keras.Model(image, keras.layers.BatchNormalization(name="norm")(x)), labels=LABELS)
+    model.compile(keras.optimizers.Adam(0.1), "sparse_categorical_crossentropy")
+    twin_of_it = make_twin(model)
+    np.testing.assert_array_equal(twin_of_it(photos(16)).numpy(), model(photos(16)).numpy())
+    assert not {id(v) for v in twin_of_it.variables} & {id(v) for v in model.variables}
+    for own, other in zip(twin_of_it.variables, model.variables, strict=True):
+        np.testing.assert_array_equal(own.numpy(), other.numpy())  # random states too
+    before = model.get_weights()
+    tfcnn.set_trainable(twin_of_it, True)
+    twin_of_it.compile(keras.optimizers.Adam(0.1), "sparse_categorical_crossentropy")
+    twin_of_it.fit(photos(16), np.array([0, 1, 2, 0]), verbose=0)
+    assert all(np.array_equal(now, old) for now, old in zip(model.get_weights(), before, strict=True))
+    assert [w.path for w in model.trainable_weights] == ["logits/kernel", "logits/bias"]
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])  # of a CPU or TPU, and of a GPU, where losses are scaled
+def test_a_training_in_mixed_precision_leaves_a_float32_model(tmp_path, monkeypatch, policy):
+    monkeypatch.setattr(twin, "_policy", lambda strategy: policy)
+    optimizers = []
+    save = fine_tune.save_checkpoint
+    monkeypatch.setattr(fine_tune, "save_checkpoint", lambda model, *arguments: (optimizers.append(model.optimizer), save(model, *arguments)))
+    rng = np.random.default_rng(0)
+    images, targets = rng.integers(0, 156, (36, 8, 8, 3)), np.arange(36) % 3
+    images[np.arange(36), :, :, targets] += 60
+    data = tfcnn.load_images((images.astype(np.uint8), targets), image_size=8, split=(2 / 3, 1 / 6, 1 / 6))
+    runs = []
+    for mixed in (False, True):
+        keras.utils.set_random_seed(0)
+        model = tfcnn.build_classifier(build_features((8, 8, 3), filters=(4, 4)), labels=data.labels)
+        before = model.get_weights()
+        config = TrainingConfig(trainable=True, gradual=1, epochs=3, batch_size=8, mixed_precision=mixed, augmentation="none")
+        run = tfcnn.train(model, data, config, output=tmp_path / str(mixed))
+        assert run.record["kept"] == "fine-tuned" and run.record["training"]["mixed_precision"] is mixed
+        loaded = run.load_model()
+        assert {layer.compute_dtype for layer in loaded.get_layer("backbone").layers} | {loaded.get_layer("logits").compute_dtype} == {"float32"}
+        assert any(np.abs(new - old).max() > 1e-4 for new, old in zip(loaded.get_layer("backbone").get_weights(), before, strict=False))
+        runs.append(loaded)
+    scaled = [isinstance(optimizer, keras.optimizers.LossScaleOptimizer) for optimizer in optimizers]
+    assert scaled == [False] * 3 + [policy == "mixed_float16"] * 3
+    if policy == "mixed_float16":
+        assert "loss_scale/dynamic_scale" in {v.path for v in optimizers[-1].variables}  # and so in the checkpoint
+        assert int(optimizers[-1].step_counter) == 9  # it went along when a stage was opened
+    exact, rounded = (forward(loaded, data.inputs) for loaded in runs)
+    assert 0 < np.abs(exact - rounded).max() < 0.05  # trained alike, up to rounding
+
+
+@pytest.mark.parametrize(("flags", "warned"), [("fpu sse2 avx512_bf16", False), ("fpu amx_bf16", False), ("fpu sse2 avx2", True)])
+def test_a_machine_without_units_for_16_bits_is_warned_of_the_cost(monkeypatch, caplog, tmp_path, flags, warned):
+    (tmp_path / "cpuinfo").write_text(f"flags : {flags}\n")
+    monkeypatch.setattr(twin, "Path", lambda path: tmp_path / path.rsplit("/", 1)[-1])
+    with caplog.at_level(logging.WARNING, logger="tfcnn"):
+        warn_of_mixed(tf.distribute.get_strategy())
+    assert any("benchmarks/step_time.py" in record.getMessage() for record in caplog.records) is warned

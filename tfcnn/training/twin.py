@@ -1,0 +1,89 @@
+"""A twin of a model with weights of its own, also one that computes in 16 bits (mixed precision)."""
+
+import logging
+from pathlib import Path
+
+from tfcnn.models.freeze import every_layer
+
+logger = logging.getLogger(__name__)
+
+TENSOR_CORES = (7, 0)  # compute capability of the first GPUs that multiply float16 faster (Volta)
+CPU_UNITS = ("amx_bf16", "avx512_bf16")  # flags of processors that multiply bfloat16
+
+
+def make_twin(model, *, mixed: bool = False):
+    """A copy of a classifier, equal and apart.
+
+    Args:
+        model: from `build_classifier`, in float32.
+        mixed: the copy computes in 16 bits and keeps its weights in 32: bfloat16, or float16 on GPUs. Its scores stay float32.
+            What is saved and exported is the float32 model, since a network of 16 bits does not convert to TFLite's own operators.
+
+    Source: Micikevicius et al. 2018, "Mixed Precision Training", section 3.
+    """
+    import keras
+
+    policy = _policy(model.distribute_strategy)
+
+    def copied(layer):  # an operation without weights computes in whatever it is given
+        config = layer.get_config()
+        if mixed and isinstance(layer, keras.layers.Layer) and not isinstance(layer, keras.layers.InputLayer) and layer.name != "predictions":
+            config["dtype"] = policy
+        return type(layer).from_config(config)
+
+    twin = keras.models.clone_model(model, clone_function=copied, recursive=True)
+    for variable, value in zip(twin.variables, model.variables, strict=True):
+        variable.assign(value)
+    for layer in every_layer(twin):
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()  # it computes with constants that it draws from its weights here
+    twin.model_config = model.model_config
+    return twin
+
+
+def with_scaled_loss(optimizer, model):
+    """The optimizer of a twin in mixed precision: float16 needs losses that are scaled up, since small gradients would be 0.
+
+    Keras does this by itself only for a model whose own policy is mixed_float16, not one that is made of such layers.
+
+    Source: Micikevicius et al. 2018, section 3.2.
+    """
+    import keras
+
+    if _policy(model.distribute_strategy) != "mixed_float16":
+        return optimizer
+    return keras.optimizers.LossScaleOptimizer(optimizer, name="loss_scale")
+
+
+def warn_of_mixed(strategy) -> None:
+    """Warns where there are no units for 16 bits, so that mixed precision only costs."""
+    if _policy(strategy) == "mixed_float16" or _has_bfloat16():
+        return
+    logger.warning("this machine multiplies 16-bit numbers no faster: a step in mixed precision took about 4 times as long where it was measured "
+                   "(benchmarks/step_time.py); leave --mixed-precision out")
+
+
+def _policy(strategy) -> str:
+    """float16 where all that computes is a GPU with units for it, else bfloat16, whose range needs no scaling."""
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    try:
+        on_gpus = all("GPU" in device.upper() for device in strategy.extended.worker_devices)
+    except RuntimeError:  # TensorFlow's default strategy, which takes a GPU if there is one
+        on_gpus = bool(gpus)
+    capable = [tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0)) >= TENSOR_CORES for gpu in gpus]
+    return "mixed_float16" if on_gpus and capable and all(capable) else "mixed_bfloat16"
+
+
+def _has_bfloat16() -> bool:
+    """True for a TPU, or a processor whose flags say so."""
+    import tensorflow as tf
+
+    if tf.config.list_logical_devices("TPU"):
+        return True
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
+    except OSError:
+        return False
+    return not tf.config.list_physical_devices("GPU") and any(unit in flags for unit in CPU_UNITS)
