@@ -12,6 +12,7 @@ import logging
 import math
 import os
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -151,7 +152,7 @@ def recipe(data, backbone: str, seed: int) -> np.ndarray:
     model = tfcnn.build_classifier(backbone, labels=data.labels, weights=str(weights_of(backbone)), image_size=data.input_shape[0])
     with tempfile.TemporaryDirectory() as folder:
         run = tfcnn.train(model, data, tfcnn.TrainingConfig(seed=seed), output=Path(folder) / "run")
-    print(f"{'':<12}{run.record['kept_because']}; {run.record['seconds']}", flush=True)
+    print(f"{run.record['kept_because']}; {run.record['seconds']}", file=sys.stderr, flush=True)
     return model.predict(batches(data, "test"), verbose=0).argmax(axis=1)
 
 

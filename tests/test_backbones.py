@@ -9,7 +9,7 @@ import pytest
 
 import tfcnn
 from tfcnn.models.backbones import BACKBONES, VIT, build_network, preprocess_function
-from tfcnn.models.freeze import stages_of
+from tfcnn.models.freeze import every_layer, stages_of
 
 LABELS = ["a", "b", "c"]
 DEFAULT = ("resnet50", "efficientnet_b0", "mobilenet_v3_small", "mobilenet_v3_large", "vgg16", "vit_b_16")  # the others are of their families
@@ -18,8 +18,8 @@ LARGE = 40_000_000  # parameters from which a row is tested at its smallest size
 
 
 def size_of(name):
-    row = BACKBONES[name]
-    return max(row.minimum_size, 64 if row.parameters < LARGE or row.build == VIT else 32)
+    row = BACKBONES[name]  # a deep EfficientNet at 32 pixels has maps of one pixel, whose statistics over eight photos amplify rounding
+    return max(row.minimum_size, 64 if row.parameters < LARGE or row.build == VIT or row.build.startswith("EfficientNet") else 32)
 
 
 def some_photos(count, size):
@@ -159,6 +159,9 @@ def moved_after_a_step(model, pixels):
 def check_training(name, model):
     """Training moves the open stages and nothing else, no statistic of a BatchNorm either."""
     row, backbone, pixels, head = BACKBONES[name], model.get_layer("backbone"), some_photos(4, size_of(name)), {"logits/kernel", "logits/bias"}
+    for layer in every_layer(model):
+        if isinstance(layer, keras.layers.Dropout):  # EfficientNet drops whole branches, which for few photos may be all of a step
+            layer.rate = 0.0
     tfcnn.set_trainable(model, False)
     assert moved_after_a_step(model, pixels) == head
 

@@ -44,11 +44,11 @@ def test_rates_rise_until_the_loss_does_and_the_model_is_left_as_it_was(data, mo
     np.testing.assert_allclose(found.rates, expected, rtol=1e-5)
     assert len(found.rates) == len(found.losses) == len(found.smoothed) < 60  # it broke and ended
     assert found.losses[-1] > 2 * min(found.losses)
-    assert found.learning_rate == pytest.approx(found.edge / 2) and found.head_learning_rate == pytest.approx(2 * found.edge)
+    assert found.learning_rate == pytest.approx(found.edge / 4) and found.head_learning_rate == pytest.approx(found.edge)
     assert 1e-4 < found.edge < 10
     before_edge = [s for r, s in zip(found.rates, found.smoothed, strict=True) if r <= found.edge]
     after_edge = [s for r, s in zip(found.rates, found.smoothed, strict=True) if r > found.edge]
-    assert before_edge[-1] <= 1.1 * min(found.smoothed) < min(after_edge)
+    assert before_edge[-1] <= 1.5 * min(found.smoothed) < min(after_edge)
 
 
 def test_the_losses_are_those_of_each_step_and_not_means(data, monkeypatch):
@@ -68,9 +68,9 @@ def test_the_suggestion_for_the_head_is_in_the_proportion_that_was_tested():
     config = CONFIG
     rates, losses = np.geomspace(1e-6, 1, 61).tolist(), [1.0] * 41 + [9.0] * 20
     found = module._result(rates, losses, config, head_rate=5e-3)
-    assert found.edge == pytest.approx(1e-2 / 10**0.5, rel=0.01)  # five steps before the loss leaps, half of the window
+    assert found.edge == pytest.approx(1e-2)  # the last step before the loss leaps: a median does not lag
     assert found.head_learning_rate == pytest.approx(5 * found.learning_rate)
-    assert "it rises beyond a rate of 3.2e-03" in str(found)
+    assert "it rises beyond a rate of 1.0e-02" in str(found)
     flat = module._result(rates, [1.0] * 61, config, head_rate=5e-3)
     assert flat.edge == 1 and "it does not rise up to a rate of 1.0e+00" in str(flat)
 

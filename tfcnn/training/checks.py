@@ -9,7 +9,7 @@ NAMED = 5  # variables that a message names before it counts the rest
 def check_freeze(model, plan: FreezePlan):
     """A callback for `fit` that stops a training which does not do what was planned.
 
-    After the first step it compares every variable with its value before: a frozen one that moved, the statistics of BatchNorm
+    After the first step, before the second, it compares every variable with its value before: a frozen one that moved, the statistics of BatchNorm
     too, or a planned one that is not trained, ends the training. At the start of each epoch it compares the flags: Keras
     ignores a `trainable` that changes after `compile`. The other steps cost nothing.
 
@@ -36,7 +36,7 @@ def check_freeze(model, plan: FreezePlan):
         before.update({id(v): v.numpy().copy() for v in _weights(model)})
 
     def compare_values(step, logs=None):
-        if not before:
+        if not before or step == 0:  # nothing to do, or no step was done yet
             return
         moved = {id(v) for v in _weights(model) if not np.array_equal(before[id(v)], v.numpy(), equal_nan=True)}
         frozen = [v.path for v in _weights(model) if id(v) in moved - planned]
@@ -47,7 +47,9 @@ def check_freeze(model, plan: FreezePlan):
         if left:
             raise WorkError(f"expected the first step to move the open stages, but it left {_names(left)}; compile after set_trainable")
 
-    return keras.callbacks.LambdaCallback(on_train_begin=remember, on_epoch_begin=compare_flags, on_train_batch_end=compare_values)
+    # Not at the end of a batch: for that Keras waits for every step, instead of preparing the next one meanwhile. An epoch may have one step.
+    return keras.callbacks.LambdaCallback(on_train_begin=remember, on_epoch_begin=compare_flags, on_train_batch_begin=compare_values,
+                                          on_epoch_end=lambda epoch, logs: compare_values(1))
 
 
 def _weights(model) -> list:

@@ -21,11 +21,11 @@ from tfcnn.training.twin import make_twin, with_scaled_loss
 LOWEST, HIGHEST = 1e-6, 1.0  # rates of the backbone between which the test rises
 FEWEST_STEPS = 20
 SMOOTHING = 0.9  # share of the old value in the running mean that ends the test: about ten steps
-WINDOW = 5  # steps before and after one over which its loss is averaged for the result
+WINDOW = 5  # steps before and after one that its smoothed loss is the median of
 PICTURES = (".png", ".svg", ".pdf", ".jpg")
 DIVERGED = 2.0  # times the lowest smoothed loss, beyond which the test ends
-NEAR_LOWEST = 1.1  # times the lowest smoothed loss: the highest rate that stays below is the edge
-SAFETY = 2  # the suggestion is the edge divided by this, since a training stays at its rate and the test only passes by
+BROKEN = 1.5  # times the lowest smoothed loss, which is more than batches of 16 differ by; the highest rate that stays below is the edge
+SAFETY = 4  # the suggestion is the edge divided by this, since a training stays at its rate and the test only passes by
 
 logger = logging.getLogger(__name__)
 
@@ -37,8 +37,8 @@ class RateRange:
     Attributes:
         rates: rate of the fine-tuned stages at each step, rising.
         losses: training loss of each step.
-        smoothed: mean of the losses of the steps around each step.
-        edge: the highest rate at which the smoothed loss was still near its lowest.
+        smoothed: median of the losses of the steps around each step.
+        edge: the highest rate at which the smoothed loss was below 1.5 times its lowest.
         learning_rate: suggestion for the fine-tuned stages.
         head_learning_rate: suggestion for the head, in the proportion that was tested.
     """
@@ -69,7 +69,8 @@ class RateRange:
         axes.plot(self.rates, self.losses, color="0.8", linewidth=1, label="loss of a step")
         axes.plot(self.rates, self.smoothed, color="C0", linewidth=2, label="smoothed")
         axes.axvline(self.learning_rate, color="C3", linestyle="--", label=f"suggestion {self.learning_rate:.1e}")
-        axes.set(xscale="log", xlabel="learning rate of the fine-tuned stages", ylabel="training loss", ylim=(0, 1.1 * max(self.losses[0], *self.smoothed)))
+        highest = min(4 * min(self.smoothed), 1.1 * max(self.losses))  # where it breaks the loss may be a thousand
+        axes.set(xscale="log", xlabel="learning rate of the fine-tuned stages", ylabel="training loss", ylim=(0, highest))
         axes.legend(frameon=False)
         axes.spines[["top", "right"]].set_visible(False)
         with write_aside(Path(path)) as aside:
@@ -81,7 +82,7 @@ def find_learning_rate(model, data: Dataset, config: TrainingConfig | None = Non
 
     The head is found on cached features first, as `train` does. Then all groups rise together, in the proportion of their rates in
     the configuration, until the loss is twice the lowest. The head is solved already, so the loss hardly falls and what the test
-    shows is the edge beyond which training breaks; the suggestion is half of it. It is a bound, not a measurement of accuracy.
+    shows is the edge beyond which training breaks; the suggestion is a quarter of it. It is a bound, not a measurement of accuracy.
 
     Args:
         model: from `build_classifier`; it stays as it is.
@@ -164,8 +165,8 @@ def _smooth(losses: list[float]) -> list[float]:
 
 
 def _centred(losses: list[float]) -> list[float]:
-    """Means over the steps before and after: they do not lag behind the rate, as running means do."""
-    return [float(np.mean(losses[max(0, step - WINDOW):step + WINDOW + 1])) for step in range(len(losses))]
+    """Medians over the steps before and after: they do not lag behind the rate, and one bad batch does not move them."""
+    return [float(np.median(losses[max(0, step - WINDOW):step + WINDOW + 1])) for step in range(len(losses))]
 
 
 def _result(rates: list[float], losses: list[float], config: TrainingConfig, head_rate: float) -> RateRange:
@@ -174,6 +175,6 @@ def _result(rates: list[float], losses: list[float], config: TrainingConfig, hea
         raise WorkError("expected a finite loss at the lowest rates, got NaN or infinity in the first steps; are the pixels 0-255 and the weights finite?")
     rates, losses = rates[:finite], losses[:finite]
     smoothed = _centred(losses)
-    edge = rates[int(np.flatnonzero(np.array(smoothed) <= NEAR_LOWEST * min(smoothed))[-1])]
+    edge = rates[int(np.flatnonzero(np.array(smoothed) <= BROKEN * min(smoothed))[-1])]
     suggestion = edge / SAFETY
     return RateRange(tuple(rates), tuple(losses), tuple(smoothed), edge, suggestion, suggestion * head_rate / config.learning_rate)

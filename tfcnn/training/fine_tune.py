@@ -172,8 +172,8 @@ def _recorder(model, members: dict, history: list[dict], config: TrainingConfig,
         model.stop_training = _is_over(history, config, phases)
         advance(0, f"validation accuracy {values['val_accuracy']:.3f}")
 
-    swap = lambda logs=None: _swap(members)
-    return keras.callbacks.LambdaCallback(on_train_batch_end=lambda step, logs: advance(), on_epoch_end=end_epoch, on_test_begin=swap, on_test_end=swap)
+    swap = lambda logs=None: _swap(members)  # a step is counted when it begins: for the end of a batch Keras would wait for it
+    return keras.callbacks.LambdaCallback(on_train_batch_begin=lambda step, logs: advance(), on_epoch_end=end_epoch, on_test_begin=swap, on_test_end=swap)
 
 
 def _settle(model, members: dict, history: list[dict], config: TrainingConfig, phases: list[Phase], folder: Path) -> None:
