@@ -112,6 +112,7 @@ def test_predict_names_the_label_of_each_file(finished, photos, capsys):
     assert all(sum(row["scores"].values()) == pytest.approx(1, abs=1e-5) for row in rows)
 
 
+@pytest.mark.slow
 def test_export_exits_1_if_a_file_that_was_asked_for_is_rejected(finished, capsys, tmp_path, monkeypatch):
     from tfcnn.export import formats
 

@@ -35,7 +35,7 @@ def test_every_format_gives_the_answers_of_keras(trained, tmp_path, name):
 
 
 @pytest.mark.parametrize("channels", [1, 4])
-@pytest.mark.parametrize("name", ["saved_model", "tflite_float32", "tflite_int8"])
+@pytest.mark.parametrize("name", [pytest.param("saved_model", marks=pytest.mark.slow), "tflite_float32", "tflite_int8"])
 def test_files_for_other_channels_give_the_answers_of_keras_too(tiny_vit, tmp_path, name, channels):
     """With the layer in front of a named backbone that makes three channels of them."""
     keras.utils.set_random_seed(0)

@@ -16,6 +16,7 @@ from tfcnn.models.vit import resize_positions
 README = Path(__file__).parents[1] / "README.md"
 
 
+@pytest.mark.slow
 def test_resume_finishes_a_run_that_was_trained_but_not_exported(photos, tmp_path):
     settings = {"output": tmp_path / "run", "model": tfcnn.ModelConfig(weights="none", image_size=32),
                 "training": tfcnn.TrainingConfig(epochs=0), "formats": ["tflite_float32"]}
@@ -70,6 +71,7 @@ def test_resume_before_the_first_checkpoint_starts_afresh(photos, settings):
     assert not list(run.path.glob(".tmp-*"))
 
 
+@pytest.mark.slow
 def test_resume_of_a_finished_run_adds_the_formats_it_was_not_asked_for(photos, settings):
     tfcnn.train_and_export(photos, **settings)
     run = tfcnn.train_and_export(photos, **{**settings, "formats": ["tflite_float32"]}, resume=True)

@@ -84,6 +84,7 @@ def test_other_channels_than_those_of_rgb_are_refused_by_name(vision, tmp_path, 
         list(classify(vision, tmp_path / "m.tflite", []))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mobilenet_v2", "resnet50"])
 def test_preprocessing_inside_the_graph_is_what_mediapipe_needs(vision, photos, tmp_path, name):
     """Networks that want other ranges or colour order ("caffe") also take raw RGB pixels, so no metadata has to say it."""

@@ -98,12 +98,11 @@ def test_a_machine_on_which_mixed_precision_is_slower_is_warned_of_the_cost(monk
     monkeypatch.setattr(logging.getLogger("tfcnn"), "propagate", True)
     with caplog.at_level(logging.WARNING, logger="tfcnn"):
         warn_of_mixed(tf.distribute.get_strategy())
-    [record] = caplog.records
-    assert f"a step took {cost} times as long" in record.getMessage()
+    assert {f"a step took {cost} times" in record.getMessage() for record in caplog.records if record.name.startswith("tfcnn")} == {True}
 
 
 def test_a_machine_with_units_is_not_warned(monkeypatch, caplog):
     monkeypatch.setattr(twin, "_policy", lambda strategy: "mixed_float16")
     with caplog.at_level(logging.WARNING, logger="tfcnn"):
         warn_of_mixed(tf.distribute.get_strategy())
-    assert not caplog.records
+    assert not [record for record in caplog.records if record.name.startswith("tfcnn")]
