@@ -17,15 +17,6 @@ from tfcnn.training.find_rate import RateRange, find_learning_rate
 CONFIG = TrainingConfig(trainable=True, batch_size=8, learning_rate=1e-3, head_learning_rate=4e-3, augmentation="none")
 
 
-@pytest.fixture(scope="module")
-def data():
-    """36 random photos of 8x8 pixels in three classes, one of the channels brighter in each."""
-    rng = np.random.default_rng(0)
-    images, targets = rng.integers(0, 156, (36, 8, 8, 3)), np.arange(36) % 3
-    images[np.arange(36), :, :, targets] += 60
-    return tfcnn.load_images((images.astype(np.uint8), targets), image_size=8, split=(2 / 3, 1 / 6, 1 / 6))
-
-
 def build():
     keras.utils.set_random_seed(0)
     return tfcnn.build_classifier(build_features((8, 8, 3), filters=(4, 4)), labels=["0", "1", "2"])

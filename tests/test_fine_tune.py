@@ -21,15 +21,6 @@ RESTLESS = replace(CONFIG, learning_rate=0.9, head_learning_rate=0.9, schedule="
 STEPS = 3  # an epoch
 
 
-@pytest.fixture(scope="module")
-def data():
-    """36 random photos of 8x8 pixels in three classes, one of the channels brighter in each: 24 are for training, 6 for validation."""
-    rng = np.random.default_rng(0)
-    images, targets = rng.integers(0, 156, (36, 8, 8, 3)), np.arange(36) % 3
-    images[np.arange(36), :, :, targets] += 60
-    return tfcnn.load_images((images.astype(np.uint8), targets), image_size=8, split=(2 / 3, 1 / 6, 1 / 6))
-
-
 def build():
     """A classifier on two stages of a convolution and a BatchNorm, always with the same weights."""
     keras.utils.set_random_seed(0)

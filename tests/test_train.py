@@ -21,15 +21,6 @@ CONFIG = TrainingConfig(trainable=True, epochs=3, batch_size=8, learning_rate=0.
 
 
 @pytest.fixture(scope="module")
-def data():
-    """36 random photos of 8x8 pixels in three classes, one of the channels brighter in each: 24 are for training, 6 for validation."""
-    rng = np.random.default_rng(0)
-    images, targets = rng.integers(0, 156, (36, 8, 8, 3)), np.arange(36) % 3
-    images[np.arange(36), :, :, targets] += 60
-    return tfcnn.load_images((images.astype(np.uint8), targets), image_size=8, split=(2 / 3, 1 / 6, 1 / 6))
-
-
-@pytest.fixture(scope="module")
 def backbone():
     """A backbone with the same weights for every test; `build` copies it."""
     keras.utils.set_random_seed(0)

@@ -61,15 +61,11 @@ def test_a_twin_is_equal_and_apart():
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])  # of a CPU or TPU, and of a GPU, where losses are scaled
-def test_a_training_in_mixed_precision_leaves_a_float32_model(tmp_path, monkeypatch, policy):
+def test_a_training_in_mixed_precision_leaves_a_float32_model(tmp_path, monkeypatch, data, policy):
     monkeypatch.setattr(twin, "_policy", lambda strategy: policy)
     optimizers = []
     save = fine_tune.save_checkpoint
     monkeypatch.setattr(fine_tune, "save_checkpoint", lambda model, *arguments: (optimizers.append(model.optimizer), save(model, *arguments)))
-    rng = np.random.default_rng(0)
-    images, targets = rng.integers(0, 156, (36, 8, 8, 3)), np.arange(36) % 3
-    images[np.arange(36), :, :, targets] += 60
-    data = tfcnn.load_images((images.astype(np.uint8), targets), image_size=8, split=(2 / 3, 1 / 6, 1 / 6))
     runs = []
     for mixed in (False, True):
         keras.utils.set_random_seed(0)

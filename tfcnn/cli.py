@@ -199,6 +199,12 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--verbose", action="store_true", help="show what TensorFlow says too")
         return command
 
+    def add_training(command):
+        command.add_argument("source", help=SOURCE)
+        for config in (ModelConfig, DataConfig, TrainingConfig):
+            add_flags(command, config)
+        command.add_argument("--strategy", default="auto", help="auto, cpu, one_device or mirrored (default: %(default)s)")
+
     demo = add("demo", _demo, "the whole flow on digits that ship with the installation, no download")
     demo.add_argument("--output", default="saved_models/demo", help="run folder; an earlier demo in it is replaced (default: %(default)s)")
     demo.add_argument("--seeds", type=int, default=5, help="repetitions of the comparison with training from scratch (default: %(default)s)")
@@ -215,11 +221,7 @@ def _parser() -> argparse.ArgumentParser:
     audit.add_argument("--data-dir", help="the folder where tensorflow-datasets keeps its data")
 
     train = add("train", _train, "train on photos, evaluate, export and check the files")
-    train.add_argument("source", help=SOURCE)
-    add_flags(train, ModelConfig)
-    add_flags(train, DataConfig)
-    add_flags(train, TrainingConfig)
-    train.add_argument("--strategy", default="auto", help="auto, cpu, one_device or mirrored (default: %(default)s)")
+    add_training(train)
     train.add_argument("--export", action="extend", nargs="+", default=[], metavar="FORMAT",
                        help="further formats beside saved_model, tflite_float32 and tflite_float16: tflite_dynamic, tflite_int8; none exports nothing")
     train.add_argument("--output", help="run folder (default: saved_models/NAME OF SOURCE)")
@@ -227,11 +229,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--resume", action="store_true", help="go on with the run that the output folder holds")
 
     find_rate = add("find-rate", _find_rate, "a learning-rate range test: where training on these photos breaks, with a picture")
-    find_rate.add_argument("source", help=SOURCE)
-    add_flags(find_rate, ModelConfig)
-    add_flags(find_rate, DataConfig)
-    add_flags(find_rate, TrainingConfig)
-    find_rate.add_argument("--strategy", default="auto", help="auto, cpu, one_device or mirrored (default: %(default)s)")
+    add_training(find_rate)
     find_rate.add_argument("--steps", type=int, default=100, help="steps at most (default: %(default)s)")
     find_rate.add_argument("--output", help="the picture (default: saved_models/NAME OF SOURCE-rates.png)")
 

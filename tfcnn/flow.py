@@ -25,7 +25,6 @@ from tfcnn.export.formats import DEFAULT_FORMATS
 from tfcnn.export.gate import check_formats, export
 from tfcnn.models.backbones import BACKBONES
 from tfcnn.models.classifier import ModelConfig, build_classifier, check_config, with_defaults
-from tfcnn.models.freeze import opens_stages
 from tfcnn.progress import stage
 from tfcnn.record import Run, load_run, prepare_output, write_aside, write_record, write_text
 from tfcnn.training.config import TrainingConfig, check_training
@@ -201,7 +200,7 @@ def finish(run: Run, data, *, formats: Sequence[str], started: float) -> Run:
 def _draw_augmentation(run: Run, data) -> None:
     """Saves what the augmentation of the run does to one training photo of each of the first classes; the report shows it."""
     training, rows = run.record["training"], data.rows("train")
-    if training["augmentation"] == "none" or not opens_stages(training["trainable"]) or training["epochs"] == 0:
+    if training["augmentation"] == "none" or not fine_tunes(TrainingConfig(**training)):
         return
     targets = data.targets(rows)
     chosen = [rows[np.argmax(targets == target)] for target in range(min(len(data.labels), DRAWN_CLASSES))]
@@ -215,8 +214,7 @@ def _say_finished(run: Run, model: ModelConfig, training: TrainingConfig, data: 
     asked = {name: value for name, value in asdict(training).items() if value is not None}  # the rest is left to the rule
     given = json.loads(json.dumps({**asked, **asdict(data), **asdict(model), "fold": data.fold or 0}, default=str))  # as in run.json
     before = {**run.record["data"]["arguments"], **run.record["model"], **run.record["training"]}
-    ignored = [f"{name} (was {before[name]}, is {value})" for name, value in given.items()
-               if value is not None and name in before and before[name] != value]
+    ignored = [f"{name} (was {before[name]}, is {value})" for name, value in given.items() if name in before and before[name] != value]
     logger.warning("'%s' is finished already: nothing is trained%s; give --overwrite to train anew", run.path,
                    f", these arguments are ignored: {', '.join(ignored)}" if ignored else "")
 

@@ -18,7 +18,7 @@ PHOTOS_FOR_STRONG = 20_000
 # Small batches while photos are few: an epoch of 420 has 27 steps of 16.
 PHOTOS_FOR_LARGE_BATCH, SMALL_BATCH, LARGE_BATCH = 2_000, 16, 32
 # Steps have to grow with the data, but slower: BiT gives 20 000 photos as many steps as 20. The cube root lies between a fixed number of
-# epochs and of steps; it is a choice, as is the size of the batch. Measured: fewer epochs at 360 photos.
+# epochs and of steps; it is a choice, as is the size of the batch.
 EPOCHS, EPOCHS_AT, FEWEST, MOST = 15, 420, 3, 30
 # AdamW, highest rates. For pretrained networks without BatchNorm, Liu et al. 2022, "A ConvNet for the 2020s", table 6, fine-tune
 # ConvNeXt at 5e-5; not measured here for want of such weights.
@@ -27,8 +27,6 @@ RATE, RATE_WITHOUT_BATCH_NORM, HEAD_RATE = 3e-4, 5e-5, 1e-3
 # decay stays (Chen et al. 2023, section 5). The factor of SGD is that of gradients whose norm is clipped to 1; a rough guide.
 FACTORS = {"adamw": 1.0, "adam": 1.0, "sgd": 30.0, "lion": 1 / 3}
 WEIGHT_DECAY = 0.01  # the default of Loshchilov & Hutter's AdamW in most libraries
-
-
 FIELDS = ("trainable", "epochs", "batch_size", "learning_rate", "head_learning_rate", "weight_decay", "augmentation")  # of TrainingConfig
 
 
