@@ -27,7 +27,7 @@ from tfcnn.data.dataset import batches, training_batches
 from tfcnn.models.freeze import set_flags
 from tfcnn.training.checks import check_freeze
 from tfcnn.training.fine_tune import fine_tune
-from tfcnn.training.optimizers import make_optimizer
+from tfcnn.training.optimizers import stage_optimizer
 from tfcnn.training.train import checked_config
 
 DATA = Path(os.environ.get("TFCNN_DATA", "../shared/data"))
@@ -69,7 +69,7 @@ def bare(data, config) -> list[float]:
     config = checked_config(model, data, config)
     steps = -(-len(data.rows("train")) // config.batch_size)
     set_flags(model, config.trainable)
-    model.compile(make_optimizer(model, config, steps * config.epochs)[0], keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing),
+    model.compile(stage_optimizer(model, config, steps * config.epochs)[0], keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing),
                   metrics=["accuracy"])
     photos = training_batches(data, batch_size=config.batch_size, augmentation=config.augmentation, seed=0, epochs=config.epochs)
     validation = batches(data, "validation").map(lambda pixels, target: (pixels, keras.ops.one_hot(target, len(data.labels))))
@@ -91,7 +91,7 @@ def compare(data, config) -> float:
     model = build(data)
     config = checked_config(model, data, config)
     check = check_freeze(model, set_flags(model, config.trainable))
-    model.compile(make_optimizer(model, config, 10)[0], "categorical_crossentropy")
+    model.compile(stage_optimizer(model, config, 10)[0], "categorical_crossentropy")
     model.optimizer.build(model.trainable_variables)
     start = time.perf_counter()
     check.on_epoch_begin(0)

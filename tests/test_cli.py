@@ -89,6 +89,12 @@ def test_plain_keras_opens_the_model_without_tfcnn(finished):
     assert out.strip() == "(None, 32, 32, 3) False"
 
 
+def test_a_reader_that_has_enough_ends_a_command_quietly():
+    command = f"set -o pipefail; (sleep 0.2; {sys.executable} -m tfcnn backbones --json) | true"  # nobody reads when it begins to print
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_evaluate_gives_the_numbers_of_the_training(finished, capsys):
     output, done = finished
     code, out, _ = run(capsys, "evaluate", output, "--json")

@@ -240,8 +240,8 @@ def test_the_rates_that_are_logged_are_those_that_were_applied(tmp_path, data, m
         return keras.callbacks.LambdaCallback(on_train_begin=lambda logs: seen.append({v.path: v.numpy() for v in model.trainable_variables}),
                                               on_train_batch_end=remember)
 
-    members_of, make = [], module.make_optimizer
-    monkeypatch.setattr(module, "make_optimizer", lambda *a, **k: (made := make(*a, **k), members_of.append(made[1]))[0])
+    members_of, make = [], module.stage_optimizer
+    monkeypatch.setattr(module, "stage_optimizer", lambda *a, **k: (made := make(*a, **k), members_of.append(made[1]))[0])
     monkeypatch.setattr(module, "check_freeze", watch)
     _, history = tune(data, tmp_path, config)
     moved = [{path: np.abs(after[path] - before[path]).max() for path in after} for before, after in pairwise(seen)]
@@ -257,7 +257,7 @@ def test_the_rates_that_are_logged_are_those_that_were_applied(tmp_path, data, m
 def test_the_rate_of_a_hidden_head_is_continuous_across_the_switch(data):
     """Phase 1 ends where its cosine is nearly 0, phase 2 begins with one step of its rise."""
     from tfcnn.training.head import _compiled_head
-    from tfcnn.training.optimizers import make_optimizer
+    from tfcnn.training.optimizers import stage_optimizer
 
     model = tfcnn.build_classifier(build().get_layer("backbone"), labels=["0", "1", "2"], hidden=(4,))
     config = checked_config(model, data, replace(CONFIG, epochs=20, warm_up=0.2))
@@ -265,7 +265,7 @@ def test_the_rate_of_a_hidden_head_is_continuous_across_the_switch(data):
     last_step = 60 * STEPS - 1
     ended = float(head.optimizer._learning_rate(last_step))
     set_flags(model, True)
-    _, members = make_optimizer(model, config, 20 * STEPS)
+    _, members = stage_optimizer(model, config, 20 * STEPS)
     begins = float(members["head"]._learning_rate(0))
     assert ended < 0.01 * config.head_learning_rate
     assert begins == pytest.approx(config.head_learning_rate / 12)  # of 12 steps of warm-up

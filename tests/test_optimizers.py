@@ -11,7 +11,7 @@ from tfcnn.errors import InputError
 from tfcnn.models.cnn import build_features
 from tfcnn.models.freeze import layers_by_stage, stages_of
 from tfcnn.training.config import OPTIMIZERS, TrainingConfig
-from tfcnn.training.optimizers import make_optimizer, stage_rates
+from tfcnn.training.optimizers import stage_optimizer, stage_rates
 from tfcnn.training.rule import complete
 
 CONFIG = TrainingConfig(learning_rate=2e-4, head_learning_rate=1e-3, weight_decay=0.01)
@@ -22,7 +22,7 @@ def built(trainable, steps, config=CONFIG):
     keras.utils.set_random_seed(0)
     model = tfcnn.build_classifier(build_features((8, 8, 3), filters=(4, 4)), labels=["a", "b"])
     tfcnn.set_trainable(model, trainable)
-    optimizer, members = make_optimizer(model, replace(config, trainable=trainable), steps)
+    optimizer, members = stage_optimizer(model, replace(config, trainable=trainable), steps)
     optimizer.build(model.trainable_variables)
     return model, optimizer, members
 
@@ -109,7 +109,7 @@ def test_no_bias_of_a_transformer_decays_whatever_its_shape(tiny_vit):
     model = tfcnn.build_classifier(tiny_vit, labels=["a", "b"], weights=None)
     tfcnn.set_trainable(model, True)
     config = complete(CONFIG, photos=10, stages=[name for name, _ in stages_of(model)])
-    optimizer, _ = make_optimizer(model, replace(config, trainable=True, weight_decay=0.5), 10)
+    optimizer, _ = stage_optimizer(model, replace(config, trainable=True, weight_decay=0.5), 10)
     optimizer.build(model.trainable_variables)
     for variable in model.trainable_variables:
         variable.assign(np.ones(variable.shape))
@@ -127,7 +127,7 @@ def test_the_way_in_of_a_fourth_channel_learns_at_the_rate_of_the_lowest_open_st
     rates = stage_rates([name for name, _ in stages_of(model)], config)
     assert rates["to_rgb"] == rates["stage4"] == pytest.approx(3e-5) and rates["top"] == pytest.approx(3e-4)
     assert "to_rgb" in str(plan.with_rates(rates)).splitlines()[1]
-    _, members = make_optimizer(model, config, 10)
+    _, members = stage_optimizer(model, config, 10)
     assert members["to_rgb"] is members["stage4"] is not members["top"] is not members["head"]
 
 
@@ -148,7 +148,7 @@ def test_the_classical_rates_for_resnet50_move_its_last_two_stages_and_nothing_e
     config = complete(config, photos=4, stages=[name for name, _ in stages_of(model)], batch_norm=True)
     assert config.trainable == "conv4"
     plan = tfcnn.set_trainable(model, config.trainable)
-    model.compile(make_optimizer(model, config, 10)[0], "sparse_categorical_crossentropy", run_eagerly=True)
+    model.compile(stage_optimizer(model, config, 10)[0], "sparse_categorical_crossentropy", run_eagerly=True)
     stage = {weight.path: name for name, layers in layers_by_stage(model) for layer in layers for weight in layer.weights}
     weights = [weight for weight in model.weights if "seed_generator" not in weight.path]
     before = {weight.path: weight.numpy().copy() for weight in weights}

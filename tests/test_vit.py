@@ -94,7 +94,8 @@ def test_images_that_are_no_photos_of_the_patch_size_are_refused(tiny_vit):
 
 @pytest.mark.parametrize(("change", "words"), [
     ({"num_layers": 3}, "num_layers=2 in '{folder}', got num_layers=3"), ({"hidden_dim": 16}, "hidden_dim=8 in '{folder}', got hidden_dim=16"),
-    ({"patch_size": 8}, "patch_size=16 in '{folder}', got patch_size=8"), ({"use_class_token": False}, "use_class_token=True in '{folder}', got")])
+    ({"patch_size": 8}, "patch_size=16 in '{folder}', got patch_size=8"), ({"use_class_token": False}, "use_class_token=True in '{folder}', got"),
+    ({"layer_norm_epsilon": 1e-5}, "layer_norm_epsilon=1e-06 in '{folder}', got")])
 def test_a_preset_of_another_architecture_names_what_differs(tiny_vit, options, tmp_path, change, words):
     folder, _ = save_preset(tmp_path / "preset", {**options, **change})
     assert words.format(folder=folder) in refusal(tiny_vit, folder)

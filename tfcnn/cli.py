@@ -308,9 +308,13 @@ def _fail(message, code: int) -> int:
 
 
 def _say(text: str) -> None:
-    print(text)
+    """Prints to standard output; whoever reads it, such as `head`, may have enough and close it, which changes no exit code."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _json(args, values: dict) -> None:
     if args.json:
-        print(json.dumps(values, ensure_ascii=False))
+        _say(json.dumps(values, ensure_ascii=False))

@@ -13,8 +13,9 @@ from tfcnn.errors import InputError, WorkError, first_line
 
 IMAGENET_PRESET = "vit_base_patch16_224_imagenet"
 INSTALL = "pip install 'tfcnn[vit]'"
+EPSILON = 1e-6  # of the norms
 # What every ViT of KerasHub's presets has, and the network below with them.
-PARTS = {"use_class_token": True, "use_mha_bias": True, "use_mlp_bias": True, "use_patch_bias": True}
+PARTS = {"use_class_token": True, "use_mha_bias": True, "use_mlp_bias": True, "use_patch_bias": True, "layer_norm_epsilon": EPSILON}
 
 
 def build_vit(image_size: int, *, patch_size: int, num_layers: int, num_heads: int, hidden_dim: int, mlp_dim: int):
@@ -70,7 +71,7 @@ def _block(x, name: str, num_heads: int, mlp_dim: int):
 def _normed(x, name: str):
     import keras
 
-    return keras.layers.LayerNormalization(epsilon=1e-6, name=name)(x)
+    return keras.layers.LayerNormalization(epsilon=EPSILON, name=name)(x)
 
 
 def is_preset(weights: str) -> bool:

@@ -14,7 +14,7 @@ from tfcnn.record import write_aside
 from tfcnn.training.config import TrainingConfig
 from tfcnn.training.features import cached_features
 from tfcnn.training.head import seed_dropout, train_head
-from tfcnn.training.optimizers import make_optimizer, scale_rates, stage_rates
+from tfcnn.training.optimizers import scale_rates, stage_optimizer, stage_rates
 from tfcnn.training.train import checked_config
 from tfcnn.training.twin import make_twin, with_scaled_loss
 
@@ -130,7 +130,7 @@ def _sweep(twin, data: Dataset, config: TrainingConfig, steps: int) -> tuple[lis
 
     with twin.distribute_strategy.scope():
         set_flags(twin, config.trainable, batch_norm=config.batch_norm)
-        optimizer, members = make_optimizer(twin, replace(config, schedule="constant", warm_up=0.0), steps)
+        optimizer, members = stage_optimizer(twin, replace(config, schedule="constant", warm_up=0.0), steps)
         twin.compile(with_scaled_loss(optimizer, twin) if config.mixed_precision else optimizer,
                      keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing))
     rates = np.geomspace(LOWEST, HIGHEST, steps)

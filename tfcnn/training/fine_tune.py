@@ -17,7 +17,7 @@ from tfcnn.training.checkpoint import best_file, completed_epochs, remove_other_
 from tfcnn.training.checks import check_freeze
 from tfcnn.training.config import TrainingConfig
 from tfcnn.training.head import seed_dropout
-from tfcnn.training.optimizers import averaged, last_rates, make_optimizer, scale_rates, stage_rates
+from tfcnn.training.optimizers import averaged, last_rates, scale_rates, stage_optimizer, stage_rates
 from tfcnn.training.twin import make_twin, with_scaled_loss
 
 HISTORY = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "seconds")  # then the rate of each stage
@@ -124,7 +124,7 @@ def _open(model, config: TrainingConfig, phase: Phase, steps: int, *, last: bool
     old = model.optimizer if phase.first and model.compiled else None
     plan = set_flags(model, phase.trainable, batch_norm=config.batch_norm).with_rates(stage_rates(stages, config))
     opened = {name: number * config.gradual * steps for number, name in enumerate(reversed(open_stages(stages, config.trainable)))}
-    optimizer, members = make_optimizer(model, config, steps * config.epochs, opened=opened, ema=bool(config.ema) and last)
+    optimizer, members = stage_optimizer(model, config, steps * config.epochs, opened=opened, ema=bool(config.ema) and last)
     optimizer = with_scaled_loss(optimizer, model) if config.mixed_precision else optimizer
     model.compile(optimizer, keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing), metrics=["accuracy"])
     model.optimizer.build(model.trainable_variables)

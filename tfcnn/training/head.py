@@ -4,7 +4,7 @@ import numpy as np
 
 from tfcnn.data.dataset import class_weights
 from tfcnn.models.freeze import HEAD, every_layer
-from tfcnn.training.config import OPTIMIZERS, TrainingConfig
+from tfcnn.training.config import TrainingConfig
 
 # L2 strength of the logistic regression on standardised features, as scikit-learn's C. Between 0.01 and 0.1 the
 # cross-validated accuracy on the training photos is flat (trashnet600: 0.736 to 0.748, flowers128: 0.671 to 0.662).
@@ -72,6 +72,7 @@ def _fit_hidden(model, features, targets, config: TrainingConfig) -> None:
 def _compiled_head(model, examples: int, config: TrainingConfig):
     import keras
 
+    from tfcnn.training.optimizers import make_optimizer
     from tfcnn.training.schedule import StageRate
 
     head = head_of(model)
@@ -82,8 +83,6 @@ def _compiled_head(model, examples: int, config: TrainingConfig):
         elif isinstance(layer, keras.layers.BatchNormalization):
             layer.set_weights([np.full(w.shape, w.path.endswith(("gamma", "moving_variance")), np.float32) for w in layer.weights])
     steps = HIDDEN_EPOCHS * -(-examples // config.batch_size)
-    kind, options = OPTIMIZERS[config.optimizer]
     rate = StageRate((config.learning_rates or {}).get(HEAD, config.head_learning_rate), steps=steps, warm_up=0)
-    optimizer = getattr(keras.optimizers, kind)(rate, weight_decay=config.weight_decay, global_clipnorm=config.clip_norm or None, **options)
-    head.compile(optimizer, loss=keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing))
+    head.compile(make_optimizer(head, config, rate), loss=keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing))
     return head

@@ -42,11 +42,31 @@ def check_rates(stages: Sequence[str], config: TrainingConfig) -> None:
                              f"leave it out, or give --trainable {stage}")
 
 
-def make_optimizer(model, config: TrainingConfig, steps: int, *, opened: Mapping[str, int] | None = None, ema: bool = False):
+def make_optimizer(model, config: TrainingConfig, rate, **options):
+    """The Keras optimizer that `config` names, for the trainable variables of `model`.
+
+    Biases and norms are not decayed. `config.clip_norm` bounds the norm of the gradient; Keras clips on each replica before the
+    gradients are added up, so each gets its share of it.
+
+    Args:
+        model: a Keras model with its trainable flags set.
+        config: with nothing left open.
+        rate: a rate or a schedule of rates.
+        options: more arguments of the optimizer, such as its name.
+    """
+    import keras
+
+    kind, fixed = OPTIMIZERS[config.optimizer]
+    clip_norm = config.clip_norm / model.distribute_strategy.num_replicas_in_sync or None
+    optimizer = getattr(keras.optimizers, kind)(rate, weight_decay=config.weight_decay, global_clipnorm=clip_norm, **fixed, **options)
+    optimizer.exclude_from_weight_decay(var_list=[v for v in model.trainable_variables if len(v.shape) < 2 or v.path.endswith("/bias")])  # of attention too
+    return optimizer
+
+
+def stage_optimizer(model, config: TrainingConfig, steps: int, *, opened: Mapping[str, int] | None = None, ema: bool = False):
     """A `MultiOptimizer` with one member of the kind `config.optimizer` for all stages that have the same rate and were opened together.
 
-    Rates follow `StageRate`. Biases and norms are not decayed. `config.clip_norm` bounds the norm of the gradient of each member; Keras
-    clips on each replica before the gradients are added up, so each gets its share of it.
+    Rates follow `StageRate`; decay and clipping are those of `make_optimizer`, the norm being that of each member's gradient.
 
     Args:
         model: from `build_classifier`, with its trainable flags set.
@@ -95,16 +115,10 @@ def averaged(members: Mapping) -> list[tuple]:
 
 def _member(stages: list[str], rate: float, opened: int, config: TrainingConfig, steps: int, model, *, ema: bool):
     """The optimizer of one group; its name is that of the group, so that its slots are found again in a new optimizer."""
-    import keras
-
     from tfcnn.training.schedule import StageRate
 
     warm_up = max(1, int(config.warm_up * steps)) if config.warm_up else 0
     schedule = StageRate(rate, steps=steps, warm_up=warm_up, opened=opened, cosine=config.schedule == "cosine")
-    kind, options = OPTIMIZERS[config.optimizer]
     averages = {"use_ema": True, "ema_momentum": config.ema} if ema else {}
-    clip_norm = config.clip_norm / model.distribute_strategy.num_replicas_in_sync or None
-    optimizer = getattr(keras.optimizers, kind)(schedule, weight_decay=config.weight_decay, global_clipnorm=clip_norm,
-                                                name=re.sub(r"[^A-Za-z0-9]", "_", f"{config.optimizer}_{'_'.join(stages)}"), **options, **averages)
-    optimizer.exclude_from_weight_decay(var_list=[v for v in model.trainable_variables if len(v.shape) < 2 or v.path.endswith("/bias")])  # of attention too
-    return optimizer
+    name = re.sub(r"[^A-Za-z0-9]", "_", f"{config.optimizer}_{'_'.join(stages)}")
+    return make_optimizer(model, config, schedule, name=name, **averages)
