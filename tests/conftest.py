@@ -49,6 +49,18 @@ def make_photos(folder: Path, classes=MADE_CLASSES, count: int = 20, side: int =
     return folder
 
 
+def moved_by_a_step(model, pixels) -> set[str]:
+    """Paths of the weights that one training step changes, without the states of random generators; compiles what is not yet compiled."""
+    import keras
+
+    weights = [weight for weight in model.weights if "seed_generator" not in weight.path]
+    before = [weight.numpy() for weight in weights]
+    if not model.compiled:
+        model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy", run_eagerly=True)  # no graph to trace for one step
+    model.fit(pixels, np.arange(len(pixels)) % 3, batch_size=len(pixels), verbose=0)
+    return {weight.path for weight, old in zip(weights, before, strict=True) if not np.array_equal(weight.numpy(), old)}
+
+
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory):
     """60 made photos in three classes; not to be changed by a test."""

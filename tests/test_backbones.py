@@ -6,6 +6,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+from conftest import moved_by_a_step
 
 import tfcnn
 from tfcnn.models.backbones import BACKBONES, VIT, build_network, preprocess_function
@@ -147,15 +148,6 @@ def check_opening(name, model):
     assert opened[-1] == sum(len(layer.trainable_variables) for layer in backbone.layers if not isinstance(layer, keras.layers.BatchNormalization))
 
 
-def moved_after_a_step(model, pixels):
-    """Paths of the weights that one training step changes, without those of the random generators."""
-    weights = [weight for weight in model.weights if "seed_generator" not in weight.path]
-    before = [weight.numpy() for weight in weights]
-    model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy", run_eagerly=True)  # no graph to trace for one step
-    model.fit(pixels, np.arange(len(pixels)) % 3, batch_size=len(pixels), verbose=0)
-    return {weight.path for weight, old in zip(weights, before, strict=True) if not np.array_equal(weight.numpy(), old)}
-
-
 def check_training(name, model):
     """Training moves the open stages and nothing else, no statistic of a BatchNorm either."""
     row, backbone, pixels, head = BACKBONES[name], model.get_layer("backbone"), some_photos(4, size_of(name)), {"logits/kernel", "logits/bias"}
@@ -163,14 +155,14 @@ def check_training(name, model):
         if isinstance(layer, keras.layers.Dropout):  # EfficientNet drops whole branches, which for few photos may be all of a step
             layer.rate = 0.0
     tfcnn.set_trainable(model, False)
-    assert moved_after_a_step(model, pixels) == head
+    assert moved_by_a_step(model, pixels) == head
 
     count = 1 if row.parameters > LARGE and row.build != VIT else 2
     first = [layer.name for layer in backbone.layers].index(row.stages[-count][1])
     planned = {weight.path for layer in backbone.layers[first:] if not isinstance(layer, keras.layers.BatchNormalization)
                for weight in layer.weights if "seed_generator" not in weight.path}
     tfcnn.set_trainable(model, count)
-    moved = moved_after_a_step(model, pixels)
+    moved = moved_by_a_step(model, pixels)
     assert moved <= planned | head
     assert not [path for path in (planned | head) - moved if not path.endswith("key/bias")]  # softmax ignores what is added to every key alike
 

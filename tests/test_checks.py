@@ -6,6 +6,7 @@ import pytest
 
 import tfcnn
 from tfcnn.errors import WorkError
+from tfcnn.models.freeze import freeze_plan
 from tfcnn.training.checks import check_freeze
 
 LABELS = ["a", "b", "c"]
@@ -84,10 +85,29 @@ def test_a_stage_that_was_opened_after_compile_is_caught():
     model.fit(PIXELS, TARGETS, batch_size=4, verbose=0)
     for name in ("conv_a", "conv_b"):
         model.get_layer("backbone").get_layer(name).trainable = True
-    from tfcnn.models.freeze import freeze_plan
-
     with pytest.raises(WorkError, match="it left conv_a/kernel, conv_a/bias, conv_b/kernel, conv_b/bias; compile after set_trainable"):
         model.fit(PIXELS, TARGETS, batch_size=4, callbacks=[check_freeze(model, freeze_plan(model))], verbose=0)
+
+
+def test_a_stage_whose_name_ends_another_one_is_caught():
+    """The slots of ab stand for `ab` alone."""
+    image = keras.Input((16, 16, 3))
+    x = keras.layers.Conv2D(2, 3, name="b")(image)
+    model = tfcnn.build_classifier(keras.Model(image, keras.layers.Conv2D(2, 3, name="ab")(x)), labels=LABELS)
+    tfcnn.set_trainable(model, 1)
+    model.compile(keras.optimizers.Adam(1e-3), "sparse_categorical_crossentropy")
+    model.fit(PIXELS, TARGETS, batch_size=4, verbose=0)
+    model.get_layer("backbone").get_layer("b").trainable = True
+    with pytest.raises(WorkError, match="it left b/kernel, b/bias; compile after set_trainable"):
+        model.fit(PIXELS, TARGETS, batch_size=4, callbacks=[check_freeze(model, freeze_plan(model))], verbose=0)
+
+
+def test_an_optimizer_without_slots_is_no_mismatch():
+    model = with_norms()
+    plan = tfcnn.set_trainable(model, True)
+    model.compile(keras.optimizers.SGD(1e-30), "sparse_categorical_crossentropy")
+    model.fit(PIXELS, TARGETS, batch_size=4, callbacks=[check_freeze(model, plan)], verbose=0)
+    assert int(model.optimizer.iterations) == 2
 
 
 def test_a_step_too_small_for_float32_is_no_mismatch():

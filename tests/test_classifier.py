@@ -3,14 +3,23 @@
 import keras
 import numpy as np
 import pytest
+from conftest import moved_by_a_step
 
 import tfcnn
 from tfcnn.errors import InputError
+from tfcnn.models.backbones import BACKBONES
 from tfcnn.models.classifier import ACTIVATIONS, ModelConfig, check_config, with_defaults
 from tfcnn.models.cnn import build_features
-from tfcnn.models.freeze import opens_stages, stages_of
+from tfcnn.models.freeze import is_named, opens_stages, stages_of
 
 LABELS = ["a", "b", "c"]
+
+
+class Subclassed(keras.Model):
+    """A network without a graph."""
+
+    def call(self, x):
+        return x
 
 
 def photos(count, side=16, channels=3):
@@ -19,15 +28,6 @@ def photos(count, side=16, channels=3):
 
 def output_of(model, layer, pixels):
     return keras.Model(model.input, model.get_layer(layer).output)(pixels, training=False).numpy()
-
-
-def moved_by_a_step(model, pixels):
-    """Paths of the weights that one training step changes, without the states of random generators."""
-    weights = [weight for weight in model.weights if "seed_generator" not in weight.path]
-    before = [weight.numpy() for weight in weights]
-    model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy")
-    model.fit(pixels, np.arange(len(pixels)) % 3, batch_size=len(pixels), verbose=0)
-    return {weight.path for weight, old in zip(weights, before, strict=True) if not np.array_equal(weight.numpy(), old)}
 
 
 def small(**arguments):
@@ -117,6 +117,14 @@ def test_a_backbone_of_ones_own_may_be_named_like_a_row_of_the_table():
     backbone = keras.Model(inner.input, inner.output, name="resnet50")
     model = tfcnn.build_classifier(backbone, labels=LABELS)
     assert [name for name, _ in stages_of(model)] == ["conv1"]
+
+
+def test_a_network_of_keras_that_was_built_by_hand_is_one_of_ones_own():
+    """It has the names of the row, but another preprocessing and weights that nobody knows."""
+    backbone = keras.applications.MobileNetV3Small(include_top=False, weights=None, input_shape=(32, 32, 3), name="mobilenet_v3_small")
+    model = tfcnn.build_classifier(backbone, labels=LABELS)
+    assert model.model_config.weights == "own" and not is_named(model)
+    assert len(stages_of(model)) > len(BACKBONES["mobilenet_v3_small"].stages)
 
 
 def test_a_sequential_model_is_a_backbone():
@@ -252,7 +260,7 @@ def test_an_unknown_stage_lists_the_choices():
 @pytest.mark.parametrize(("arguments", "message"), [
     ({"backbone": "mobilenet_v3_smal"}, r"got 'mobilenet_v3_smal'; did you mean 'mobilenet_v3_small'\?"),
     ({"backbone": "zzz"}, r"got 'zzz'; choose one of: resnet50, efficientnet_b0, mobilenet_v3_small, "),
-    ({"backbone": 3}, r"backbone or a keras.Model, got backbone=3"),
+    ({"backbone": 3}, r"backbone or a keras.Model, functional or Sequential with an Input, got backbone=3"),
     ({"image_size": 31}, "from 32 to 2048 pixels for mobilenet_v3_small, got image_size=31"),
     ({"image_size": 2049}, "from 32 to 2048 pixels for mobilenet_v3_small, got image_size=2049"),
     ({"image_size": 64.0}, "from 32 to 2048 pixels for mobilenet_v3_small, got image_size=64.0"),
@@ -270,6 +278,11 @@ def test_an_unknown_stage_lists_the_choices():
     ({"channels": 2}, r"1 channel \(grey\), 3 \(RGB\) or 4 \(RGB and one more\), got channels=2"),
     ({"hidden": (8, 0)}, r"above 0, got hidden=\(8, 0\)"),
     ({"hidden": (2.5,)}, r"above 0, got hidden=\(2.5,\)"),
+    ({"hidden": 64}, r"above 0, got hidden=64; write hidden=\(256,\) for one layer"),
+    ({"hidden": (True,)}, r"above 0, got hidden=\(True,\)"),
+    ({"dropout": None}, "from 0 to below 1, got dropout=None"),
+    ({"dropout": "0.1"}, "from 0 to below 1, got dropout='0.1'"),
+    ({"backbone": Subclassed()}, "functional or Sequential with an Input, got backbone=<Subclassed"),
     ({"dropout": 1.0}, "from 0 to below 1, got dropout=1.0"),
     ({"dropout": -0.1}, "from 0 to below 1, got dropout=-0.1"),
     ({"weights": "nothing.h5"}, "there is no file 'nothing.h5'"),
@@ -285,6 +298,12 @@ def test_arguments_that_cannot_be_used_are_refused(arguments, message):
 @pytest.mark.parametrize("labels", [[], ["a"], ["a", "a"], ["a", "b", "a"]])
 def test_labels_must_be_two_or_more_and_different(labels):
     with pytest.raises(InputError, match="at least two different labels"):
+        tfcnn.build_classifier("mobilenet_v3_small", labels=labels, weights=None)
+
+
+@pytest.mark.parametrize("labels", ["cat", [0, 1], np.array(["a", "b"]), {"a": 0}])
+def test_labels_are_a_list_of_texts(labels):
+    with pytest.raises(InputError, match="expected labels as a list of texts, got labels="):
         tfcnn.build_classifier("mobilenet_v3_small", labels=labels, weights=None)
 
 

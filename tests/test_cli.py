@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+import tensorflow as tf
 from conftest import make_photos
 
 import tfcnn
@@ -87,6 +88,19 @@ def test_plain_keras_opens_the_model_without_tfcnn(finished):
     code = f"import sys, keras; m = keras.models.load_model(r'{finished[0] / 'model.keras'}'); print(m.input_shape, 'tfcnn' in sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "(None, 32, 32, 3) False"
+
+
+@pytest.mark.parametrize(("kind", "message"), [
+    (tf.errors.ResourceExhaustedError, "tfcnn: expected the work to fit into memory, but it did not; give a smaller --batch-size or --image-size\n"),
+    (tf.errors.InvalidArgumentError,
+     "tfcnn: expected TensorFlow to do its work, but it ended with InvalidArgumentError: no such thing; --verbose shows all of it\n")])
+def test_an_error_of_tensorflow_is_one_line(monkeypatch, capsys, kind, message):
+    def fail(*_, **__):
+        raise kind(None, None, "no such thing\nin a graph")
+
+    monkeypatch.setattr("tfcnn.evaluation.evaluate.predict", fail)
+    code, out, err = run(capsys, "predict", "run", "photo.jpg")
+    assert (code, out, err) == (1, "", message)
 
 
 def test_a_reader_that_has_enough_ends_a_command_quietly():

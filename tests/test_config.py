@@ -50,6 +50,9 @@ def test_an_unknown_augmentation_offers_the_closest():
 
 @pytest.mark.parametrize(("field", "value", "message"), [
     ("learning_rates", {"conv5": "1e-3"}, r"expected learning rates between 0 and 1, got conv5=1e-3"),
+    ("learning_rates", [1e-3], r"expected rates by stage, as in \{'conv5': 1e-5, 'head': 1e-3\}, got learning_rates=\[0\.001\]"),
+    ("learning_rate", [1e-3], r"expected a learning rate between 0 and 1, got learning_rate=\[0\.001\]"),
+    ("optimizer", ["adam"], r"expected an optimizer, got optimizer='\['adam'\]'"),
     ("learning_rates", {"conv5": None}, r"expected learning rates between 0 and 1, got conv5=None"),
     ("mixed_precision", "no", r"expected True or False, got mixed_precision='no'"),
     ("mirror", 1, r"expected True or False, got mirror=1"),

@@ -67,6 +67,18 @@ def test_each_epoch_is_a_permutation_of_the_training_split(data):
     assert len({tuple(epoch) for epoch in epochs}) == 4 and [0, 2, 4, 5, 7, 8, 10, 11] not in epochs
 
 
+@pytest.mark.parametrize("balance", BALANCES)
+def test_a_full_last_batch_repeats_the_first_photos_of_its_epoch(data, balance):
+    streams = [list(training_batches(data, batch_size=5, augmentation="none", balance=balance, seed=5, epochs=2, full=full)) for full in (False, True)]
+    plain, full = ([(batch[0].numpy()[:, 0, 0, 0] / 10).astype(int).tolist() for batch in stream] for stream in streams)
+    per_epoch = len(plain) // 2
+    assert len(full) == len(plain) and {len(batch) for batch in full} == {5}
+    for epoch in range(2):
+        photos = [row for batch in plain[epoch * per_epoch:(epoch + 1) * per_epoch] for row in batch]
+        expected = (photos + photos)[:5 * per_epoch]
+        assert [row for batch in full[epoch * per_epoch:(epoch + 1) * per_epoch] for row in batch] == expected
+
+
 def test_training_targets_are_one_hot_and_belong_to_their_photo(data):
     for pixels, targets in training_batches(data, batch_size=3, augmentation="none", seed=1, epochs=2):
         rows = (pixels.numpy()[:, 0, 0, 0] / 10).astype(int)

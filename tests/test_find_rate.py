@@ -58,12 +58,24 @@ def test_the_losses_are_those_of_each_step_and_not_means(data, monkeypatch):
 def test_the_suggestion_for_the_head_is_in_the_proportion_that_was_tested():
     config = CONFIG
     rates, losses = np.geomspace(1e-6, 1, 61).tolist(), [1.0] * 41 + [9.0] * 20
-    found = module._result(rates, losses, config, head_rate=5e-3)
+    found = module._result(rates, losses, config, 1e-3)
     assert found.edge == pytest.approx(1e-2)  # the last step before the loss leaps: a median does not lag
-    assert found.head_learning_rate == pytest.approx(5 * found.learning_rate)
+    assert found.suggestion == found.learning_rate == pytest.approx(2.5e-3) and found.head_learning_rate == pytest.approx(4 * found.learning_rate)
     assert "it rises beyond a rate of 1.0e-02" in str(found)
-    flat = module._result(rates, [1.0] * 61, config, head_rate=5e-3)
+    flat = module._result(rates, [1.0] * 61, config, 1e-3)
     assert flat.edge == 1 and "it does not rise up to a rate of 1.0e+00" in str(flat)
+    assert flat.learning_rate == flat.head_learning_rate == 0.25  # four times that is no rate
+
+
+def test_rates_of_stages_are_tested_and_suggested_in_their_proportion(data, monkeypatch):
+    config = replace(CONFIG, learning_rates={"conv1": 1e-6, "conv2": 4e-6}, head_learning_rate=8e-6)
+    seen, scale = [], module.scale_rates
+    monkeypatch.setattr(module, "scale_rates", lambda members, factor: (scale(members, factor), seen.append(members)))
+    found = find_learning_rate(build(), data, config, steps=20)
+    assert float(seen[-1]["conv2"].learning_rate) == pytest.approx(found.rates[-1], rel=1e-5)  # the highest of the open stages
+    assert float(seen[-1]["head"].learning_rate) == pytest.approx(2 * found.rates[-1], rel=1e-5)
+    assert found.learning_rates == {"conv1": pytest.approx(found.suggestion / 4), "conv2": pytest.approx(found.suggestion)}
+    assert f"--learning-rates conv1={found.suggestion / 4:.1e} conv2={found.suggestion:.1e}" in str(found)
 
 
 def test_mixed_precision_is_tested_in_mixed_precision(data, monkeypatch):
@@ -79,7 +91,7 @@ def test_the_picture_is_written(tmp_path):
 
     rates = tuple(np.geomspace(1e-6, 1e-1, 30))
     losses = tuple(np.linspace(1, 0.5, 20)) + tuple(np.linspace(0.5, 3, 10))
-    found = RateRange(rates, losses, losses, 1e-3, 5e-4, 2e-3)
+    found = RateRange(rates, losses, losses, 1e-3, 5e-4, 5e-4, 2e-3)
     found.plot(tmp_path / "rates.png")
     with Image.open(tmp_path / "rates.png") as picture:
         assert picture.size == (840, 480)

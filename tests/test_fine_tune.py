@@ -227,6 +227,17 @@ def test_rates_fall_on_a_plateau_in_every_group(tmp_path, data, monkeypatch):
     np.testing.assert_allclose([row["rate_b"] for row in history], np.multiply(0.9, expected), rtol=1e-5)
 
 
+def test_a_plateau_counts_from_when_all_stages_are_open_and_their_rates_have_risen(tmp_path, data, monkeypatch):
+    monkeypatch.setattr(module, "PLATEAU_EPOCHS", 1)
+    config = replace(RESTLESS, schedule="plateau", warm_up=0.25, gradual=2, epochs=8)
+    _, history = tune(data, tmp_path, config)
+    losses = [row["val_loss"] for row in history]
+    expected = [plateau_factor(losses[4:number]) for number in range(len(losses))]  # two stages, then a rise of two epochs
+    assert plateau_factor(losses[:4]) < 1 and expected[-1] < 1
+    np.testing.assert_allclose([row["rate_head"] for row in history[4:]], np.multiply(0.9, expected[4:]), rtol=1e-5)
+    np.testing.assert_allclose(history[3]["rate_head"], 0.9, rtol=1e-5)
+
+
 def test_the_rates_that_are_logged_are_those_that_were_applied(tmp_path, data, monkeypatch):
     """Lion moves each weight that has a gradient by exactly its rate; at every step, and in the history for the last of an epoch."""
     config = replace(CONFIG, learning_rates={"a": 1e-3}, layer_decay=0.5, optimizer="lion", weight_decay=0, epochs=4)

@@ -3,27 +3,20 @@
 import keras
 import numpy as np
 import pytest
+from conftest import moved_by_a_step
 
 import tfcnn
 from tfcnn.errors import InputError
 from tfcnn.models.cnn import build_features
-from tfcnn.models.freeze import carry_slots, freeze_plan, layers_by_stage, open_stages
+from tfcnn.models.freeze import carry_slots, every_layer, freeze_plan, layers_by_stage, open_stages
+from tfcnn.training.head import seed_dropout
 
 PIXELS = np.random.default_rng(0).uniform(0, 255, (4, 16, 16, 3)).astype(np.float32)
-TARGETS = np.array([0, 1, 2, 0])
 
 
 def small():
     keras.utils.set_random_seed(0)
     return tfcnn.build_classifier(build_features((16, 16, 3), filters=(4, 8)), labels=["a", "b", "c"])
-
-
-def step(model):
-    """Paths of the weights that one training step changes."""
-    weights = [weight for weight in model.weights if "seed_generator" not in weight.path]
-    before = [weight.numpy() for weight in weights]
-    model.fit(PIXELS, TARGETS, batch_size=4, verbose=0)
-    return {weight.path for weight, old in zip(weights, before, strict=True) if not np.array_equal(weight.numpy(), old)}
 
 
 def test_the_plan_counts_layers_and_parameters_of_each_stage():
@@ -54,18 +47,18 @@ def test_every_variable_of_a_model_belongs_to_one_stage():
 def test_a_compiled_model_learns_what_was_opened_afterwards():
     model = small()
     model.compile(keras.optimizers.Adam(1e-3), "sparse_categorical_crossentropy")
-    assert step(model) == {"logits/kernel", "logits/bias"}
+    assert moved_by_a_step(model, PIXELS) == {"logits/kernel", "logits/bias"}
     tfcnn.set_trainable(model, "conv2")
-    assert step(model) == {"conv2/kernel", "conv2/bias", "logits/kernel", "logits/bias"}
+    assert moved_by_a_step(model, PIXELS) == {"conv2/kernel", "conv2/bias", "logits/kernel", "logits/bias"}
     tfcnn.set_trainable(model, False)
-    assert step(model) == {"logits/kernel", "logits/bias"}
+    assert moved_by_a_step(model, PIXELS) == {"logits/kernel", "logits/bias"}
 
 
 def test_slots_and_step_count_go_along_when_a_stage_is_opened():
     model = small()
     model.compile(keras.optimizers.Adam(1e-3), "sparse_categorical_crossentropy")
     for _ in range(3):
-        step(model)
+        moved_by_a_step(model, PIXELS)
     before = {variable.path: variable.numpy() for variable in model.optimizer.variables}
     assert any(np.abs(value).max() > 0 for path, value in before.items() if "logits" in path)
     tfcnn.set_trainable(model, True)
@@ -82,12 +75,12 @@ def test_members_of_a_multi_optimizer_keep_their_slots():
     members = keras.optimizers.OptimizerMap(keras.optimizers.Adam(1e-3))
     members["conv.*"] = keras.optimizers.Adam(1e-5)
     model.compile(keras.optimizers.MultiOptimizer(members), "sparse_categorical_crossentropy")
-    step(model)
+    moved_by_a_step(model, PIXELS)
     slots = {variable.path: variable.numpy() for variable in model.optimizer.variables if "momentum" in variable.path}
     tfcnn.set_trainable(model, True)  # without compiling again this dies with a bare KeyError
     now = {variable.path: variable.numpy() for variable in model.optimizer.variables if "momentum" in variable.path}
     assert len(slots) == 4 and all(value.any() and np.array_equal(now[path], value) for path, value in slots.items())
-    assert step(model) == {"conv1/kernel", "conv1/bias", "conv2/kernel", "conv2/bias", "logits/kernel", "logits/bias"}
+    assert moved_by_a_step(model, PIXELS) == {"conv1/kernel", "conv1/bias", "conv2/kernel", "conv2/bias", "logits/kernel", "logits/bias"}
 
 
 def test_slots_of_another_shape_are_left_alone():
@@ -127,9 +120,58 @@ def test_a_loss_that_keras_cannot_rebuild_is_named():
     model.compile("adam", own_loss)
     with pytest.raises(InputError, match=r"whose loss and metrics Keras can rebuild, got .*register them, or set what is trainable before compile"):
         tfcnn.set_trainable(model, True)
+    assert not model.get_layer("backbone").get_layer("conv1").trainable
 
 
 @pytest.mark.parametrize(("trainable", "expected"), [
     (False, []), ("none", []), (0, []), (1, ["c"]), (2, ["b", "c"]), ("b", ["b", "c"]), (True, ["a", "b", "c"]), ("all", ["a", "b", "c"])])
 def test_the_open_stages_by_name(trainable, expected):
     assert open_stages(["a", "b", "c"], trainable) == expected
+
+
+class Block(keras.layers.Layer):
+    """Holds its layers as attributes, as blocks of KerasHub do."""
+
+    def __init__(self, filters, **options):
+        super().__init__(**options)
+        self.conv, self.bn = keras.layers.Conv2D(filters, 3, strides=4, name="conv"), keras.layers.BatchNormalization(name="bn")
+        self.dropout = keras.layers.Dropout(0.5, name="inner_dropout")
+
+    def build(self, shape):
+        self.conv.build(shape)
+        self.bn.build(self.conv.compute_output_shape(shape))
+
+    def call(self, x, training=False):
+        return self.dropout(self.bn(self.conv(x), training=training), training=training)
+
+
+def test_batch_norm_and_dropout_inside_of_composite_layers_are_found():
+    image = keras.Input((16, 16, 3))
+    model = tfcnn.build_classifier(keras.Model(image, Block(4, name="block2")(Block(3, name="block1")(image))), labels=["a", "b", "c"])
+    tfcnn.set_trainable(model, 1)
+    assert {variable.path.split("/", 1)[1] for variable in freeze_plan(model).planned} == {"conv/kernel", "conv/bias", "kernel", "bias"}
+    model.compile(keras.optimizers.SGD(1.0), "sparse_categorical_crossentropy")
+    assert moved_by_a_step(model, PIXELS) == {"block2/conv/kernel", "block2/conv/bias", "logits/kernel", "logits/bias"}
+    tfcnn.set_trainable(model, 1, batch_norm="train")
+    norms = {path for path in moved_by_a_step(model, PIXELS) if "bn" in path}
+    assert norms == {f"block2/bn/{name}" for name in ("beta", "gamma", "moving_mean", "moving_variance")}
+    seed_dropout(model, 3)
+    assert sorted(layer.seed_generator.state.numpy()[0] for layer in every_layer(model) if hasattr(layer, "seed_generator")) == [3, 3, 3]
+
+
+def test_stages_that_a_training_left_frozen_need_an_optimizer(data, tmp_path):
+    model = tfcnn.build_classifier(build_features((8, 8, 3), filters=(4, 4)), labels=data.labels)
+    tfcnn.train(model, data, tfcnn.TrainingConfig(epochs=1, trainable=1), output=tmp_path / "run")
+    with pytest.raises(InputError, match=r"expected an optimizer for stages that the training left frozen \(conv1\), got none"):
+        tfcnn.set_trainable(model, True)
+    assert not model.get_layer("backbone").get_layer("conv1").trainable
+    tfcnn.set_trainable(model, False)
+    tfcnn.set_trainable(model, True, optimizer=keras.optimizers.SGD(1e-5))
+    assert isinstance(model.optimizer, keras.optimizers.SGD) and model.get_layer("backbone").get_layer("conv1").trainable
+
+
+def test_a_model_of_another_maker_is_named(tmp_path, trained):
+    run, _, _ = trained
+    for model in (run.load_model(), keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)], name="mine")):
+        with pytest.raises(InputError, match=f"expected a model from build_classifier, got '{model.name}', .*weights=RUN"):
+            tfcnn.set_trainable(model, True)

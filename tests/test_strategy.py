@@ -18,8 +18,9 @@ import keras, numpy as np, sys, tfcnn
 from tfcnn.models.cnn import build_features
 strategy = tfcnn.make_strategy("mirrored")
 assert strategy.num_replicas_in_sync == 2, strategy
-images = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 3)).astype(np.uint8)
-data = tfcnn.load_images((images, np.arange(12) % 2), image_size=8, split=(1 / 3, 1 / 3, 1 / 3))
+images = np.random.default_rng(0).integers(0, 256, (15, 8, 8, 3)).astype(np.uint8)
+data = tfcnn.load_images((images, np.arange(15) % 2), image_size=8, split=(1 / 3, 1 / 3, 1 / 3))
+assert len(data.rows("train")) == 5  # the last batch of an epoch has one photo for two replicas
 with strategy.scope():
     keras.utils.set_random_seed(0)
     model = tfcnn.build_classifier(build_features((8, 8, 3), filters=(4,)), labels=data.labels)

@@ -196,6 +196,8 @@ def test_resuming_with_other_arguments_names_the_argument(tmp_path, monkeypatch,
         go_on(build(backbone), data, replace(CONFIG, epochs=4))
     with pytest.raises(InputError, match=r"but trainable was True and is conv2"):
         go_on(build(backbone), data, replace(CONFIG, trainable="conv2"))
+    with pytest.raises(InputError, match=r"but trainable was True and is 1"):  # equal in Python
+        go_on(build(backbone), data, replace(CONFIG, trainable=1))
     with pytest.raises(InputError, match=r"but dropout was 0\.5 and is 0\.1"):
         go_on(build(backbone, dropout=0.1), data, CONFIG)
     with pytest.raises(InputError, match=r"hidden was \[\] and is \[3\]"):
@@ -256,8 +258,15 @@ def test_a_model_that_does_not_fit_the_data_is_refused_before_slow_work(tmp_path
     larger = tfcnn.build_classifier(build_features((16, 16, 3)), labels=data.labels)
     with pytest.raises(InputError, match=r"photos of shape \(16, 16, 3\) as the model's input, got \(8, 8, 3\); load them with image_size=16"):
         tfcnn.train(larger, data, CONFIG, output=output)
-    with pytest.raises(InputError, match=r"a model from build_classifier, got one with the layers image, rescaling"):
+    with pytest.raises(InputError, match=r"a model from build_classifier, got 'small_cnn', which is none"):
         tfcnn.train(build_features((8, 8, 3)), data, CONFIG, output=output)
+    for split in ("train", "validation"):
+        unsplit = replace(data, items=tuple(item._replace(split="test" if item.split == split else item.split) for item in data.items))
+        with pytest.raises(InputError, match=f"expected {split} photos, got none; load the data with a split"):
+            tfcnn.train(build(backbone), unsplit, CONFIG, output=output)
+    lacking = replace(data, items=tuple(item._replace(split="test" if item.label == "1" and item.split == "train" else item.split) for item in data.items))
+    with pytest.raises(InputError, match="expected training photos of every label, got none of 1"):
+        tfcnn.train(build(backbone), lacking, CONFIG, output=output)
     with pytest.raises(InputError, match=r"choose one of: conv1, conv2"):
         tfcnn.train(build(backbone), data, replace(CONFIG, trainable="x"), output=output)
     with pytest.raises(InputError, match=r"got batch_size=0"):

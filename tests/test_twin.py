@@ -76,6 +76,7 @@ def test_a_training_in_mixed_precision_leaves_a_float32_model(tmp_path, monkeypa
         assert run.record["kept"] == "fine-tuned" and run.record["training"]["mixed_precision"] is mixed
         loaded = run.load_model()
         assert {layer.compute_dtype for layer in loaded.get_layer("backbone").layers} | {loaded.get_layer("logits").compute_dtype} == {"float32"}
+        assert all(layer.trainable for layer in loaded.get_layer("backbone").layers)
         assert any(np.abs(new - old).max() > 1e-4 for new, old in zip(loaded.get_layer("backbone").get_weights(), before, strict=False))
         runs.append(loaded)
     scaled = [isinstance(optimizer, keras.optimizers.LossScaleOptimizer) for optimizer in optimizers]

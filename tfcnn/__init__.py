@@ -21,6 +21,7 @@ _WHERE = {
     "make_strategy": "tfcnn.training.strategy",
     "RateRange": "tfcnn.training.find_rate",
     "find_learning_rate": "tfcnn.training.find_rate",
+    "check_freeze": "tfcnn.training.checks",
     "train": "tfcnn.training.train",
     "Report": "tfcnn.evaluation.evaluate",
     "evaluate": "tfcnn.evaluation.evaluate",
@@ -54,6 +55,7 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time the names below 
     from tfcnn.models.freeze import set_trainable
     from tfcnn.models.inspect import inspect_model
     from tfcnn.record import Run, load_run
+    from tfcnn.training.checks import check_freeze
     from tfcnn.training.config import TrainingConfig
     from tfcnn.training.find_rate import RateRange, find_learning_rate
     from tfcnn.training.strategy import make_strategy

@@ -1,4 +1,4 @@
-"""The command line: one subcommand a public function, and nothing else."""
+"""The command line: one subcommand a function of the library, and nothing else."""
 
 import argparse
 import contextlib
@@ -13,11 +13,12 @@ import typing
 import warnings
 from pathlib import Path
 
-from tfcnn.errors import InputError, WorkError
+from tfcnn.errors import InputError, WorkError, first_line
 from tfcnn.flags import add_flags, add_split, config_of, parse_stages
 from tfcnn.texts import cache_text, exports_text, folds_text, left_out_text, run_text
 
 SOURCE = "folder of class folders, CSV (path,label[,split]), .npz, or tfds:NAME[/CONFIG][:VERSION]"
+OUT_OF_MEMORY = "expected the work to fit into memory, but it did not; give a smaller --batch-size or --image-size"
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 
 
@@ -32,10 +33,16 @@ def main(arguments: list[str] | None = None) -> int:
     except WorkError as error:
         return _fail(error, EXIT_FAILED)
     except MemoryError:
-        return _fail("expected the work to fit into memory, but it did not; give a smaller --batch-size or --image-size", EXIT_FAILED)
+        return _fail(OUT_OF_MEMORY, EXIT_FAILED)
     except OSError as error:
         where = f" '{error.filename}'" if error.filename else " a file"
         return _fail(f"expected to read or write{where}, but: {error.strerror or error}; free some space or choose another place", EXIT_FAILED)
+    except Exception as error:
+        if args.verbose or not type(error).__module__.startswith("tensorflow"):
+            raise
+        kind = type(error).__name__
+        text = f"expected TensorFlow to do its work, but it ended with {kind}: {first_line(error)}; --verbose shows all of it"
+        return _fail(OUT_OF_MEMORY if kind == "ResourceExhaustedError" else text, EXIT_FAILED)
     except KeyboardInterrupt:
         return _fail("interrupted" + (f"; go on with --resume, or remove '{args.output}'" if args.command is _train else ""), EXIT_INTERRUPTED)
 

@@ -214,7 +214,7 @@ def _say_finished(run: Run, model: ModelConfig, training: TrainingConfig, data: 
     asked = {name: value for name, value in asdict(training).items() if value is not None}  # the rest is left to the rule
     given = json.loads(json.dumps({**asked, **asdict(data), **asdict(model), "fold": data.fold or 0}, default=str))  # as in run.json
     before = {**run.record["data"]["arguments"], **run.record["model"], **run.record["training"]}
-    ignored = [f"{name} (was {before[name]}, is {value})" for name, value in given.items() if name in before and before[name] != value]
+    ignored = [f"{name} (was {before[name]}, is {value})" for name, value in given.items() if name in before and json.dumps(before[name]) != json.dumps(value)]
     logger.warning("'%s' is finished already: nothing is trained%s; give --overwrite to train anew", run.path,
                    f", these arguments are ignored: {', '.join(ignored)}" if ignored else "")
 

@@ -95,7 +95,7 @@ def batches(data: Dataset, split: str, *, batch_size: int = 32):
 
 
 def training_batches(data: Dataset, *, batch_size: int, augmentation: str, mixing: float | None = None, mirror: bool = True,
-                     balance: str = "none", seed: int, first_epoch: int = 0, epochs: int = 1):
+                     balance: str = "none", seed: int, first_epoch: int = 0, epochs: int = 1, full: bool = False):
     """The training split from epoch `first_epoch` up to (not with) `epochs`, shuffled and augmented anew in each.
 
     Order and augmentation are functions of (seed, epoch, position) alone, so a training that is resumed at an epoch sees
@@ -108,6 +108,8 @@ def training_batches(data: Dataset, *, batch_size: int, augmentation: str, mixin
         mirror: whether half of the photos are mirrored.
         balance: a name of BALANCES.
         seed: from 0 to 2147483647.
+        full: fills up the last batch with the first photos of its epoch. Several replicas share a batch, and one that gets no
+            photo of the last ends a training of convolutions in an error of TensorFlow.
 
     Returns:
         `tf.data.Dataset` of float32 pixels (batch, height, width, channels) 0-255 and float32 targets (batch, classes), one-hot or
@@ -122,6 +124,8 @@ def training_batches(data: Dataset, *, batch_size: int, augmentation: str, mixin
 
     def one_epoch(epoch):
         order = tf.random.experimental.stateless_shuffle(_positions(targets, balance, seed, epoch), seed=[seed, tf.cast(epoch, tf.int32)])
+        if full:
+            order = tf.gather(order, tf.range(-(-len(order) // batch_size) * batch_size) % len(order))
         order = tf.data.Dataset.from_tensor_slices(order).batch(batch_size)
         return order.enumerate().map(lambda step, positions: (epoch, step, positions))
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from tfcnn.errors import InputError, closest, is_plain
 from tfcnn.models.backbones import BACKBONES, MAXIMUM_SIZE, VIT, has_class_token, preprocess_function
-from tfcnn.models.freeze import set_trainable
+from tfcnn.models.freeze import OWN, set_trainable
 from tfcnn.models.weights import build_with_weights, check_weights
 
 POOLINGS = ("avg", "max", "token")
@@ -81,7 +81,8 @@ def build_classifier(backbone="mobilenet_v3_small", *, labels: Sequence[str], we
     """
     import keras
 
-    config = ModelConfig(backbone, str(weights or "none"), image_size, pooling, tuple(hidden), dropout, activation, head_batch_norm, channels)
+    hidden = tuple(hidden) if isinstance(hidden, Sequence) else hidden
+    config = ModelConfig(backbone, str(weights or "none"), image_size, pooling, hidden, dropout, activation, head_batch_norm, channels)
     check_config(config, labels)
     row = BACKBONES[backbone] if isinstance(backbone, str) else None
     if row:
@@ -89,7 +90,8 @@ def build_classifier(backbone="mobilenet_v3_small", *, labels: Sequence[str], we
         network = build_with_weights(backbone, config.image_size, config.weights)
     else:
         network = _own_backbone(backbone, channels)
-        config = replace(config, backbone=backbone.name, image_size=network.input_shape[1], pooling=pooling or "avg", channels=network.input_shape[-1])
+        config = replace(config, backbone=backbone.name, weights=OWN, image_size=network.input_shape[1], pooling=pooling or "avg",
+                         channels=network.input_shape[-1])
 
     image = keras.Input((*network.input_shape[1:3], config.channels), name="image", dtype="float32")    # (batch, height, width, channels), 0-255
     x = preprocess_function(row)(_three_channels(image)) if row else image          # (batch, height, width, 3)
@@ -108,12 +110,14 @@ def check_config(config: ModelConfig, labels: Sequence[str] | None = None) -> No
             raise InputError(f"expected the name of a backbone, got '{config.backbone}'; {closest(config.backbone, BACKBONES)}")
         check_weights(config.weights, config.backbone)
         _check_image_size(config)
-    elif not hasattr(config.backbone, "layers"):
-        raise InputError(f"expected the name of a backbone or a keras.Model, got backbone={config.backbone!r}")
+    elif not hasattr(config.backbone, "layers") or not getattr(config.backbone, "inputs", None):
+        raise InputError(f"expected the name of a backbone or a keras.Model, functional or Sequential with an Input, got backbone={config.backbone!r}")
     _check_pooling(config)
     _check_head(config)
     if config.channels not in CHANNELS:
         raise InputError(f"expected 1 channel (grey), 3 (RGB) or 4 (RGB and one more), got channels={config.channels}")
+    if labels is not None and (isinstance(labels, str) or not isinstance(labels, Sequence) or not all(isinstance(label, str) for label in labels)):
+        raise InputError(f"expected labels as a list of texts, got labels={labels!r}")
     if labels is not None and (len(labels) < 2 or len(set(labels)) != len(labels)):
         raise InputError(f"expected at least two different labels, got labels={list(labels)}")
     if not all(is_plain(label) for label in labels or ()):
@@ -147,10 +151,10 @@ def _check_pooling(config: ModelConfig) -> None:
 
 
 def _check_head(config: ModelConfig) -> None:
-    if any(not isinstance(units, int) or units < 1 for units in config.hidden):
-        raise InputError(f"expected the units of each hidden layer as whole numbers above 0, got hidden={config.hidden}")
-    if not 0 <= config.dropout < 1:
-        raise InputError(f"expected a dropout from 0 to below 1, got dropout={config.dropout}")
+    if not isinstance(config.hidden, Sequence) or any(not isinstance(units, int) or isinstance(units, bool) or units < 1 for units in config.hidden):
+        raise InputError(f"expected the units of each hidden layer as whole numbers above 0, got hidden={config.hidden}; write hidden=(256,) for one layer")
+    if isinstance(config.dropout, bool) or not isinstance(config.dropout, (int, float)) or not 0 <= config.dropout < 1:
+        raise InputError(f"expected a dropout from 0 to below 1, got dropout={config.dropout!r}")
     if config.activation not in ACTIVATIONS:
         raise InputError(f"expected the activation of the hidden layers by Keras's name, got activation='{config.activation}'; "
                          f"{closest(config.activation, ACTIVATIONS)}")

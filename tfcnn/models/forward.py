@@ -7,7 +7,7 @@ import numpy as np
 BATCH = 32  # fixed: the result of a convolution may depend on the batch size in its last bits
 
 
-def forward(network, inputs, rows: np.ndarray | None = None, *, advance: Callable | None = None) -> np.ndarray:
+def forward(network, inputs, rows: np.ndarray | None = None, *, advance: Callable | None = None, run: Callable | None = None) -> np.ndarray:
     """What a network gives for photos, in inference mode.
 
     Batches have a fixed size (a short last one is filled up and cut), so that a photo gives the same numbers whatever
@@ -18,20 +18,13 @@ def forward(network, inputs, rows: np.ndarray | None = None, *, advance: Callabl
         inputs: photos (n, height, width, channels), an array or anything that is indexed like one by row numbers.
         rows: which of them, in which order; all if None.
         advance: called with the number of photos after each batch.
+        run: from `traced`, where the same network is run again and again: it is traced once.
 
     Returns:
         float32 (len(rows), ...).
     """
-    import tensorflow as tf
-
     rows = np.arange(len(inputs)) if rows is None else rows
-    shape = (BATCH, *network.input_shape[1:])
-
-    @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32)])
-    def run(pixels):
-        return network(pixels, training=False)
-
-    outputs = []
+    run, shape, outputs = run or traced(network), (BATCH, *network.input_shape[1:]), []
     for start in range(0, len(rows), BATCH):
         batch = rows[start:start + BATCH]
         pixels = np.zeros(shape, np.float32)
@@ -40,3 +33,14 @@ def forward(network, inputs, rows: np.ndarray | None = None, *, advance: Callabl
         if advance:
             advance(len(batch))
     return np.concatenate(outputs)
+
+
+def traced(network) -> Callable:
+    """The network in inference mode as a function of a batch, which sees weights that change later."""
+    import tensorflow as tf
+
+    @tf.function(input_signature=[tf.TensorSpec((BATCH, *network.input_shape[1:]), tf.float32)])
+    def run(pixels):
+        return network(pixels, training=False)
+
+    return run

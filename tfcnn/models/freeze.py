@@ -5,12 +5,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from tfcnn.errors import InputError, closest
+from tfcnn.errors import InputError, closest, first_line
 from tfcnn.models.backbones import BACKBONES
 
 Trainable = bool | int | str
 BATCH_NORMS = ("frozen", "train")
 HEAD = "head"  # the group of everything behind the backbone
+STAGE_OPTIMIZER = "stages"  # the name of the optimizer that `train` compiles with
+OWN = "own"  # weights of a backbone that the caller built
 TO_RGB = "to_rgb"  # the layer before it, of inputs with four channels
 
 
@@ -71,12 +73,21 @@ def set_trainable(model, trainable: Trainable, *, batch_norm: str = "frozen", op
         The plan; `print` it for a table of stages.
 
     Raises:
-        InputError: a stage that the backbone does not have, more stages than it has, an unknown value of `batch_norm`, or a
-            compiled model whose loss Keras cannot rebuild.
+        InputError: a stage that the backbone does not have, more stages than it has, an unknown value of `batch_norm`, a
+            compiled model whose loss Keras cannot rebuild, or one that `train` compiled, whose optimizer has no rate for
+            the stages that are opened.
     """
-    plan = set_flags(model, trainable, batch_norm=batch_norm)
-    if model.compiled:
-        _compile_again(model, optimizer)
+    if not model.compiled:
+        return set_flags(model, trainable, batch_norm=batch_norm)
+    arguments = _compile_arguments(model, optimizer)  # what cannot be compiled again is refused before a flag changes
+    if optimizer is None:
+        _check_new_stages(model, trainable)
+    plan, old = set_flags(model, trainable, batch_norm=batch_norm), model.optimizer
+    with model.distribute_strategy.scope():
+        model.compile(**arguments)
+        model.optimizer.build(model.trainable_variables)
+    if old.built:
+        carry_slots(old, model.optimizer)
     return plan
 
 
@@ -87,7 +98,8 @@ def set_flags(model, trainable: Trainable, *, batch_norm: str = "frozen") -> Fre
     check_batch_norm(batch_norm)
     first_open = _first_open_layer(stages, trainable)
     for index, layer in enumerate(model.get_layer("backbone").layers):
-        layer.trainable = index >= first_open
+        for part in (layer, *every_layer(layer)):  # each by itself: True set where it is True already does not reach the layers inside
+            part.trainable = index >= first_open
         if batch_norm == "frozen" or index < first_open:
             for norm in _batch_norms(layer):
                 norm.trainable = False
@@ -111,18 +123,24 @@ def stages_of(model) -> list[tuple[str, int]]:
     """(stage name, index of its first layer in the backbone) of a classifier, from input to output.
 
     A backbone of your own has one stage for every layer with weights, named like the layer.
+
+    Raises:
+        InputError: a model that `build_classifier` did not make.
     """
+    if not hasattr(model, "model_config"):
+        raise InputError(f"expected a model from build_classifier, got '{getattr(model, 'name', model)}', which is none or was read from a file; "
+                         "to go on from a run, give it to build_classifier as weights=RUN")
     backbone = model.get_layer("backbone")
     position = {layer.name: index for index, layer in enumerate(backbone.layers)}
     if is_named(model):
         return [(stage, position[layer]) for stage, layer in BACKBONES[model.model_config.backbone].stages]
-    return [(layer.name, position[layer.name]) for layer in backbone.layers if layer.weights and not _is_batch_norm(layer)]
+    return [(layer.name, position[layer.name]) for layer in backbone.layers if layer.weights and layer not in _batch_norms(layer)]
 
 
 def is_named(model) -> bool:
     """True for a classifier on a row of `BACKBONES`; a backbone of one's own may be called like one."""
     row, names = BACKBONES.get(model.model_config.backbone), {layer.name for layer in model.get_layer("backbone").layers}
-    return row is not None and all(layer in names for _, layer in row.stages)
+    return row is not None and model.model_config.weights != OWN and all(layer in names for _, layer in row.stages)
 
 
 def layers_by_stage(model) -> list[tuple[str, list]]:
@@ -143,8 +161,8 @@ def has_batch_norm(model) -> bool:
 
 
 def every_layer(model) -> list:
-    """All layers of a model, those of models in it too; what holds others stands before them."""
-    return [found for layer in model.layers for found in [layer, *(every_layer(layer) if hasattr(layer, "layers") else [])]]
+    """All layers of a model or a layer, those inside of others too; Keras has no public way to layers that a layer holds."""
+    return list(model._flatten_layers(include_self=False))
 
 
 def opens_stages(trainable: Trainable) -> bool:
@@ -190,20 +208,28 @@ def carry_slots(old, new) -> None:
             variable.assign(found.pop(0))
 
 
-def _compile_again(model, optimizer) -> None:
+def _compile_arguments(model, optimizer) -> dict:
+    """What to compile a compiled model with again: all of it new, as Keras reads it from its configuration."""
     import keras
 
-    old = model.optimizer
     try:
         with model.distribute_strategy.scope():
             arguments = keras.saving.deserialize_keras_object(model.get_compile_config())
-            model.compile(**{**arguments, **({"optimizer": optimizer} if optimizer is not None else {})})
-            model.optimizer.build(model.trainable_variables)
     except (TypeError, ValueError) as error:
         raise InputError("expected a compiled model whose loss and metrics Keras can rebuild, got "
-                         f"{type(error).__name__}: {str(error).splitlines()[0]}; register them, or set what is trainable before compile") from error
-    if old.built:
-        carry_slots(old, model.optimizer)
+                         f"{type(error).__name__}: {first_line(error)}; register them, or set what is trainable before compile") from error
+    return arguments if optimizer is None else {**arguments, "optimizer": optimizer}
+
+
+def _check_new_stages(model, trainable: Trainable) -> None:
+    """Refuses stages that the optimizer of a training does not know: they would learn at the rate of the head."""
+    if getattr(model.optimizer, "inner_optimizer", model.optimizer).name != STAGE_OPTIMIZER:
+        return
+    learned = {stage for stage, layers in layers_by_stage(model) if any(layer.trainable_variables for layer in layers)}
+    new = [stage for stage in open_stages([name for name, _ in stages_of(model)], trainable) if stage not in learned]
+    if new:
+        raise InputError(f"expected an optimizer for stages that the training left frozen ({', '.join(new)}), got none; "
+                         "give set_trainable(..., optimizer=...), or train again")
 
 
 def _first_open_layer(stages: list[tuple[str, int]], trainable: Trainable) -> int:
@@ -225,11 +251,6 @@ def _size(variables) -> int:
 
 def _batch_norms(layer) -> list:
     """The layer itself if it is a BatchNorm, and those in it, however deep."""
-    inner = [found for child in getattr(layer, "layers", []) for found in _batch_norms(child)]
-    return [layer, *inner] if _is_batch_norm(layer) else inner
-
-
-def _is_batch_norm(layer) -> bool:
     import keras
 
-    return isinstance(layer, keras.layers.BatchNormalization)
+    return [found for found in (layer, *every_layer(layer)) if isinstance(found, keras.layers.BatchNormalization)]

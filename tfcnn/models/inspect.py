@@ -173,7 +173,7 @@ def _model_of(run: Run):
     """The model of a run, which knows its stages by the backbone's name in the record."""
     model = run.load_model()
     if isinstance(run.record.get("model"), Mapping):
-        model.model_config = ModelConfig(backbone=run.record["model"].get("backbone"))
+        model.model_config = ModelConfig(**{key: run.record["model"][key] for key in ("backbone", "weights") if key in run.record["model"]})
     return model
 
 

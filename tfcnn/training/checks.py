@@ -9,9 +9,9 @@ NAMED = 5  # variables that a message names before it counts the rest
 def check_freeze(model, plan: FreezePlan):
     """A callback for `fit` that stops a training which does not do what was planned.
 
-    After the first step, before the second, it compares every variable with its value before: a frozen one that moved, the statistics of BatchNorm
-    too, or a planned one that is not trained, ends the training. At the start of each epoch it compares the flags: Keras
-    ignores a `trainable` that changes after `compile`. The other steps cost nothing.
+    After the first step, before the second, it compares every variable with its value before: a frozen one that moved, the
+    statistics of BatchNorm too, or a planned one that is not trained, ends the training. At the start of each epoch it compares
+    the flags: Keras ignores a `trainable` that changes after `compile`. The other steps cost nothing.
 
     Args:
         model: compiled, about to be trained.
@@ -61,8 +61,7 @@ def _is_trained(model, variable) -> bool:
     """True where the optimizer holds a trainable variable: its step may be 0, or smaller than what float32 shows beside its value."""
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
     members = getattr(optimizer, "optimizers", [optimizer])
-    slots = [slot.path for member in members for slot in member.variables]
-    return variable.trainable and any(variable.path.replace("/", "_") in path for path in slots)
+    return variable.trainable and any(held is variable for member in members for held in member._trainable_variables)  # Keras gives no public way to them
 
 
 def _names(paths: list[str]) -> str:

@@ -1,6 +1,6 @@
 """`TrainingConfig`: everything that `train` can be told; command-line flags and the run record come from its fields."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -81,14 +81,16 @@ def check_training(config: TrainingConfig) -> None:
         value = getattr(config, field.name)
         if field.name in _RANGES and not (value is None and field.default is None):
             expected, fits = _RANGES[field.name]
-            if isinstance(value, (bool, str)) or value is None or not fits(value):
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not fits(value):
                 raise InputError(f"expected {expected}, got {field.name}={value}")
         if field.name in _CHOICES and not (value is None and field.default is None):
             what, choices = _CHOICES[field.name]
-            if value not in choices:
+            if not isinstance(value, str) or value not in choices:
                 raise InputError(f"expected {what}, got {field.name}='{value}'; {closest(str(value), choices)}")
         if isinstance(field.default, bool) and not isinstance(value, bool):
             raise InputError(f"expected True or False, got {field.name}={value!r}")
+    if config.learning_rates is not None and not isinstance(config.learning_rates, Mapping):
+        raise InputError(f"expected rates by stage, as in {{'conv5': 1e-5, 'head': 1e-3}}, got learning_rates={config.learning_rates!r}")
     for stage, rate in (config.learning_rates or {}).items():
         if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 < rate < 1:
             raise InputError(f"expected learning rates between 0 and 1, got {stage}={rate}")

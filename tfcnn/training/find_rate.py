@@ -8,7 +8,7 @@ import numpy as np
 
 from tfcnn.data.dataset import Dataset, examples_per_epoch, training_batches
 from tfcnn.errors import InputError, WorkError
-from tfcnn.models.freeze import HEAD, opens_stages, set_flags, stages_of
+from tfcnn.models.freeze import open_stages, opens_stages, set_flags, stages_of
 from tfcnn.progress import stage
 from tfcnn.record import write_aside
 from tfcnn.training.config import TrainingConfig
@@ -35,20 +35,23 @@ class RateRange:
     """What a range test saw.
 
     Attributes:
-        rates: rate of the fine-tuned stages at each step, rising.
+        rates: the highest rate among the fine-tuned stages at each step, rising.
         losses: training loss of each step.
         smoothed: median of the losses of the steps around each step.
         edge: the highest rate at which the smoothed loss was below 1.5 times its lowest.
-        learning_rate: suggestion for the fine-tuned stages.
-        head_learning_rate: suggestion for the head, in the proportion that was tested.
+        suggestion: of that rate: a quarter of the edge.
+        learning_rate, head_learning_rate, learning_rates: the fields of `TrainingConfig` in the proportion that was tested, so
+            that the highest rate of a stage is the suggestion; none above 0.25.
     """
 
     rates: tuple[float, ...]
     losses: tuple[float, ...]
     smoothed: tuple[float, ...]
     edge: float
+    suggestion: float
     learning_rate: float
     head_learning_rate: float
+    learning_rates: dict[str, float] | None = None
 
     def to_dict(self) -> dict:
         """Plain values for JSON."""
@@ -56,8 +59,9 @@ class RateRange:
 
     def __str__(self) -> str:
         rise = f"it rises beyond a rate of {self.edge:.1e}" if self.edge < self.rates[-1] else f"it does not rise up to a rate of {self.edge:.1e}"
+        of_stages = f" --learning-rates {' '.join(f'{stage}={rate:.1e}' for stage, rate in self.learning_rates.items())}" if self.learning_rates else ""
         return (f"smoothed loss {self.smoothed[0]:.3f} at first, {min(self.smoothed):.3f} at the lowest; {rise}\n"
-                f"suggested: --learning-rate {self.learning_rate:.1e} --head-learning-rate {self.head_learning_rate:.1e}")
+                f"suggested: --learning-rate {self.learning_rate:.1e} --head-learning-rate {self.head_learning_rate:.1e}{of_stages}")
 
     def plot(self, path: str | Path) -> None:
         """Writes a picture: loss against rate, with the suggestion; the ending of `path` says which of `PICTURES` it is."""
@@ -68,9 +72,9 @@ class RateRange:
         axes = figure.subplots()
         axes.plot(self.rates, self.losses, color="0.8", linewidth=1, label="loss of a step")
         axes.plot(self.rates, self.smoothed, color="C0", linewidth=2, label="smoothed")
-        axes.axvline(self.learning_rate, color="C3", linestyle="--", label=f"suggestion {self.learning_rate:.1e}")
+        axes.axvline(self.suggestion, color="C3", linestyle="--", label=f"suggestion {self.suggestion:.1e}")
         highest = min(4 * min(self.smoothed), 1.1 * max(self.losses))  # where it breaks the loss may be a thousand
-        axes.set(xscale="log", xlabel="learning rate of the fine-tuned stages", ylabel="training loss", ylim=(0, highest))
+        axes.set(xscale="log", xlabel="highest learning rate of the fine-tuned stages", ylabel="training loss", ylim=(0, highest))
         axes.legend(frameon=False)
         axes.spines[["top", "right"]].set_visible(False)
         with write_aside(Path(path)) as aside:
@@ -109,7 +113,10 @@ def find_learning_rate(model, data: Dataset, config: TrainingConfig | None = Non
     if config.mixed_precision:
         with model.distribute_strategy.scope():
             twin = make_twin(twin, mixed=True)
-    return _result(*_sweep(twin, data, config, steps), config, stage_rates([name for name, _ in stages_of(twin)], config)[HEAD])
+    stages = [name for name, _ in stages_of(twin)]
+    rates = stage_rates(stages, config)
+    highest = max(rates[stage] for stage in open_stages(stages, config.trainable))
+    return _result(*_sweep(twin, data, config, steps, highest), config, highest)
 
 
 def check_steps(steps: int) -> None:
@@ -124,8 +131,8 @@ def check_picture(path: str | Path) -> None:
         raise InputError(f"expected a picture that ends in {', '.join(PICTURES)}, got '{path}'")
 
 
-def _sweep(twin, data: Dataset, config: TrainingConfig, steps: int) -> tuple[list[float], list[float]]:
-    """(rates, losses) of the steps that were done."""
+def _sweep(twin, data: Dataset, config: TrainingConfig, steps: int, highest: float) -> tuple[list[float], list[float]]:
+    """(rates, losses) of the steps that were done; the stage whose rate is `highest` in the configuration has these rates."""
     import keras
 
     with twin.distribute_strategy.scope():
@@ -138,7 +145,7 @@ def _sweep(twin, data: Dataset, config: TrainingConfig, steps: int) -> tuple[lis
 
     def begin(step, logs=None):
         twin.reset_metrics()  # Keras gives the mean over the steps since
-        scale_rates(members, rates[len(losses)] / config.learning_rate)
+        scale_rates(members, rates[len(losses)] / highest)
 
     def end(step, logs):
         losses.append(float(logs["loss"]))
@@ -148,7 +155,7 @@ def _sweep(twin, data: Dataset, config: TrainingConfig, steps: int) -> tuple[lis
 
     epochs = -(-steps * config.batch_size // examples_per_epoch(data, config.balance)) + 1
     photos = training_batches(data, batch_size=config.batch_size, augmentation=config.augmentation, mixing=config.mixing, mirror=config.mirror,
-                              balance=config.balance, seed=config.seed, epochs=epochs)
+                              balance=config.balance, seed=config.seed, epochs=epochs, full=twin.distribute_strategy.num_replicas_in_sync > 1)
     with stage("learning-rate range test", steps) as advance:
         twin.fit(photos, steps_per_epoch=steps, epochs=1, shuffle=False, verbose=0,
                  callbacks=[keras.callbacks.LambdaCallback(on_train_batch_begin=begin, on_train_batch_end=end)])
@@ -169,7 +176,7 @@ def _centred(losses: list[float]) -> list[float]:
     return [float(np.median(losses[max(0, step - WINDOW):step + WINDOW + 1])) for step in range(len(losses))]
 
 
-def _result(rates: list[float], losses: list[float], config: TrainingConfig, head_rate: float) -> RateRange:
+def _result(rates: list[float], losses: list[float], config: TrainingConfig, highest: float) -> RateRange:
     finite = len(losses) if np.isfinite(losses).all() else int(np.argmin(np.isfinite(losses)))
     if finite < 2:
         raise WorkError("expected a finite loss at the lowest rates, got NaN or infinity in the first steps; are the pixels 0-255 and the weights finite?")
@@ -177,4 +184,6 @@ def _result(rates: list[float], losses: list[float], config: TrainingConfig, hea
     smoothed = _centred(losses)
     edge = rates[int(np.flatnonzero(np.array(smoothed) <= BROKEN * min(smoothed))[-1])]
     suggestion = edge / SAFETY
-    return RateRange(tuple(rates), tuple(losses), tuple(smoothed), edge, suggestion, suggestion * head_rate / config.learning_rate)
+    scaled = lambda rate: min(rate * suggestion / highest, HIGHEST / SAFETY)
+    of_stages = {stage: scaled(rate) for stage, rate in config.learning_rates.items()} if config.learning_rates else None
+    return RateRange(tuple(rates), tuple(losses), tuple(smoothed), edge, suggestion, scaled(config.learning_rate), scaled(config.head_learning_rate), of_stages)

@@ -1,6 +1,7 @@
 """Phase 2 of `train`: the open stages learn together with the head, on augmented photos."""
 
 import logging
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,9 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tfcnn.data.dataset import Dataset, batches, examples_per_epoch, training_batches
+from tfcnn.data.dataset import Dataset, examples_per_epoch, training_batches
 from tfcnn.errors import InputError, WorkError
-from tfcnn.models.freeze import HEAD, Trainable, carry_slots, open_stages, opens_stages, set_flags, stages_of
+from tfcnn.models.forward import forward, traced
+from tfcnn.models.freeze import HEAD, TO_RGB, Trainable, carry_slots, open_stages, opens_stages, set_flags, stages_of
 from tfcnn.progress import stage
 from tfcnn.record import read_history, write_rows
 from tfcnn.training.checkpoint import best_file, completed_epochs, remove_other_bests, restore_checkpoint, restore_state, save_checkpoint, save_state
@@ -90,14 +92,16 @@ def fine_tune(model, data: Dataset, config: TrainingConfig, path: Path, seconds:
                 if done > phase.first:
                     restore_checkpoint(learner, folder)
             logger.info("%s", plan)
-            _scale_rates(members, config, history)
+            _scale_rates(members, config, history, phases)
             if done < phase.end and not _is_over(history, config, phases):
-                callbacks = [check_freeze(learner, plan), _recorder(learner, members, history, config, phases, path, advance)]
+                validate = _validator(learner, members, data, config)
+                callbacks = [check_freeze(learner, plan), _recorder(learner, members, history, config, phases, path, validate, advance)]
                 _fit(learner, data, config, callbacks, first=done, end=phase.end, steps=steps)
                 done = phase.end
     _settle(learner, members, history, config, phases, folder)
     if learner is not model:
         model.set_weights(learner.get_weights())
+        set_flags(model, phases[-1].trainable, batch_norm=config.batch_norm)  # as the twin's are
     return history
 
 
@@ -136,24 +140,44 @@ def _open(model, config: TrainingConfig, phase: Phase, steps: int, *, last: bool
 
 
 def _fit(model, data: Dataset, config: TrainingConfig, callbacks: list, *, first: int, end: int, steps: int) -> None:
-    import tensorflow as tf
-
     photos = training_batches(data, batch_size=config.batch_size, augmentation=config.augmentation, mixing=config.mixing, mirror=config.mirror,
-                              balance=config.balance, seed=config.seed, first_epoch=first, epochs=end)
-    validation = batches(data, "validation").map(lambda pixels, target: (pixels, tf.one_hot(target, len(data.labels))))
-    model.fit(photos, validation_data=validation, steps_per_epoch=steps, initial_epoch=first, epochs=end, callbacks=callbacks, shuffle=False, verbose=0)
+                              balance=config.balance, seed=config.seed, first_epoch=first, epochs=end, full=model.distribute_strategy.num_replicas_in_sync > 1)
+    model.fit(photos, steps_per_epoch=steps, initial_epoch=first, epochs=end, callbacks=callbacks, shuffle=False, verbose=0)
 
 
-def _recorder(model, members: dict, history: list[dict], config: TrainingConfig, phases: list[Phase], path: Path, advance):
-    """A callback that validates the running averages where there are any, and writes history and checkpoints at the end of each epoch."""
+def _validator(model, members: dict, data: Dataset, config: TrainingConfig):
+    """A function that gives loss and accuracy of the validation photos, with the running averages where there are any.
+
+    Not by `fit`, whose batches have to be equal on all replicas; this gives the same numbers on any number of them.
+    """
     import keras
 
-    stages, folder = [*open_stages([name for name, _ in stages_of(model)], config.trainable), HEAD], path / "checkpoint"
+    run, rows = traced(model), data.rows("validation")
+    targets = data.targets(rows)
+    loss = keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing)
+
+    def validate() -> dict[str, float]:
+        _swap(members)
+        scores = forward(model, data.inputs, rows, run=run)
+        _swap(members)
+        return {"val_loss": float(loss(np.eye(len(data.labels), dtype=np.float32)[targets], scores)),
+                "val_accuracy": float((scores.argmax(axis=1) == targets).mean())}
+
+    return validate
+
+
+def _recorder(model, members: dict, history: list[dict], config: TrainingConfig, phases: list[Phase], path: Path, validate, advance):
+    """A callback that validates and writes history and checkpoints at the end of each epoch."""
+    import keras
+
+    stages = [*([TO_RGB] if TO_RGB in members else []), *open_stages([name for name, _ in stages_of(model)], config.trainable), HEAD]
+    folder = path / "checkpoint"
     began = time.perf_counter()
 
     def end_epoch(epoch, logs):
         nonlocal began
-        values = {name: round(float(logs[name]), 5) for name in HISTORY if name in logs}
+        results = {**logs, **validate()}
+        values = {name: round(float(results[name]), 5) for name in HISTORY if name in results}
         if not np.isfinite([values["loss"], values["val_loss"]]).all():
             raise WorkError(f"expected a finite loss, got {values['loss']} in training and {values['val_loss']} in validation in epoch {epoch + 1}: "
                             "the training diverged; give lower rates ('tfcnn find-rate' suggests some) and --overwrite")
@@ -168,12 +192,12 @@ def _recorder(model, members: dict, history: list[dict], config: TrainingConfig,
         write_rows(path / "history.csv", list(history[-1]), (row.values() for row in history))
         save_checkpoint(model, folder, epoch + 1)
         remove_other_bests(folder, best)
-        _scale_rates(members, config, history)
+        _scale_rates(members, config, history, phases)
         model.stop_training = _is_over(history, config, phases)
         advance(0, f"validation accuracy {values['val_accuracy']:.3f}")
 
-    swap = lambda logs=None: _swap(members)  # a step is counted when it begins: for the end of a batch Keras would wait for it
-    return keras.callbacks.LambdaCallback(on_train_batch_begin=lambda step, logs: advance(), on_epoch_end=end_epoch, on_test_begin=swap, on_test_end=swap)
+    # A step is counted when it begins: for the end of a batch Keras would wait for it.
+    return keras.callbacks.LambdaCallback(on_train_batch_begin=lambda step, logs: advance(), on_epoch_end=end_epoch)
 
 
 def _settle(model, members: dict, history: list[dict], config: TrainingConfig, phases: list[Phase], folder: Path) -> None:
@@ -187,9 +211,11 @@ def _settle(model, members: dict, history: list[dict], config: TrainingConfig, p
             variable.assign(average)
 
 
-def _scale_rates(members: dict, config: TrainingConfig, history: list[dict]) -> None:
+def _scale_rates(members: dict, config: TrainingConfig, history: list[dict], phases: list[Phase]) -> None:
+    """What a plateau rule makes of the epochs since all stages are open and their rates have risen."""
     if config.schedule == "plateau":
-        scale_rates(members, plateau_factor([row["val_loss"] for row in history]))
+        risen = phases[-1].first + math.ceil(config.warm_up * config.epochs)
+        scale_rates(members, plateau_factor([row["val_loss"] for row in history[risen:]]))
 
 
 def _best_epoch(history: list[dict], phases: list[Phase]) -> int:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from tfcnn.errors import InputError, closest
-from tfcnn.models.freeze import HEAD, TO_RGB, layers_by_stage, open_stages
+from tfcnn.models.freeze import HEAD, STAGE_OPTIMIZER, TO_RGB, layers_by_stage, open_stages
 from tfcnn.training.config import OPTIMIZERS, TrainingConfig
 
 
@@ -93,7 +93,7 @@ def stage_optimizer(model, config: TrainingConfig, steps: int, *, opened: Mappin
         member = _member(stages, rate, start, config, steps, model, ema=ema)
         mapping["|".join(re.escape(path) for stage in stages for path in groups[stage])] = member
         members.update(dict.fromkeys(stages, member))
-    return keras.optimizers.MultiOptimizer(mapping, name="stages"), {**members, HEAD: mapping.default_optimizer}
+    return keras.optimizers.MultiOptimizer(mapping, name=STAGE_OPTIMIZER), {**members, HEAD: mapping.default_optimizer}
 
 
 def last_rates(members: Mapping) -> dict[str, float]:

@@ -51,6 +51,7 @@ def train(model, data: Dataset, config: TrainingConfig | None = None, *, output:
 
     Raises:
         InputError: model and data that do not fit together, a bad value in `config`, or an `output` that is taken.
+        WorkError: a loss that is no number, or a step that changed what was to stay as it is.
     """
     config = checked_config(model, data, config or TrainingConfig())
     path, record = Path(output), _record(model, data, config, seconds or {})
@@ -108,9 +109,7 @@ def checked_config(model, data: Dataset, config: TrainingConfig) -> TrainingConf
 
 
 def _check_fit(model, data: Dataset) -> None:
-    names = [layer.name for layer in model.layers]
-    if not {"backbone", "pooling", "logits"} <= set(names) or not hasattr(model, "model_config"):
-        raise InputError(f"expected a model from build_classifier, got one with the layers {', '.join(names[:5])}")
+    stages_of(model)  # of build_classifier
     if model.output_shape[-1] != len(data.labels):
         raise InputError(f"expected a model with {len(data.labels)} outputs for the labels {', '.join(data.labels)}, "
                          f"got {model.output_shape[-1]}; build it with labels=data.labels")
@@ -118,6 +117,12 @@ def _check_fit(model, data: Dataset) -> None:
         raise InputError(f"expected photos of shape {model.input_shape[1:]} as the model's input, got {data.input_shape}; "
                          f"load them with image_size={model.input_shape[1]}"
                          f"{'' if model.input_shape[-1] == data.input_shape[-1] else f', channels={model.input_shape[-1]}'}")
+    for split in ("train", "validation"):
+        if not len(data.rows(split)):
+            raise InputError(f"expected {split} photos, got none; load the data with a split")
+    missing = set(range(len(data.labels))) - set(data.targets(data.rows("train")).tolist())
+    if missing:
+        raise InputError(f"expected training photos of every label, got none of {', '.join(data.labels[target] for target in sorted(missing))}")
 
 
 def _record(model, data: Dataset, config: TrainingConfig, seconds: dict[str, float]) -> dict:
@@ -148,7 +153,7 @@ def _check_same(old: dict, new: dict) -> None:
     for part in ("training", "model"):
         for key, value in json.loads(json.dumps(new[part])).items():
             before = old[part].get(key)
-            if key not in ("digest", "weights") and before != value:  # the digest tells whether the weights are the same
+            if key not in ("digest", "weights") and json.dumps(before) != json.dumps(value):  # the digest tells whether the weights are the same
                 raise InputError(f"expected the arguments that the run began with, but {key} was {before} and is {value}; "
                                  "give the same, or train again with --overwrite")
     if old["model"]["digest"] != new["model"]["digest"]:
