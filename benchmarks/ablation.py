@@ -25,9 +25,11 @@ import numpy as np
 DATA = Path(os.environ.get("TFCNN_DATA", "../shared/data"))
 SHARE = 0.25  # of what is not test, for validation
 
-# name: fields of TrainingConfig, or of ModelConfig ("dropout"), or "head" (how phase 1 ends) that differ from the defaults
+# name: fields of TrainingConfig, or of ModelConfig ("dropout"), or "head" (how phase 1 ends) that differ from the defaults; "seed" is added
 ROWS = {
     "defaults": {},
+    "drawn anew": {"seed": 1000},  # another order, augmentation and dropout: what chance alone does
+    "drawn anew once more": {"seed": 2000},
     "head alone (phase 1)": {"epochs": 0},
     "no phase 1: random head": {"head": "random"},
     "all stages": {"trainable": True},
@@ -40,13 +42,14 @@ ROWS = {
     "no warm-up": {"warm_up": 0.0},
     "constant rate": {"schedule": "constant"},
     "10 epochs": {"epochs": 10},
+    "12 epochs": {"epochs": 12},
     "25 epochs": {"epochs": 25},
     "no augmentation": {"augmentation": "none"},
     "light augmentation": {"augmentation": "light"},
     "strong augmentation": {"augmentation": "strong"},
     "MixUp and CutMix, half": {"mixing": 0.5},
     "no label smoothing": {"label_smoothing": 0.0},
-    "no weight decay": {"weight_decay": 0.0},
+    "weight decay 0.01": {"weight_decay": 0.01},
     "weight decay 0.05": {"weight_decay": 0.05},
     "no clipping": {"clip_norm": 0.0},
     "no dropout": {"dropout": 0.0},
@@ -90,12 +93,12 @@ def right_answers(args, name: str, split: int) -> np.ndarray:
     from tfcnn.training.train import checked_config
 
     change = dict(ROWS[name])
-    head, dropout = change.pop("head", "solved"), change.pop("dropout", 0.2)
+    head, dropout, seed = change.pop("head", "solved"), change.pop("dropout", 0.2), split + change.pop("seed", 0)
     data = without_test(tfcnn.load_images(args.source, image_size=args.image_size, seed=split), split)
-    keras.utils.set_random_seed(split)
+    keras.utils.set_random_seed(seed)
     model = tfcnn.build_classifier(args.backbone, labels=data.labels, weights=str(args.weights), image_size=args.image_size, dropout=dropout)
-    config = checked_config(model, data, replace(tfcnn.TrainingConfig(seed=split), **change))
-    seed_dropout(model, split)
+    config = checked_config(model, data, replace(tfcnn.TrainingConfig(seed=seed), **change))
+    seed_dropout(model, seed)
     rows, validation = data.rows("train"), data.rows("validation")
     if head == "solved":
         train_head(model, cached_features(model, data, rows)[:], data.targets(rows), config)

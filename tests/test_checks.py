@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import tfcnn
-from tfcnn.errors import WorkError
+from tfcnn.errors import InputError, WorkError
 from tfcnn.models.freeze import freeze_plan
 from tfcnn.training.checks import check_freeze
 
@@ -64,7 +64,7 @@ def test_flags_that_change_after_the_plan_are_caught_before_the_first_step():
     model = with_norms()
     plan = tfcnn.set_trainable(model, 1)
     model.get_layer("backbone").get_layer("conv_a").trainable = True
-    with pytest.raises(WorkError, match=r"but it changed for conv_a/kernel, conv_a/bias; call set_trainable"):
+    with pytest.raises(WorkError, match=r"but it changed for conv_a/kernel, conv_a/bias; set_trainable compiles again"):
         fit(model, check_freeze(model, plan))
 
 
@@ -114,6 +114,11 @@ def test_a_step_too_small_for_float32_is_no_mismatch():
     model = with_norms()
     plan = tfcnn.set_trainable(model, True)
     fit(model, check_freeze(model, plan), rate=1e-30)
+
+
+def test_what_is_no_plan_is_refused():
+    with pytest.raises(InputError, match="expected the plan that set_trainable returned, got plan=None"):
+        check_freeze(with_norms(), None)
 
 
 def test_many_names_are_counted():

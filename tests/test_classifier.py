@@ -229,6 +229,14 @@ def test_a_backbone_of_ones_own_has_its_own_number_of_channels():
         tfcnn.build_classifier(build_features((16, 16, 1), filters=(4,)), labels=LABELS, channels=4)
 
 
+@pytest.mark.parametrize(("arguments", "message"), [
+    ({"image_size": 64}, r"expected image_size=16, the number that the backbone 'small_cnn' takes, got image_size=64"),
+    ({"weights": "mine.h5"}, r"for the backbone 'small_cnn', which keeps its own, got weights='mine\.h5'; load them with load_weights before")])
+def test_what_a_backbone_of_ones_own_decides_is_not_ignored_silently(arguments, message):
+    with pytest.raises(InputError, match=message):
+        tfcnn.build_classifier(build_features((16, 16, 3)), labels=LABELS, **arguments)
+
+
 def test_a_fresh_classifier_trains_its_head_only():
     for model in (small(), tfcnn.build_classifier("mobilenet_v3_small", labels=LABELS, weights=None, image_size=32)):
         assert [weight.path for weight in model.trainable_weights] == ["logits/kernel", "logits/bias"]

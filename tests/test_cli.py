@@ -195,6 +195,8 @@ def test_a_class_with_one_photo(capsys, tmp_path):
     (["--trainable", "99"], "0 to 6 stages"),
     (["--learning-rate", "7"], "learning_rate=7.0"),
     (["--learning-rates", "stage9=0.1"], "got one for 'stage9'"),
+    (["--learning-rates", "stage4=1e-4", "stage4=1e-5"], "expected one rate for each stage, got several for 'stage4' in --learning-rates"),
+    (["--trainable", "-1"], "expected 0 to 6 stages to train, got trainable=-1"),
     (["--learning-rates", "stem=0.1", "--trainable", "3"], "'stem', which stays frozen with trainable=3; leave it out, or give --trainable stem"),
     (["--optimizer", "adamv"], "did you mean 'adam'?"),
     (["--epochs", "-1"], "epochs=-1"),

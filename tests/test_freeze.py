@@ -123,6 +123,13 @@ def test_a_loss_that_keras_cannot_rebuild_is_named():
     assert not model.get_layer("backbone").get_layer("conv1").trainable
 
 
+@pytest.mark.parametrize("trainable", [["conv2"], 1.5, None])
+def test_what_is_no_stage_is_refused(trainable):
+    with pytest.raises(InputError) as refused:
+        tfcnn.set_trainable(small(), trainable)
+    assert str(refused.value) == f"expected none, all, a number or one stage to train from, got trainable={trainable!r}"
+
+
 @pytest.mark.parametrize(("trainable", "expected"), [
     (False, []), ("none", []), (0, []), (1, ["c"]), (2, ["b", "c"]), ("b", ["b", "c"]), (True, ["a", "b", "c"]), ("all", ["a", "b", "c"])])
 def test_the_open_stages_by_name(trainable, expected):
@@ -173,5 +180,7 @@ def test_stages_that_a_training_left_frozen_need_an_optimizer(data, tmp_path):
 def test_a_model_of_another_maker_is_named(tmp_path, trained):
     run, _, _ = trained
     for model in (run.load_model(), keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)], name="mine")):
-        with pytest.raises(InputError, match=f"expected a model from build_classifier, got '{model.name}', .*weights=RUN"):
+        with pytest.raises(InputError, match=f"expected a model from build_classifier, got '{model.name}'; .*weights=RUN"):
             tfcnn.set_trainable(model, True)
+    with pytest.raises(InputError, match="expected a model from build_classifier, got '3'"):
+        tfcnn.set_trainable(3, True)

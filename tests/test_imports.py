@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "export": BASE | {"data", "models", "evaluation"},
     "flow": BASE | {"data", "models", "training", "evaluation", "export"},
     "demo": BASE | {"data", "models", "training", "evaluation", "export", "flow"},
-    "flags": {"training"},
+    "flags": {"errors", "training"},
     "texts": {"evaluation"},
     "cli": BASE | {"data", "models", "training", "evaluation", "export", "flow", "demo", "flags", "texts"},
     "__main__": {"cli"},

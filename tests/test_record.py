@@ -130,12 +130,12 @@ def test_a_record_of_a_later_format_is_not_misread(tmp_path):
         load_run(tmp_path)
 
 
-def test_a_new_folder_is_made_and_left_empty(tmp_path):
+def test_a_new_folder_is_tried_and_nothing_is_left_in_its_place(tmp_path):
     assert prepare_output(tmp_path / "saved_models" / "flowers") is None
-    assert names_in(tmp_path) == ["saved_models", "saved_models/flowers"]
+    assert names_in(tmp_path) == ["saved_models"]
     assert prepare_output(tmp_path / "saved_models" / "flowers", resume=True) is None  # nothing to go on with
     assert prepare_output(str(tmp_path / "saved_models" / "flowers"), overwrite=True) is None
-    assert names_in(tmp_path) == ["saved_models", "saved_models/flowers"]
+    assert names_in(tmp_path) == ["saved_models"]
 
 
 def test_what_a_killed_process_left_does_not_take_the_folder(tmp_path):

@@ -258,8 +258,15 @@ def test_a_model_that_does_not_fit_the_data_is_refused_before_slow_work(tmp_path
     larger = tfcnn.build_classifier(build_features((16, 16, 3)), labels=data.labels)
     with pytest.raises(InputError, match=r"photos of shape \(16, 16, 3\) as the model's input, got \(8, 8, 3\); load them with image_size=16"):
         tfcnn.train(larger, data, CONFIG, output=output)
-    with pytest.raises(InputError, match=r"a model from build_classifier, got 'small_cnn', which is none"):
+    with pytest.raises(InputError, match=r"a model from build_classifier, got 'small_cnn'; build_classifier takes a network of your own"):
         tfcnn.train(build_features((8, 8, 3)), data, CONFIG, output=output)
+    reversed_labels = tfcnn.build_classifier(build_features((8, 8, 3)), labels=data.labels[::-1])
+    with pytest.raises(InputError, match=r"a model for the labels 0, 1, 2 in this order, got one for 2, 1, 0; build it with labels=data\.labels"):
+        tfcnn.train(reversed_labels, data, CONFIG, output=output)
+    with pytest.raises(InputError, match=r"expected data from load_images, got data='photos/'; write load_images\('photos/', image_size=\.\.\.\)"):
+        tfcnn.train(build(backbone), "photos/", CONFIG, output=output)
+    with pytest.raises(InputError, match=r"expected a TrainingConfig, got config=\{'epochs': 1\}"):
+        tfcnn.train(build(backbone), data, {"epochs": 1}, output=output)
     for split in ("train", "validation"):
         unsplit = replace(data, items=tuple(item._replace(split="test" if item.split == split else item.split) for item in data.items))
         with pytest.raises(InputError, match=f"expected {split} photos, got none; load the data with a split"):

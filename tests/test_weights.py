@@ -146,6 +146,13 @@ def test_weights_of_a_run_on_other_channels_and_with_another_head_serve_too(tiny
     assert model.model_config.weights == str(folder) and model.output_shape == (None, 3)
 
 
+def test_a_run_on_a_network_of_ones_own_is_no_run_of_the_row_that_it_is_called_like(tmp_path):
+    """Its preprocessing may be another one."""
+    write_record(tmp_path, {"labels": ["a", "b"], "status": "trained", "geometry": "stretch", "model": {"backbone": "mobilenet_v2", "weights": "own"}})
+    assert refusal(tmp_path, "mobilenet_v2") == (f"expected a run with the backbone mobilenet_v2 in '{tmp_path}', got one with a network that tfcnn did not "
+                                                 "build; give the run of a mobilenet_v2")
+
+
 def test_a_run_of_another_backbone_an_unfinished_and_a_damaged_one_are_refused(tiny_vit, tmp_path):
     folder, _ = make_run(tmp_path, tiny_vit, 32)
     message = refusal(folder, "mobilenet_v2")

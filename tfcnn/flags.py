@@ -5,6 +5,8 @@ import dataclasses
 import re
 import typing
 
+from tfcnn.errors import InputError
+
 
 def add_flags(command, config) -> None:
     """One flag for every field of a config; its help is the field's line in the docstring."""
@@ -39,6 +41,10 @@ def config_of(kind, args):
     """A config of this kind from the parsed flags."""
     values = {field.name: getattr(args, field.name) for field in dataclasses.fields(kind)}
     if values.get("learning_rates"):
+        stages = [stage for stage, _ in values["learning_rates"]]
+        twice = [stage for stage in stages if stages.count(stage) > 1]
+        if twice:
+            raise InputError(f"expected one rate for each stage, got several for '{twice[0]}' in --learning-rates")
         values["learning_rates"] = dict(values["learning_rates"])
     return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
@@ -54,7 +60,7 @@ def _parser_of(name: str, kind):
 
 def parse_stages(text: str) -> bool | int | str:
     """What `set_trainable` takes, as it is typed: none, all, a number, or a stage."""
-    return {"none": False, "all": True}.get(text, int(text) if text.isdigit() else text)
+    return {"none": False, "all": True}.get(text, int(text) if re.fullmatch(r"-?\d+", text) else text)
 
 
 def _units(text: str) -> tuple[int, ...]:

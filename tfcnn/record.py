@@ -168,10 +168,16 @@ def prepare_output(path: str | Path, *, overwrite: bool = False, resume: bool = 
 
 
 def prepare_folder(path: Path) -> None:
-    """Makes a folder and sure that it can be written; raises InputError where it cannot."""
+    """Makes sure that a folder can be made and written, raises InputError where it cannot; one that was not there is gone again.
+
+    Who writes makes it, so that what is refused later leaves nothing behind.
+    """
+    existed = os.path.exists(path)  # which takes any name
     try:
         path.mkdir(parents=True, exist_ok=True)
         with name_aside(path / "probe") as probe:
             probe.write_bytes(b"")
+        if not existed:
+            path.rmdir()
     except OSError as error:
         raise InputError(f"expected a folder that can be written, but '{path}' cannot: {error.strerror}; give another --output") from error

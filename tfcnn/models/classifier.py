@@ -58,7 +58,7 @@ def build_classifier(backbone="mobilenet_v3_small", *, labels: Sequence[str], we
         backbone: a name of `BACKBONES`, or a `keras.Model` that takes pixels 0-255 (it does its own preprocessing).
         labels: class names, in the order of the outputs.
         weights: "imagenet"; "none" or None (random); a weights file; the folder of another run with this backbone; for a
-            ViT also the name or folder of a preset of KerasHub. A `keras.Model` keeps its own.
+            ViT also the name or folder of a preset of KerasHub. A `keras.Model` keeps its own weights and size.
         image_size: height and width of the input in pixels; by default the backbone's own.
         pooling: "avg" or "max" over the feature maps; over the tokens of a sequence, of a ViT the patches without the class
             token (He et al. 2022, appendix A.1); "token" takes a ViT's class token (Dosovitskiy et al. 2021, equation 4).
@@ -73,7 +73,7 @@ def build_classifier(backbone="mobilenet_v3_small", *, labels: Sequence[str], we
     Returns:
         A functional `keras.Model`: float32 (batch, height, width, channels) pixels 0-255 in, named `image`; softmax scores
         (batch, len(labels)) out, layer `predictions`. Its parts are the layers `backbone`, `pooling`, `logits`; all
-        layers after `pooling` are the head. `model.model_config` has the defaults filled in.
+        layers after `pooling` are the head. `model.model_config` has the defaults filled in, `model.labels` the labels.
 
     Raises:
         InputError: an unknown backbone or argument, or weights of another network.
@@ -89,7 +89,7 @@ def build_classifier(backbone="mobilenet_v3_small", *, labels: Sequence[str], we
         config = with_defaults(config)
         network = build_with_weights(backbone, config.image_size, config.weights)
     else:
-        network = _own_backbone(backbone, channels)
+        network = _own_backbone(backbone, config)
         config = replace(config, backbone=backbone.name, weights=OWN, image_size=network.input_shape[1], pooling=pooling or "avg",
                          channels=network.input_shape[-1])
 
@@ -98,7 +98,7 @@ def build_classifier(backbone="mobilenet_v3_small", *, labels: Sequence[str], we
     x = _pooled(network(x), config.pooling, class_token=bool(row and has_class_token(row)))     # (batch, features)
     x = _head(x, config, len(labels))                                               # (batch, labels)
     model = keras.Model(image, x, name="classifier")
-    model.model_config = config
+    model.model_config, model.labels = config, tuple(labels)
     set_trainable(model, False)
     return model
 
@@ -162,19 +162,25 @@ def _check_head(config: ModelConfig) -> None:
         raise InputError(f"expected head_batch_norm True or False, got head_batch_norm={config.head_batch_norm!r}")
 
 
-def _own_backbone(model, channels: int):
+def _own_backbone(model, config: ModelConfig):
     """The caller's network under the name `backbone`; layers and weights stay the caller's."""
     import keras
 
     if len(model.inputs) != 1 or len(model.outputs) != 1 or len(model.input_shape) != 4 or None in model.input_shape[1:]:
-        raise InputError(f"expected a backbone with one input of fixed shape (height, width, channels) and one output, got input_shape={model.input_shape}")
+        raise InputError("expected a backbone with one input of fixed shape (height, width, channels) and one output, got "
+                         f"input_shape={model.input_shape} and {len(model.outputs)} outputs")
     paths = [weight.path for weight in model.weights]
     taken = [path for path in paths if paths.count(path) > 1 or _OWN_LAYERS.fullmatch(path.split("/")[0])]
     if taken:
         raise InputError(f"expected weights with paths of their own, apart from those of the head, in the backbone '{model.name}', got '{taken[0]}'; "
                          "give its layers other names")
-    if channels not in (ModelConfig.channels, model.input_shape[-1]):
-        raise InputError(f"expected channels={model.input_shape[-1]}, the number that the backbone '{model.name}' takes, got channels={channels}")
+    own = {"channels": model.input_shape[-1], "image_size": model.input_shape[1]}
+    for name, value in own.items():
+        if getattr(config, name) not in (getattr(ModelConfig, name), value):
+            raise InputError(f"expected {name}={value}, the number that the backbone '{model.name}' takes, got {name}={getattr(config, name)}")
+    if config.weights not in (ModelConfig.weights, "none"):
+        raise InputError(f"expected no weights for the backbone '{model.name}', which keeps its own, got weights='{config.weights}'; "
+                         "load them with load_weights before")
     return keras.Model(model.inputs[0], model.outputs[0], name="backbone")
 
 

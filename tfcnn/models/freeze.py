@@ -77,6 +77,7 @@ def set_trainable(model, trainable: Trainable, *, batch_norm: str = "frozen", op
             compiled model whose loss Keras cannot rebuild, or one that `train` compiled, whose optimizer has no rate for
             the stages that are opened.
     """
+    stages_of(model)  # of build_classifier
     if not model.compiled:
         return set_flags(model, trainable, batch_norm=batch_norm)
     arguments = _compile_arguments(model, optimizer)  # what cannot be compiled again is refused before a flag changes
@@ -128,8 +129,8 @@ def stages_of(model) -> list[tuple[str, int]]:
         InputError: a model that `build_classifier` did not make.
     """
     if not hasattr(model, "model_config"):
-        raise InputError(f"expected a model from build_classifier, got '{getattr(model, 'name', model)}', which is none or was read from a file; "
-                         "to go on from a run, give it to build_classifier as weights=RUN")
+        raise InputError(f"expected a model from build_classifier, got '{getattr(model, 'name', model)}'; build_classifier takes a network of your own "
+                         "from pixels to features as its backbone, and weights=RUN to go on from a run")
     backbone = model.get_layer("backbone")
     position = {layer.name: index for index, layer in enumerate(backbone.layers)}
     if is_named(model):
@@ -187,6 +188,8 @@ def check_trainable(stages: Sequence[str], trainable: Trainable) -> None:
     if isinstance(trainable, int):
         if not 0 <= trainable <= len(stages):
             raise InputError(f"expected 0 to {len(stages)} stages to train, got trainable={trainable}; the stages are {', '.join(stages)}")
+    elif not isinstance(trainable, str):
+        raise InputError(f"expected none, all, a number or one stage to train from, got trainable={trainable!r}")
     elif trainable not in stages:
         raise InputError(f"expected none, all, a number or a stage to train from, got trainable='{trainable}'; {closest(trainable, stages)}")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tfcnn.errors import InputError, WorkError, first_line
 from tfcnn.models.backbones import BACKBONES, VIT, build_network
+from tfcnn.models.freeze import OWN
 from tfcnn.models.vit import IMAGENET_PRESET, check_preset, is_preset, load_preset, resize_positions
 from tfcnn.record import Run, load_run
 
@@ -112,7 +113,10 @@ def load_backbone_weights(backbone, path: str | Path, name: str) -> None:
 def _check_run(path: str, name: str) -> Run:
     """The run in a folder, if it is finished and has this backbone."""
     run = load_run(path)
-    found = (run.record.get("model") or {}).get("backbone")
+    model = run.record.get("model") or {}
+    if model.get("weights") == OWN:
+        raise InputError(f"expected a run with the backbone {name} in '{path}', got one with a network that tfcnn did not build; give the run of a {name}")
+    found = model.get("backbone")
     if found != name:
         raise InputError(f"expected a run with the backbone {name} in '{path}', got backbone={found}; build {found}, or give the run of a {name}")
     if not (run.path / "model.keras").is_file():

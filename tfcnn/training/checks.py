@@ -1,6 +1,6 @@
 """Whether a training changes what was planned, and nothing else."""
 
-from tfcnn.errors import WorkError
+from tfcnn.errors import InputError, WorkError
 from tfcnn.models.freeze import FreezePlan, freeze_plan
 
 NAMED = 5  # variables that a message names before it counts the rest
@@ -18,8 +18,11 @@ def check_freeze(model, plan: FreezePlan):
         plan: from `set_trainable`.
 
     Raises:
+        InputError: no plan.
         WorkError: from within `fit`, with the names of the variables.
     """
+    if not isinstance(plan, FreezePlan):
+        raise InputError(f"expected the plan that set_trainable returned, got plan={plan!r}")
     import keras
     import numpy as np
 
@@ -30,7 +33,8 @@ def check_freeze(model, plan: FreezePlan):
         flags = {id(variable) for variable in freeze_plan(model).planned}
         changed = [v.path for v in model.variables if (id(v) in planned) != (id(v) in flags)]
         if changed:
-            raise WorkError(f"expected what is trainable to stay as it was planned, but it changed for {_names(changed)}; call set_trainable and train again")
+            raise WorkError(f"expected what is trainable to stay as it was planned, but it changed for {_names(changed)}; "
+                            "set_trainable compiles again, where layer.trainable alone has no effect")
 
     def remember(logs=None):
         before.update({id(v): v.numpy().copy() for v in _weights(model)})

@@ -35,7 +35,7 @@ class TrainingConfig:
         optimizer: adamw, adam, sgd (with Nesterov momentum 0.9) or lion.
         schedule: of the rates after the warm-up: cosine (down to 0), constant, or plateau (lower when validation stands still).
         warm_up: share of the steps in which the rates rise, from 0 to below 1.
-        weight_decay: apart from the gradient, not on biases and BatchNorm.
+        weight_decay: apart from the gradient, not on biases and BatchNorm; 0 for none.
         clip_norm: largest norm of the gradient of all stages of one rate; 0 for no limit.
         ema: share of the old value in a running average of the weights, taken while all stages are open, which is what is
             validated and kept; 0 for no average.
@@ -61,7 +61,7 @@ class TrainingConfig:
     optimizer: str = "adamw"
     schedule: str = "cosine"
     warm_up: float = 0.1
-    weight_decay: float | None = None
+    weight_decay: float = 0.0
     clip_norm: float = 1.0
     ema: float = 0.0
     patience: int = 0

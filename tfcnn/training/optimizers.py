@@ -57,8 +57,9 @@ def make_optimizer(model, config: TrainingConfig, rate, **options):
     import keras
 
     kind, fixed = OPTIMIZERS[config.optimizer]
+    kind = "Adam" if kind == "AdamW" and not config.weight_decay else kind  # the same, and without a product with 0 for every variable
     clip_norm = config.clip_norm / model.distribute_strategy.num_replicas_in_sync or None
-    optimizer = getattr(keras.optimizers, kind)(rate, weight_decay=config.weight_decay, global_clipnorm=clip_norm, **fixed, **options)
+    optimizer = getattr(keras.optimizers, kind)(rate, weight_decay=config.weight_decay or None, global_clipnorm=clip_norm, **fixed, **options)
     optimizer.exclude_from_weight_decay(var_list=[v for v in model.trainable_variables if len(v.shape) < 2 or v.path.endswith("/bias")])  # of attention too
     return optimizer
 

@@ -23,11 +23,10 @@ EPOCHS, EPOCHS_AT, FEWEST, MOST = 15, 420, 3, 30
 # AdamW, highest rates. For pretrained networks without BatchNorm, Liu et al. 2022, "A ConvNet for the 2020s", table 6, fine-tune
 # ConvNeXt at 5e-5; not measured here for want of such weights.
 RATE, RATE_WITHOUT_BATCH_NORM, HEAD_RATE = 3e-4, 5e-5, 1e-3
-# What a rate of AdamW is for another optimizer: Lion takes 3 to 10 times lower ones and decays as many times more, so that rate times
-# decay stays (Chen et al. 2023, section 5). The factor of SGD is that of gradients whose norm is clipped to 1; a rough guide.
+# What a rate of AdamW is for another optimizer: Lion takes 3 to 10 times lower ones (Chen et al. 2023, section 5). The factor of SGD is
+# that of gradients whose norm is clipped to 1; a rough guide.
 FACTORS = {"adamw": 1.0, "adam": 1.0, "sgd": 30.0, "lion": 1 / 3}
-WEIGHT_DECAY = 0.01  # the default of Loshchilov & Hutter's AdamW in most libraries
-FIELDS = ("trainable", "epochs", "batch_size", "learning_rate", "head_learning_rate", "weight_decay", "augmentation")  # of TrainingConfig
+FIELDS = ("trainable", "epochs", "batch_size", "learning_rate", "head_learning_rate", "augmentation")  # of TrainingConfig
 
 
 def complete(config: TrainingConfig, *, photos: int, stages: Sequence[str], batch_norm: bool = True, pretrained: bool = True) -> TrainingConfig:
@@ -48,7 +47,6 @@ def complete(config: TrainingConfig, *, photos: int, stages: Sequence[str], batc
         SMALL_BATCH if photos < PHOTOS_FOR_LARGE_BATCH else LARGE_BATCH,
         rate * factor,
         HEAD_RATE * factor,
-        0.0 if config.optimizer == "adam" else WEIGHT_DECAY / factor,
         "medium" if photos < PHOTOS_FOR_STRONG else "strong",
     )
     return replace(config, **{name: value for name, value in zip(FIELDS, values, strict=True) if getattr(config, name) is None})

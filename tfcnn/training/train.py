@@ -94,6 +94,8 @@ def checked_config(model, data: Dataset, config: TrainingConfig) -> TrainingConf
     Raises:
         InputError: a bad value, or model and data that do not fit together.
     """
+    if not isinstance(config, TrainingConfig):
+        raise InputError(f"expected a TrainingConfig, got config={config!r}; write TrainingConfig(epochs=10)")
     check_training(config)
     _check_fit(model, data)
     stages = [name for name, _ in stages_of(model)]
@@ -110,9 +112,14 @@ def checked_config(model, data: Dataset, config: TrainingConfig) -> TrainingConf
 
 def _check_fit(model, data: Dataset) -> None:
     stages_of(model)  # of build_classifier
+    if not isinstance(data, Dataset):
+        raise InputError(f"expected data from load_images, got data={data!r}; write load_images({data!r}, image_size=...)")
     if model.output_shape[-1] != len(data.labels):
         raise InputError(f"expected a model with {len(data.labels)} outputs for the labels {', '.join(data.labels)}, "
                          f"got {model.output_shape[-1]}; build it with labels=data.labels")
+    if tuple(model.labels) != tuple(data.labels):
+        raise InputError(f"expected a model for the labels {', '.join(data.labels)} in this order, got one for {', '.join(model.labels)}; "
+                         "build it with labels=data.labels")
     if tuple(model.input_shape[1:]) != tuple(data.input_shape):
         raise InputError(f"expected photos of shape {model.input_shape[1:]} as the model's input, got {data.input_shape}; "
                          f"load them with image_size={model.input_shape[1]}"

@@ -39,7 +39,7 @@ def make_twin(model, *, mixed: bool = False):
     for layer in every_layer(twin):
         if isinstance(layer, keras.layers.Normalization):
             layer.finalize_state()  # it computes with constants that it draws from its weights here
-    twin.model_config = model.model_config
+    twin.model_config, twin.labels = model.model_config, model.labels
     return twin
 
 
