@@ -25,7 +25,7 @@ def counted_by_tensorflow(model):
     return tf.compat.v1.profiler.profile(function.graph, cmd="op", options=options).total_float_ops // 2
 
 
-@pytest.mark.parametrize("name", ["resnet50", "mobilenet_v3_small", "efficientnet_b0", "mobilenet"])
+@pytest.mark.parametrize("name", ["resnet50", "mobilenet_v3_small", pytest.param("efficientnet_b0", marks=pytest.mark.slow), "mobilenet"])
 def test_a_backbone_costs_what_tensorflow_counts(name):
     network = build_network(BACKBONES[name], 64)
     assert total(network) == counted_by_tensorflow(network)

@@ -129,7 +129,8 @@ def test_slots_and_rates_go_on_when_a_stage_is_opened(tmp_path, data):
 
 
 @pytest.mark.parametrize("config", [
-    replace(CONFIG, gradual=2, ema=0.5, schedule="plateau"), replace(CONFIG, patience=2, ema=0.5, epochs=4), replace(CONFIG, batch_norm="train"),
+    replace(CONFIG, gradual=2, ema=0.5, schedule="plateau"), replace(CONFIG, patience=2, ema=0.5, epochs=4),
+    pytest.param(replace(CONFIG, batch_norm="train"), marks=pytest.mark.slow),
 ], ids=["gradual", "patience", "batch_norm"])
 @pytest.mark.parametrize("epoch", [pytest.param(2, marks=pytest.mark.slow), 3])
 def test_an_interrupted_fine_tuning_ends_like_an_undisturbed_one(tmp_path, data, monkeypatch, config, epoch):

@@ -16,6 +16,13 @@ from tfcnn.models.vit import resize_positions
 README = Path(__file__).parents[1] / "README.md"
 
 
+@pytest.fixture
+def settings(tmp_path, thin_mobilenet):
+    """A run that takes seconds."""
+    return {"output": tmp_path / "run", "model": tfcnn.ModelConfig(thin_mobilenet, weights="none", image_size=32),
+            "training": tfcnn.TrainingConfig(epochs=0), "formats": []}
+
+
 @pytest.mark.slow
 def test_resume_finishes_a_run_that_was_trained_but_not_exported(photos, tmp_path):
     settings = {"output": tmp_path / "run", "model": tfcnn.ModelConfig(weights="none", image_size=32),
@@ -33,20 +40,11 @@ def test_resume_finishes_a_run_that_was_trained_but_not_exported(photos, tmp_pat
     assert (run.path / "model.keras").read_bytes() == model  # it was not trained again
 
 
-def test_overwrite_replaces_a_run_and_leaves_nothing_of_it(photos, tmp_path):
-    settings = {"output": tmp_path / "run", "model": tfcnn.ModelConfig(weights="none", image_size=32),
-                "training": tfcnn.TrainingConfig(epochs=0), "formats": []}
+def test_overwrite_replaces_a_run_and_leaves_nothing_of_it(photos, tmp_path, settings):
     first = tfcnn.train_and_export(photos, **settings)
     second = tfcnn.train_and_export(photos, **settings, overwrite=True)
     assert second.record["test"] == first.record["test"]  # same seed, same numbers
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
-
-
-@pytest.fixture
-def settings(tmp_path):
-    """A run that takes seconds."""
-    return {"output": tmp_path / "run", "model": tfcnn.ModelConfig(weights="none", image_size=32),
-            "training": tfcnn.TrainingConfig(epochs=0), "formats": []}
 
 
 def test_a_trained_run_is_not_finished_on_another_split(photos, settings):

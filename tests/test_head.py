@@ -72,6 +72,7 @@ def test_a_hidden_head_learns_what_a_line_cannot_and_leaves_the_backbone_alone()
     assert (head_of(line)(features).numpy().argmax(axis=1) == targets).mean() < 0.7
 
 
+@pytest.mark.slow
 def test_a_head_with_batch_norm_is_trained_anew_each_time():
     features, targets = clouds(3)
     config = TrainingConfig(head_learning_rate=0.01, batch_size=30, weight_decay=0.01)

@@ -26,8 +26,8 @@ def vision():
 @pytest.fixture(scope="module")
 def waste(shared, v3_small_weights, tmp_path_factory):
     """(run, data, model): MobileNetV3-Small with a head on the features of real photos, exported to float32 and int8."""
-    data = tfcnn.load_images(shared / "trashnet600")
-    model = tfcnn.build_classifier("mobilenet_v3_small", labels=data.labels, weights=str(v3_small_weights))
+    data = tfcnn.load_images(shared / "trashnet600", image_size=128)
+    model = tfcnn.build_classifier("mobilenet_v3_small", labels=data.labels, weights=str(v3_small_weights), image_size=128)
     run = tfcnn.train(model, data, tfcnn.TrainingConfig(trainable=False), output=tmp_path_factory.mktemp("waste") / "run")
     tfcnn.export(run, data, formats=["tflite_float32", "tflite_int8"], max_accuracy_drop=1.0)  # the gate is tested elsewhere
     return run, data, model

@@ -136,7 +136,7 @@ def test_the_same_seed_gives_the_same_weights(tmp_path, data, backbone, undistur
     assert not np.array_equal(other.get_layer("logits").kernel.numpy(), model.get_layer("logits").kernel.numpy())
 
 
-@pytest.mark.parametrize("hidden", [(), (5,)])
+@pytest.mark.parametrize("hidden", [(), pytest.param((5,), marks=pytest.mark.slow)])
 def test_the_seed_of_the_training_fixes_head_and_dropout_whatever_was_drawn_before(tmp_path, data, backbone, hidden):
     models = [build(backbone, seed=seed, hidden=hidden) for seed in (1, 2)]
     for number, model in enumerate(models):

@@ -137,6 +137,7 @@ def test_a_training_is_not_compiled_by_xla_on_a_cpu(tmp_path, trained):
     assert model.compiled and model.jit_compile is False
 
 
+@pytest.mark.slow
 def test_the_search_library_finds_what_it_needs(tmp_path):
     """keras-tuner needs tensorboard, SciPy and scikit-learn and does not ask for them: every trial failed while `search` returned."""
     import keras_tuner

@@ -22,7 +22,7 @@ def photos(side, count=4):
     return np.random.default_rng(0).uniform(0, 255, (count, side, side, 3)).astype(np.float32)
 
 
-@pytest.mark.parametrize("name", ["resnet50", "mobilenet_v3_small", "efficientnet_b0"])
+@pytest.mark.parametrize("name", ["resnet50", "mobilenet_v3_small", pytest.param("efficientnet_b0", marks=pytest.mark.slow)])
 def test_the_twin_computes_in_16_bits_what_the_model_computes_in_32(name):
     keras.utils.set_random_seed(0)
     model = tfcnn.build_classifier(name, labels=LABELS, weights=None, image_size=64, hidden=(8,))
@@ -60,7 +60,7 @@ def test_a_twin_is_equal_and_apart():
     assert [w.path for w in model.trainable_weights] == ["logits/kernel", "logits/bias"]
 
 
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])  # of a CPU or TPU, and of a GPU, where losses are scaled
+@pytest.mark.parametrize("policy", [pytest.param("mixed_bfloat16", marks=pytest.mark.slow), "mixed_float16"])  # CPU or TPU; GPU, with scaled losses
 def test_a_training_in_mixed_precision_leaves_a_float32_model(tmp_path, monkeypatch, data, policy):
     monkeypatch.setattr(twin, "_policy", lambda strategy: policy)
     optimizers = []

@@ -121,7 +121,7 @@ def make_run(folder, name, size, **arguments):
     return folder, backbone
 
 
-@pytest.mark.parametrize("name", ["mobilenet_v3_small", "efficientnet_b0", "tiny_vit"])
+@pytest.mark.parametrize("name", ["mobilenet_v3_small", pytest.param("efficientnet_b0", marks=pytest.mark.slow), "tiny_vit"])
 def test_weights_of_another_run_are_those_of_its_backbone(tiny_vit, tmp_path, name):
     (tmp_path / "run").mkdir()
     folder, backbone = make_run(tmp_path / "run", name, 32)
