@@ -129,8 +129,8 @@ def test_slots_and_rates_go_on_when_a_stage_is_opened(tmp_path, data):
 
 
 @pytest.mark.parametrize("config", [
-    replace(CONFIG, gradual=2, ema=0.5, schedule="plateau"), replace(CONFIG, patience=2, ema=0.5, epochs=4),
-    pytest.param(replace(CONFIG, batch_norm="train"), marks=pytest.mark.slow),
+    replace(CONFIG, gradual=2, ema=0.5, schedule="plateau"),
+    *(pytest.param(config, marks=pytest.mark.slow) for config in (replace(CONFIG, patience=2, ema=0.5, epochs=4), replace(CONFIG, batch_norm="train"))),
 ], ids=["gradual", "patience", "batch_norm"])
 @pytest.mark.parametrize("epoch", [pytest.param(2, marks=pytest.mark.slow), 3])
 def test_an_interrupted_fine_tuning_ends_like_an_undisturbed_one(tmp_path, data, monkeypatch, config, epoch):
@@ -147,6 +147,7 @@ def test_an_interrupted_fine_tuning_ends_like_an_undisturbed_one(tmp_path, data,
     np.testing.assert_allclose([row["rate_a"] for row in resumed], [row["rate_a"] for row in history], atol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_fine_tuning_that_is_done_is_not_done_again(tmp_path, data, monkeypatch):
     for config in (replace(CONFIG, ema=0.5), replace(CONFIG, patience=1, epochs=5, learning_rate=0.5), replace(CONFIG, gradual=1)):
         path = tmp_path / str(config.ema + config.patience)

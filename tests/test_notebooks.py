@@ -15,6 +15,7 @@ def test_a_notebook_is_stored_without_output(path):
     assert cells and all(cell["outputs"] == [] and cell["execution_count"] is None for cell in cells)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 @pytest.mark.filterwarnings("ignore")  # of the client that talks to the kernel; the kernel has its own
 def test_a_notebook_runs(path, shared, monkeypatch):
