@@ -138,6 +138,7 @@ def test_a_training_is_not_compiled_by_xla_on_a_cpu(tmp_path, trained):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # of a fit to three trials
 def test_the_search_library_finds_what_it_needs(tmp_path):
     """keras-tuner needs tensorboard, SciPy and scikit-learn and does not ask for them: every trial failed while `search` returned."""
     import keras_tuner
