@@ -48,7 +48,7 @@ def test_the_losses_are_those_of_each_step_and_not_means(data, monkeypatch):
     rows = data.rows("train")
     pixels, targets = data.inputs[rows].astype(np.float32), np.eye(3, dtype=np.float32)[data.targets(rows)]
     repeated = tf.data.Dataset.from_tensor_slices((pixels, targets)).batch(11).repeat()
-    monkeypatch.setattr(module, "training_batches", lambda data, **_: repeated)
+    monkeypatch.setattr(module, "photos_of", lambda *_, **__: repeated)
     model = tfcnn.build_classifier(build().get_layer("backbone"), labels=["0", "1", "2"], dropout=0.0)
     losses = np.array(find_learning_rate(model, data, CONFIG, steps=21).losses).reshape(7, 3)
     np.testing.assert_allclose(losses, np.broadcast_to(losses[0], (7, 3)), atol=2e-3)

@@ -200,6 +200,11 @@ def check_batch_norm(batch_norm: str) -> None:
         raise InputError(f"expected batch_norm frozen or train, got batch_norm='{batch_norm}'")
 
 
+def optimizer_of(model):
+    """The optimizer of a compiled model, without the one around it that scales losses."""
+    return getattr(model.optimizer, "inner_optimizer", model.optimizer)
+
+
 def carry_slots(old, new) -> None:
     """Copies the state of one built optimizer into another where both have a slot for the same variable."""
     state: dict[str, list] = {}
@@ -226,7 +231,7 @@ def _compile_arguments(model, optimizer) -> dict:
 
 def _check_new_stages(model, trainable: Trainable) -> None:
     """Refuses stages that the optimizer of a training does not know: they would learn at the rate of the head."""
-    if getattr(model.optimizer, "inner_optimizer", model.optimizer).name != STAGE_OPTIMIZER:
+    if optimizer_of(model).name != STAGE_OPTIMIZER:
         return
     learned = {stage for stage, layers in layers_by_stage(model) if any(layer.trainable_variables for layer in layers)}
     new = [stage for stage in open_stages([name for name, _ in stages_of(model)], trainable) if stage not in learned]

@@ -1,7 +1,7 @@
 """Whether a training changes what was planned, and nothing else."""
 
 from tfcnn.errors import InputError, WorkError
-from tfcnn.models.freeze import FreezePlan, freeze_plan
+from tfcnn.models.freeze import FreezePlan, freeze_plan, optimizer_of
 
 NAMED = 5  # variables that a message names before it counts the rest
 
@@ -63,7 +63,7 @@ def _weights(model) -> list:
 
 def _is_trained(model, variable) -> bool:
     """True where the optimizer holds a trainable variable: its step may be 0, or smaller than what float32 shows beside its value."""
-    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    optimizer = optimizer_of(model)
     members = getattr(optimizer, "optimizers", [optimizer])
     return variable.trainable and any(held is variable for member in members for held in member._trainable_variables)  # Keras gives no public way to them
 

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from tfcnn.data.dataset import Dataset, examples_per_epoch, training_batches
+from tfcnn.data.dataset import Dataset, examples_per_epoch
 from tfcnn.errors import InputError, WorkError
 from tfcnn.models.freeze import open_stages, opens_stages, set_flags, stages_of
 from tfcnn.progress import stage
 from tfcnn.record import write_aside
 from tfcnn.training.config import TrainingConfig
 from tfcnn.training.features import cached_features
+from tfcnn.training.fine_tune import photos_of
 from tfcnn.training.head import seed_dropout, train_head
 from tfcnn.training.optimizers import scale_rates, stage_optimizer, stage_rates
 from tfcnn.training.train import checked_config
@@ -154,10 +155,8 @@ def _sweep(twin, data: Dataset, config: TrainingConfig, steps: int, highest: flo
         twin.stop_training = not np.isfinite(losses[-1]) or smoothed[-1] > DIVERGED * min(smoothed)
 
     epochs = -(-steps * config.batch_size // examples_per_epoch(data, config.balance)) + 1
-    photos = training_batches(data, batch_size=config.batch_size, augmentation=config.augmentation, mixing=config.mixing, mirror=config.mirror,
-                              balance=config.balance, seed=config.seed, epochs=epochs, full=twin.distribute_strategy.num_replicas_in_sync > 1)
     with stage("learning-rate range test", steps) as advance:
-        twin.fit(photos, steps_per_epoch=steps, epochs=1, shuffle=False, verbose=0,
+        twin.fit(photos_of(twin, data, config, end=epochs), steps_per_epoch=steps, epochs=1, shuffle=False, verbose=0,
                  callbacks=[keras.callbacks.LambdaCallback(on_train_batch_begin=begin, on_train_batch_end=end)])
     return rates[:len(losses)].tolist(), losses
 

@@ -85,6 +85,7 @@ def fine_tune(model, data: Dataset, config: TrainingConfig, path: Path, seconds:
     with model.distribute_strategy.scope():
         learner = make_twin(model, mixed=True) if config.mixed_precision else model
     seed_dropout(learner, config.seed)
+    run = traced(learner)  # once for the validation of all phases
     with stage(f"fine-tune, {config.epochs - done} epochs", steps * (config.epochs - done), seconds) as advance:
         for phase in phases[_phase_at(phases, max(done - 1, 0)):]:
             with model.distribute_strategy.scope():
@@ -94,7 +95,7 @@ def fine_tune(model, data: Dataset, config: TrainingConfig, path: Path, seconds:
             logger.info("%s", plan)
             _scale_rates(members, config, history, phases)
             if done < phase.end and not _is_over(history, config, phases):
-                validate = _validator(learner, members, data, config)
+                validate = _validator(learner, run, members, data, config)
                 callbacks = [check_freeze(learner, plan), _recorder(learner, members, history, config, phases, path, validate, advance)]
                 _fit(learner, data, config, callbacks, first=done, end=phase.end, steps=steps)
                 done = phase.end
@@ -103,6 +104,12 @@ def fine_tune(model, data: Dataset, config: TrainingConfig, path: Path, seconds:
         model.set_weights(learner.get_weights())
         set_flags(model, phases[-1].trainable, batch_norm=config.batch_norm)  # as the twin's are
     return history
+
+
+def photos_of(model, data: Dataset, config: TrainingConfig, *, first: int = 0, end: int):
+    """The training photos of the epochs from `first` up to (not with) `end` as the configuration wants them, for the replicas of the model."""
+    return training_batches(data, batch_size=config.batch_size, augmentation=config.augmentation, mixing=config.mixing, mirror=config.mirror,
+                            balance=config.balance, seed=config.seed, first_epoch=first, epochs=end, full=model.distribute_strategy.num_replicas_in_sync > 1)
 
 
 def plateau_factor(losses: Sequence[float]) -> float:
@@ -140,19 +147,18 @@ def _open(model, config: TrainingConfig, phase: Phase, steps: int, *, last: bool
 
 
 def _fit(model, data: Dataset, config: TrainingConfig, callbacks: list, *, first: int, end: int, steps: int) -> None:
-    photos = training_batches(data, batch_size=config.batch_size, augmentation=config.augmentation, mixing=config.mixing, mirror=config.mirror,
-                              balance=config.balance, seed=config.seed, first_epoch=first, epochs=end, full=model.distribute_strategy.num_replicas_in_sync > 1)
+    photos = photos_of(model, data, config, first=first, end=end)
     model.fit(photos, steps_per_epoch=steps, initial_epoch=first, epochs=end, callbacks=callbacks, shuffle=False, verbose=0)
 
 
-def _validator(model, members: dict, data: Dataset, config: TrainingConfig):
+def _validator(model, run, members: dict, data: Dataset, config: TrainingConfig):
     """A function that gives loss and accuracy of the validation photos, with the running averages where there are any.
 
     Not by `fit`, whose batches have to be equal on all replicas; this gives the same numbers on any number of them.
     """
     import keras
 
-    run, rows = traced(model), data.rows("validation")
+    rows = data.rows("validation")
     targets = data.targets(rows)
     loss = keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing)
 
