@@ -61,6 +61,16 @@ def moved_by_a_step(model, pixels) -> set[str]:
     return {weight.path for weight, old in zip(weights, before, strict=True) if not np.array_equal(weight.numpy(), old)}
 
 
+def material_of(model, labels, folder: Path, photos=None, held_out=None, **contract):
+    """What the writers of files take, for a model without a run; photos uint8 for 8-bit files."""
+    from tfcnn.export.contract import Contract
+    from tfcnn.export.tflite import Material
+
+    folder.mkdir(parents=True, exist_ok=True)
+    told = Contract("test", tuple(labels), tuple(model.input_shape[1:]), "stretch", **contract)
+    return Material(model, told, photos, held_out, folder)
+
+
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory):
     """60 made photos in three classes; not to be changed by a test."""

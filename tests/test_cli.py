@@ -79,8 +79,8 @@ def test_a_truncated_photo_is_skipped_listed_and_counted(finished):
 def test_the_run_folder_is_complete(finished):
     output, _ = finished
     names = {p.name for p in output.iterdir()}
-    assert names == {"model.keras", "labels.txt", "run.json", "history.csv", "items.csv", "report.html", "card.md", "augmentation.jpg", "exports"}
-    assert {p.name for p in (output / "exports").iterdir()} == {"saved_model", "float32.tflite", "float16.tflite"}
+    assert names == {"model.keras", "labels.txt", "run.json", "history.csv", "items.csv", "report.html", "card.md", "augmentation.jpg", "calibration.npz", "exports"}
+    assert {p.name for p in (output / "exports").iterdir()} == {"saved_model", "float32.tflite", "float16.tflite", "changes"}
     assert tfcnn.load_run(output).record["status"] == "finished"
 
 
@@ -134,21 +134,18 @@ def test_predict_names_the_label_of_each_file(finished, photos, capsys):
 
 @pytest.mark.slow
 def test_export_exits_1_if_a_file_that_was_asked_for_is_rejected(finished, capsys, tmp_path, monkeypatch):
-    from tfcnn.export import formats
-
     copy = tmp_path / "run"
     shutil.copytree(finished[0], copy)
     code, out, _ = run(capsys, "export", copy, "--format", "tflite_float32", "--json")
     (row,) = json.loads(out.strip().splitlines()[-1])["exports"]
     assert code == 0 and row["accepted"] and set(row) >= {"format", "path", "bytes", "accuracy", "agreement"}
 
-    def broken(path, pixels):
-        scores, milliseconds = formats.run_tflite(path, pixels)
-        return scores[:, ::-1], milliseconds
+    from tfcnn.export import gate
 
-    monkeypatch.setitem(formats.EXPORTERS, "tflite_float32", formats.EXPORTERS["tflite_float32"]._replace(run=broken))
+    whole = gate.run_file
+    monkeypatch.setattr(gate, "run_file", lambda *arguments: (m := whole(*arguments))._replace(scores=m.scores[:, ::-1]))
     code, out, _ = run(capsys, "export", copy, "--format", "tflite_float32")
-    assert code == 1 and "REJECTED" in out
+    assert code == 1 and "rejected: agrees with Keras" in out
 
 
 def test_resume_of_a_finished_run_is_a_no_op(finished, capsys):

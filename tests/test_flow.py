@@ -224,12 +224,12 @@ def test_defaults_learn_real_photos(shared, v3_small_weights, tmp_path):
 
 @pytest.mark.slow
 def test_the_demo_shows_that_transfer_pays(tmp_path):
-    from tfcnn.demo import run_demo
+    from tfcnn.demo import FORMATS, run_demo
 
     result = run_demo(tmp_path / "demo", seeds=2)
     assert result["train_n"] == 15 and len(result["transfer"]) == len(result["scratch"]) == 2
     assert sum(result["transfer"]) > sum(result["scratch"])
-    assert {e["format"] for e in result["exports"]} == set(tfcnn.EXPORTERS)
+    assert {e["format"] for e in result["exports"]} == set(FORMATS)
     assert all(e["accepted"] for e in result["exports"] if e["format"] in ("saved_model", "tflite_float32", "tflite_float16"))
     run_demo(tmp_path / "demo", seeds=1)  # a second demo replaces the first without asking
     with pytest.raises(tfcnn.InputError, match="at least one seed"):

@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 import pytest
+from conftest import material_of
 
 import tfcnn
 from tfcnn.models.forward import forward
@@ -59,12 +60,12 @@ def test_float32_gives_the_top_answer_of_keras_on_every_test_photo(vision, waste
 
 
 def test_int8_loads_with_the_label_names_and_agrees_with_its_own_runtime(vision, waste):
-    from tfcnn.export.formats import run_tflite
+    from tfcnn.export.runtimes import scores_of
 
     run, data, _ = waste
     photos = data.inputs[data.rows("test")][:40]
     path = run.path / "exports" / "int8.tflite"
-    expected, _ = run_tflite(path, photos)
+    expected = scores_of("tflite", path, photos)
     for (names, scores), row in zip(classify(vision, path, photos), expected, strict=True):
         assert sorted(names) == run.labels
         best = np.isclose(row, row.max(), atol=1e-6)  # bytes may tie
@@ -75,11 +76,12 @@ def test_int8_loads_with_the_label_names_and_agrees_with_its_own_runtime(vision,
 @pytest.mark.parametrize("channels", [1, 4])
 def test_other_channels_than_those_of_rgb_are_refused_by_name(vision, tmp_path, channels):
     """As the card says; the files are for LiteRT."""
-    from tfcnn.export.formats import write_float32
+    from tfcnn.export.tflite import write_float32
     from tfcnn.models.cnn import build_features
 
     labels = ["cat", "dog"]
-    write_float32(tfcnn.build_classifier(build_features((16, 16, channels)), labels=labels), tmp_path / "m.tflite", labels, None)
+    model = tfcnn.build_classifier(build_features((16, 16, channels)), labels=labels)
+    write_float32(material_of(model, labels, tmp_path / "kept"), tmp_path / "m.tflite")
     with pytest.raises(ValueError, match="Only RGB color space is supported"):
         list(classify(vision, tmp_path / "m.tflite", []))
 
@@ -88,11 +90,11 @@ def test_other_channels_than_those_of_rgb_are_refused_by_name(vision, tmp_path, 
 @pytest.mark.parametrize("name", ["mobilenet_v2", "resnet50"])
 def test_preprocessing_inside_the_graph_is_what_mediapipe_needs(vision, photos, tmp_path, name):
     """Networks that want other ranges or colour order ("caffe") also take raw RGB pixels, so no metadata has to say it."""
-    from tfcnn.export.formats import write_float32
+    from tfcnn.export.tflite import write_float32
 
     data = tfcnn.load_images(photos, image_size=64)
     model = tfcnn.build_classifier(name, labels=data.labels, weights=None, image_size=64)
-    write_float32(model, tmp_path / "m.tflite", data.labels, None)
+    write_float32(material_of(model, data.labels, tmp_path / "kept"), tmp_path / "m.tflite")
     chosen = data.inputs[np.arange(12)]
     expected = forward(model, chosen)
     for (names, scores), row in zip(classify(vision, tmp_path / "m.tflite", chosen), expected, strict=True):

@@ -6,10 +6,12 @@ import zipfile
 
 import numpy as np
 import pytest
+from conftest import material_of
 
 import tfcnn
-from tfcnn.export.formats import write_float32
+from tfcnn.export.contract import Contract
 from tfcnn.export.metadata import add_metadata
+from tfcnn.export.tflite import write_float32
 from tfcnn.models.cnn import build_features
 
 
@@ -17,7 +19,7 @@ from tfcnn.models.cnn import build_features
 def file(trained, tmp_path_factory):
     run, _, model = trained
     path = tmp_path_factory.mktemp("metadata") / "model.tflite"
-    write_float32(model, path, run.labels, None)
+    write_float32(material_of(model, run.labels, path.parent / "kept"), path)
     return path
 
 
@@ -70,12 +72,15 @@ def metadata_of(path) -> bytes:
     return bytes(model.Buffers(entry.Buffer()).DataAsNumpy())
 
 
-@pytest.mark.parametrize(("channels", "space", "words"), [(1, 2, b"A photo as grey pixels from 0 to 255"), (2, 0, b"A photo as 2-channel pixels"),
-                                                          (3, 1, b"A photo as RGB pixels from 0 to 255"), (4, 0, b"A photo as 4-channel pixels")])
+@pytest.mark.parametrize(("channels", "space", "words"), [(1, 2, b"A photo as grey (0.299 R + 0.587 G + 0.114 B) pixels from 0 to 255"),
+                                                          (2, 0, b"A photo as 2-channel pixels"),
+                                                          (3, 1, b"A photo as RGB pixels from 0 to 255"),
+                                                          (4, 0, b"A photo as four-channel pixels")])
 def test_the_colour_space_is_said_where_there_is_one(tmp_path, channels, space, words):
     """UNKNOWN 0, RGB 1, GRAYSCALE 2 in metadata_schema.fbs; the field of a table that has its default is left out."""
     labels = ["cat", "dog"]
-    write_float32(tfcnn.build_classifier(build_features((8, 8, channels), filters=(2,)), labels=labels), tmp_path / "m.tflite", labels, None)
+    model = tfcnn.build_classifier(build_features((8, 8, channels), filters=(2,)), labels=labels)
+    write_float32(material_of(model, labels, tmp_path / "kept"), tmp_path / "m.tflite")
     buffer = metadata_of(tmp_path / "m.tflite")
     assert words in buffer and [value for value in (b"RGB", b"grey") if value in buffer] == {1: [b"grey"], 3: [b"RGB"]}.get(channels, [])
     walk = Walk(buffer)
@@ -115,7 +120,7 @@ def test_adding_metadata_twice_leaves_one_entry_and_the_same_answers(file):
     from ai_edge_litert import schema_py_generated as schema
     from ai_edge_litert.interpreter import Interpreter
 
-    twice = add_metadata(file.read_bytes(), ["a", "b", "c"], name="n", description="d")
+    twice = add_metadata(file.read_bytes(), Contract("n", ("a", "b", "c"), (32, 32, 3), "stretch"))
     model = schema.Model.GetRootAs(twice, 0)
     names = [model.Metadata(i).Name() for i in range(model.MetadataLength())]
     assert names.count(b"TFLITE_METADATA") == 1

@@ -9,15 +9,21 @@ import tfcnn
 from tfcnn.evaluation.report import write_report
 from tfcnn.record import write_record
 
+EXPORTED = {"photos": "test", "n": 24, "accuracy_drop": 0.01, "accuracy_drop_interval": [-0.02, 0.04], "agreement": 1.0, "max_score_difference": 1e-6,
+            "milliseconds": 1.5, "latency": {"1": [1.5, 2.0], "2": [1.0, 1.2]}, "memory": 50_000_000, "accepted": True, "verdict": "accepted",
+            "reason": "", "details": {"operators": {"CONV_2D": 3, "MEAN": 1}}, "chosen": None}
+
 
 def evaluated(trained, folder, **changes):
     run, data, _ = trained
     shutil.copytree(run.path, folder)
     exports = [
-        {"format": "tflite_float32", "path": "exports/float32.tflite", "bytes": 1_500_000, "n": 24, "accuracy": 0.91, "agreement": 1.0,
-         "max_score_difference": 1e-6, "milliseconds": 1.5, "accepted": True, "reason": ""},
-        {"format": "tflite_int8", "path": "exports/rejected/int8.tflite", "bytes": 400_000, "n": 24, "accuracy": 0.5, "agreement": 0.5,
-         "max_score_difference": None, "milliseconds": 1.5, "accepted": False, "reason": "accuracy 0.500 is too low"}]
+        {**EXPORTED, "format": "tflite_float32", "path": "exports/float32.tflite", "bytes": 1_500_000, "accuracy": 0.91},
+        {**EXPORTED, "format": "tflite_int8", "path": "exports/rejected/int8.tflite", "bytes": 400_000, "accuracy": 0.5, "agreement": 0.5,
+         "max_score_difference": None, "accepted": False, "verdict": "rejected", "reason": "lost 40 points",
+         "details": {"float_layers": ["conv1"], "layers": 9}},
+        {**EXPORTED, **dict.fromkeys(("accuracy", "accuracy_drop", "agreement", "milliseconds", "memory")), "format": "coreml", "latency": {},
+         "path": "exports/unchecked/model.mlpackage", "bytes": 400_000, "accepted": False, "verdict": "unchecked"}]
     record = {**run.record, "test": tfcnn.evaluate(run, data).to_dict(), "exports": exports, **changes}
     return write_record(folder, record)
 
@@ -26,10 +32,12 @@ def test_the_page_says_what_was_measured(trained, tmp_path):
     run = evaluated(trained, tmp_path / "run")
     page = write_report(run).read_text()
     assert f"{100 * run.record['test']['accuracy']:.1f} %" in page
-    assert "1.50 MB" in page and "rejected: accuracy 0.500 is too low" in page and "accepted" in page
+    assert "<td>1.50</td>" in page and "rejected, kept aside" in page and "tflite_int8: lost 40 points; 1 of 9 layers were left in float" in page
+    assert "1.0 <span class=\"soft\">(-2.0 to 4.0)" in page and "unchecked, kept aside" in page
     assert all(label in page for label in run.labels) and "<svg" in page
     card = (tmp_path / "run" / "card.md").read_text()
-    assert "exports/float32.tflite" in card and "no: accuracy 0.500 is too low" in card and "24 for the test" in card
+    assert "exports/float32.tflite" in card and "rejected: lost 40 points" in card and "24 for the test" in card
+    assert "4 operators (CONV_2D 3, MEAN 1)" in card and "benchmark_model" in card
 
 
 def test_the_page_asks_nothing_of_the_network(trained, tmp_path):

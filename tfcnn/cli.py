@@ -18,6 +18,9 @@ from tfcnn.flags import add_flags, add_split, config_of, parse_stages
 from tfcnn.texts import cache_text, exports_text, folds_text, left_out_text, run_text
 
 SOURCE = "folder of class folders, CSV (path,label[,split]), .npz, or tfds:NAME[/CONFIG][:VERSION]"
+FORMATS = ("saved_model, tflite_float32, tflite_float16, tflite_dynamic, tflite_weight_int8, tflite_int8, tflite_int8_mixed, onnx, coreml; "
+           "or auto, the smallest that is good enough")
+EXPORT_FLAGS = ("max_accuracy_drop", "max_bytes", "max_host_latency_ms", "calibrate_scores", "score_threshold", "encoded")  # arguments of `export`
 OUT_OF_MEMORY = "expected the work to fit into memory, but it did not; give a smaller --batch-size or --image-size"
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 
@@ -67,14 +70,14 @@ def _train(args) -> int:
         _say(folds_text(result))
         _json(args, result)
         return EXIT_DONE
-    formats = [] if args.export == ["none"] else list(dict.fromkeys([*DEFAULT_FORMATS, *asked]))
+    formats = [] if args.export == ["none"] else asked or DEFAULT_FORMATS
     run = train_and_export(args.source, **arguments, formats=formats)
     _say(run_text(run))
     record = run.record
     _json(args, {"run": str(run.path), "labels": run.labels, "test": record["test"], "validation": record["validation"],
                  "seconds": record["seconds"]["total"], "stages": record["seconds"], "exports": record.get("exports", []),
                  "quarantined": record["data"]["quarantined"]})
-    return _verdict(record.get("exports", []), asked)
+    return _verdict([e for e in record.get("exports", []) if not asked or e["format"] in asked or e["chosen"] is not None])
 
 
 def _find_rate(args) -> int:
@@ -150,10 +153,10 @@ def _export(args) -> int:
     from tfcnn.export.formats import DEFAULT_FORMATS
     from tfcnn.export.gate import export
 
-    exports = [dataclasses.asdict(e) for e in export(args.run, formats=args.format or DEFAULT_FORMATS, max_accuracy_drop=args.max_accuracy_drop)]
+    exports = [dataclasses.asdict(e) for e in export(args.run, formats=args.format or DEFAULT_FORMATS, **{name: getattr(args, name) for name in EXPORT_FLAGS})]
     _say(exports_text(exports))
     _json(args, {"run": str(args.run), "exports": exports})
-    return _verdict(exports, [e["format"] for e in exports])
+    return _verdict(exports)
 
 
 def _backbones(args) -> int:
@@ -181,7 +184,7 @@ def _demo(args) -> int:
     _say(result.pop("text") + exports_text(result["exports"]))
     _say(f"\nreport: {Path(result['run']) / 'report.html'}   ({result['seconds']:.0f} s)")
     _json(args, result)
-    return _verdict(result["exports"], list(DEFAULT_FORMATS))
+    return _verdict([e for e in result["exports"] if e["format"] in DEFAULT_FORMATS])
 
 
 class _Parser(argparse.ArgumentParser):
@@ -230,7 +233,7 @@ def _parser() -> argparse.ArgumentParser:
     train = add("train", _train, "train on photos, evaluate, export and check the files")
     add_training(train)
     train.add_argument("--export", action="extend", nargs="+", default=[], metavar="FORMAT",
-                       help="further formats beside saved_model, tflite_float32 and tflite_float16: tflite_dynamic, tflite_int8; none exports nothing")
+                       help=f"{FORMATS} (default: the first three); none exports nothing")
     train.add_argument("--output", help="run folder (default: saved_models/NAME OF SOURCE)")
     train.add_argument("--overwrite", action="store_true", help="replace the run that the output folder holds")
     train.add_argument("--resume", action="store_true", help="go on with the run that the output folder holds")
@@ -252,9 +255,13 @@ def _parser() -> argparse.ArgumentParser:
 
     export = add("export", _export, "write a run's model in some formats and check each file on the test split")
     export.add_argument("run", help="run folder")
-    export.add_argument("--format", action="extend", nargs="+", metavar="FORMAT",
-                        help="saved_model, tflite_float32, tflite_float16, tflite_dynamic, tflite_int8 (default: the first three)")
+    export.add_argument("--format", action="extend", nargs="+", metavar="FORMAT", help=f"{FORMATS} (default: the first three)")
     export.add_argument("--max-accuracy-drop", type=float, default=0.02, help="how far below Keras a file may be (default: %(default)s)")
+    export.add_argument("--max-bytes", type=int, help="with auto: the largest file to settle on")
+    export.add_argument("--max-host-latency-ms", type=float, help="with auto: the longest median time a photo, one thread of this computer (not of a phone)")
+    export.add_argument("--calibrate-scores", action="store_true", help="temperature scaling: a score of 0.8 is right about 8 times of 10; no answer changes")
+    export.add_argument("--score-threshold", type=float, help="for the metadata: MediaPipe Tasks leaves out labels that score less")
+    export.add_argument("--encoded", action="store_true", help="the SavedModel gets a signature that takes JPEG and PNG files")
 
     backbones = add("backbones", _backbones, "list the backbones, their sizes, licences and papers")
     backbones.add_argument("--markdown", action="store_true", help="as the table of README.md, with the names of the stages")
@@ -280,9 +287,11 @@ def _name_of(source: str) -> str:
     return path.stem if path.suffix.lower() in (".csv", ".npz") else path.name
 
 
-def _verdict(exports: list[dict], asked: list[str]) -> int:
-    rejected = [e["format"] for e in exports if not e["accepted"]]
-    return EXIT_FAILED if set(rejected) & set(asked) else EXIT_DONE
+def _verdict(exports: list[dict]) -> int:
+    """Failed where a file was rejected, or where 'auto' found none; what cannot be run here fails nothing."""
+    tried = [e["chosen"] for e in exports if e["chosen"] is not None]
+    bad = not any(tried) if tried else any(not e["accepted"] and e["verdict"] != "unchecked" for e in exports)
+    return EXIT_FAILED if bad else EXIT_DONE
 
 
 def _set_up_output(*, verbose: bool) -> None:

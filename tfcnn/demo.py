@@ -11,7 +11,6 @@ from tfcnn.data.dataset import Dataset
 from tfcnn.data.images import load_images
 from tfcnn.errors import InputError
 from tfcnn.evaluation.evaluate import evaluate
-from tfcnn.export.formats import EXPORTERS
 from tfcnn.flow import finish
 from tfcnn.models.classifier import build_classifier
 from tfcnn.models.cnn import build_features
@@ -23,6 +22,7 @@ from tfcnn.training.train import train
 SIDE = 32  # the 8x8 scans, each pixel repeated: MediaPipe takes RGB photos, and 8x8 leaves no room for pooling
 FEW = (0.015, 0.04, 0.945)  # of the digits 5 to 9: three scans a digit to learn from, most of the rest to be tested on
 FILTERS = (32, 64, 128)
+FORMATS = ("saved_model", "tflite_float32", "tflite_float16", "tflite_dynamic", "tflite_int8", "tflite_int8_mixed")
 PRETRAINING = TrainingConfig(trainable=True, epochs=30, batch_size=32, learning_rate=2e-3, head_learning_rate=2e-3, label_smoothing=0.0, mirror=False)
 # Both ways train as long and at the same rates; transfer keeps the first block frozen, from scratch opens all three.
 TRANSFER = replace(PRETRAINING, trainable=2, epochs=40, batch_size=8, augmentation="none")
@@ -65,7 +65,7 @@ def run_demo(output: str | Path, *, seeds: int = 5) -> dict:
                 keras.utils.set_random_seed(seed)
                 run = _train(build_features((SIDE, SIDE, 3), filters=FILTERS), data, replace(FROM_SCRATCH, seed=seed), Path(folder) / f"scratch-{seed}")
                 scratch.append(evaluate(run, data).accuracy)
-    run = finish(load_run(output), few[0], formats=list(EXPORTERS), started=started)
+    run = finish(load_run(output), few[0], formats=FORMATS, started=started)
     return _result(run, few[0], transferred, scratch)
 
 

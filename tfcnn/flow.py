@@ -221,7 +221,7 @@ def _say_finished(run: Run, model: ModelConfig, training: TrainingConfig, data: 
 
 def _export_missing(run: Run, formats: Sequence[str]) -> Run:
     """Formats that a finished run was not yet asked for."""
-    missing = [name for name in formats if name not in [e["format"] for e in run.record.get("exports", [])]]
+    missing = [name for name in formats if name not in [e["format"] for e in run.record.get("exports", [])]]  # 'auto' is never there
     if missing:
         export(run, formats=missing)
     return load_run(run.path)

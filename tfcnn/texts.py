@@ -2,6 +2,8 @@
 
 import time
 
+SHOWN_LAYERS = 5
+
 
 def run_text(run) -> str:
     """What a finished training says: times, test, what was kept and why, files left out, exports."""
@@ -27,15 +29,23 @@ def left_out_text(left_out: list[dict], rest: str = "in the line of --json") -> 
 
 
 def exports_text(exports: list[dict]) -> str:
-    """A table of exports, as `tfcnn.export.gate.Export` has them, with the reason of each rejection."""
-    lines = [f"{'format':<15} {'MB':>7} {'accuracy':>9} {'agreement':>10} {'max diff':>9} {'ms/photo':>9}  file (ms: one thread of this computer)"]
+    """A table of exports, as `tfcnn.export.gate.Export` has them, with the reason where one is not plainly accepted."""
+    shown = lambda value, form, width: f"{'-' if value is None else format(value, form):>{width}}"
+    lines = [f"{'format':<18} {'MB':>7} {'accuracy':>9} {'lost':>6} {'agreement':>10} {'max diff':>9} {'ms/photo':>9}  file"]
     for e in exports:
-        difference = "-" if e["max_score_difference"] is None else f"{e['max_score_difference']:.1e}"
-        lines.append(f"{e['format']:<15} {e['bytes'] / 1e6:>7.2f} {e['accuracy']:>9.3f} {e['agreement']:>10.3f} {difference:>9} "
-                     f"{e['milliseconds']:>9.1f}  {e['path']}")
-        if not e["accepted"]:
-            lines.append(f"{'':<15} REJECTED: {e['reason']}")
-    return "\n".join(lines)
+        lost = None if e["accuracy_drop"] is None else 100 * e["accuracy_drop"]
+        lines.append(f"{e['format']:<18} {e['bytes'] / 1e6:>7.2f} {shown(e['accuracy'], '.3f', 9)} {shown(lost, '.1f', 6)} "
+                     f"{shown(e['agreement'], '.3f', 10)} {shown(e['max_score_difference'], '.1e', 9)} {shown(e['milliseconds'], '.1f', 9)}  "
+                     f"{e['path']}{'  <- chosen' if e['chosen'] else ''}")
+        if e["verdict"] != "accepted" or e["reason"]:
+            lines.append(f"{'':<18} {e['verdict']}: {e['reason']}")
+        if e["details"].get("float_layers"):
+            layers = list(dict.fromkeys(e["details"]["float_layers"]))
+            rest = f" and {len(layers) - SHOWN_LAYERS} more (report.html)" if len(layers) > SHOWN_LAYERS else ""
+            lines.append(f"{'':<18} {len(e['details']['float_layers'])} of {e['details']['layers']} layers left in float: "
+                         f"{', '.join(layers[:SHOWN_LAYERS])}{rest}")
+    counted = {e["n"] for e in exports if e["photos"] == "test"}
+    return "\n".join([*lines, f"lost: points of accuracy against Keras{f' on {max(counted)} test photos' if counted else ''}; ms: one thread of this computer"])
 
 
 def folds_text(result: dict) -> str:

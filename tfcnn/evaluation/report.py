@@ -4,11 +4,10 @@ import base64
 import io
 from pathlib import Path
 
+from tfcnn.data.channels import colours_of
 from tfcnn.data.photo import GEOMETRIES
 from tfcnn.models.backbones import BACKBONES
 from tfcnn.record import Run, load_run, read_history, write_text
-
-COLOURS = {1: "grey (0.299 R + 0.587 G + 0.114 B)", 3: "RGB", 4: "four-channel"}  # by the channels of the input; others are a caller's own
 
 
 def write_report(run: Run | str | Path) -> Path:
@@ -23,7 +22,7 @@ def write_report(run: Run | str | Path) -> Path:
     values = {"run": record, "name": run.path.name, "backbone": BACKBONES.get(record["model"]["backbone"]),
               "curves": _curves(read_history(run.path / "history.csv")), "augmentation": _embedded(run.path / "augmentation.jpg"),
               "geometry": GEOMETRIES[record["geometry"]].text, "channels": channels,
-              "colours": COLOURS.get(channels, f"{channels}-channel")}
+              "colours": colours_of(channels)}
     for file in ("report.html", "card.md"):
         write_text(run.path / file, environment.get_template(file).render(values))
     return run.path / "report.html"

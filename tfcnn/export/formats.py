@@ -1,19 +1,15 @@
-"""The table of export formats: how each file is written and how it is run again for the check."""
+"""The table of export formats: how each file is written, which runtime it is run again in, and what it needs."""
 
-import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Callable, Sequence
+import functools
+import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
-from tfcnn.errors import WorkError
-from tfcnn.export.metadata import write_metadata
-
-COPIED = 64  # photos at a time, so that a large test split does not have to fit into memory
+from tfcnn.errors import InputError
+from tfcnn.export import tflite
+from tfcnn.export.contract import CONTRACT_FILE, LABELS_FILE
+from tfcnn.export.tflite import Material
 
 
 class Exporter(NamedTuple):
@@ -21,133 +17,98 @@ class Exporter(NamedTuple):
 
     Attributes:
         file: name of what it writes below `exports/`.
-        write: (model, path, labels, calibration photos) → None.
-        run: (path, photos uint8) → (scores (n, labels), milliseconds a photo at one thread, one photo at a time).
+        write: (material, path) → None, or a dict of what there is to say of the file.
+        runtime: a name of `run_file.LOADERS`, in which the file is run for the check; empty where none runs here.
+        text: one line for users.
         exact: True where only float rounding separates it from Keras, so that nearly every answer must agree.
-        calibrated: True where it needs training photos.
+        calibrated: True where it needs calibration photos.
+        extra: the extra of this package that it needs, and `module`, what the extra must bring.
     """
 
     file: str
     write: Callable
-    run: Callable
-    exact: bool
+    runtime: str
+    text: str
+    exact: bool = False
     calibrated: bool = False
+    extra: str = ""
+    module: str = ""
 
 
-def write_saved_model(model, path: Path, labels: Sequence[str], calibration) -> None:
-    """SavedModel with the signatures `serve` and `serving_default`: `image` in, `output_0` out; labels as an asset file."""
-    model.export(path, format="tf_saved_model", verbose=False)
+def write_saved_model(material: Material, path: Path) -> None:
+    """SavedModel with the signatures `serve` and `serving_default`: `image` in, `output_0` out; labels and contract as asset files.
+
+    With `material.encoded` also `serve_encoded`: a vector of JPEG or PNG files as strings in.
+    """
+    import keras
+
+    archive = keras.export.ExportArchive()
+    archive.track(material.model)
+    run = functools.partial(material.model.__call__, training=False)
+    archive.add_endpoint("serve", run, input_signature=[keras.InputSpec(shape=(None, *material.contract.input_shape), dtype="float32", name="image")])
+    if material.encoded:
+        from tfcnn.export.encoded import decoder
+
+        decode = decoder(material.contract)
+        import tensorflow as tf
+
+        archive.add_endpoint("serve_encoded", lambda photos: run(decode(photos)), input_signature=[tf.TensorSpec((None,), tf.string, name="photos")])
+    archive.write_out(path, verbose=False)
     assets = path / "assets"
     assets.mkdir(exist_ok=True)
-    (assets / "labels.txt").write_text("\n".join(labels) + "\n", encoding="utf-8")
+    (assets / LABELS_FILE).write_text("\n".join(material.contract.labels) + "\n", encoding="utf-8")
+    (assets / CONTRACT_FILE).write_text(material.contract.to_json(), encoding="utf-8")
 
 
-def write_float32(model, path: Path, labels: Sequence[str], calibration) -> None:
-    """TFLite, weights and arithmetic in float32."""
-    _write_tflite(model, path, labels)
+def write_onnx(material: Material, path: Path) -> None:
+    """ONNX of any batch, `image` in, `output_0` out; labels and contract as metadata."""
+    import keras
+    import onnx
+
+    signature = [keras.InputSpec(shape=(None, *material.contract.input_shape), dtype="float32", name="image")]
+    material.model(material.model.inputs)  # Keras refuses a model that was never called
+    material.model.export(path, format="onnx", input_signature=signature, verbose=False)
+    graph = onnx.load(path)
+    for name, text in ((LABELS_FILE, "\n".join(material.contract.labels)), (CONTRACT_FILE, material.contract.to_json())):
+        entry = graph.metadata_props.add()
+        entry.key, entry.value = name, text
+    onnx.save(graph, path)
 
 
-def write_float16(model, path: Path, labels: Sequence[str], calibration) -> None:
-    """TFLite, weights stored in float16."""
-    import tensorflow as tf
+def write_coreml(material: Material, path: Path) -> None:
+    """Core ML, which only Apple's machines can run: nothing here tells whether it is right."""
+    import coremltools
 
-    _write_tflite(model, path, labels, optimizations=[tf.lite.Optimize.DEFAULT], target_types=[tf.float16])
-
-
-def write_dynamic(model, path: Path, labels: Sequence[str], calibration) -> None:
-    """TFLite, weights stored in 8 bits, activations quantised as they come."""
-    import tensorflow as tf
-
-    _write_tflite(model, path, labels, optimizations=[tf.lite.Optimize.DEFAULT])
-
-
-def write_int8(model, path: Path, labels: Sequence[str], calibration: np.ndarray) -> None:
-    """TFLite, all arithmetic in 8 bits, uint8 pixels in, uint8 scores out; ranges measured on the calibration photos."""
-    import tensorflow as tf
-
-    spanning = np.array(calibration)
-    spanning[0, 0, 0], spanning[0, -1, -1] = 0, 255  # so that the input's range is 0-255 and its bytes are raw pixels
-
-    def photos():
-        for photo in spanning:
-            yield {"image": photo[None].astype(np.float32)}
-
-    _write_tflite(model, path, labels, optimizations=[tf.lite.Optimize.DEFAULT], operators=tf.lite.OpsSet.TFLITE_BUILTINS_INT8,
-                  representative_dataset=photos, inference_input_type=tf.uint8, inference_output_type=tf.uint8)
-    scale, zero = _interpreter(path).get_input_details()[0]["quantization"]
-    if abs(scale - 1.0) > 1e-3 or zero != 0:
-        raise WorkError(f"expected an int8 file that takes raw pixels (scale 1, zero point 0), but the converter gave scale={scale:.4f}, "
-                        f"zero point={zero}; use another format")
-
-
-def run_saved_model(path: Path, photos: np.ndarray) -> tuple[np.ndarray, float]:
-    """Runs the signature `serve` in a fresh Python process, which shows that the folder is all that is needed."""
-    with tempfile.TemporaryDirectory() as folder:
-        pixels, scores = Path(folder) / "photos.npy", Path(folder) / "scores.npz"
-        copy = np.lib.format.open_memmap(pixels, mode="w+", dtype=np.uint8, shape=photos.shape)
-        for start in range(0, len(photos), COPIED):
-            copy[start:start + COPIED] = photos[start:start + COPIED]
-        copy.flush()
-        script = Path(__file__).with_name("run_saved_model.py")
-        done = subprocess.run([sys.executable, "-P", str(script), str(path), str(pixels), str(scores)], capture_output=True, text=True)
-        if done.returncode:
-            lines = done.stderr.strip().splitlines() or ["no message"]
-            raise WorkError(f"expected '{path.name}' to load in a fresh process, but it failed: {lines[-1]}")
-        with np.load(scores) as result:
-            return result["scores"], float(result["milliseconds"])
-
-
-def run_tflite(path: Path, photos: np.ndarray) -> tuple[np.ndarray, float]:
-    """Runs a .tflite file in LiteRT, the runtime of phones, one photo at a time on one thread."""
-    interpreter = _interpreter(path)
-    entry = interpreter.get_input_details()[0]
-    result = interpreter.get_output_details()[0]
-    scores, seconds = [], []
-    for photo in photos:
-        start = time.perf_counter()
-        interpreter.set_tensor(entry["index"], photo[None].astype(entry["dtype"]))
-        interpreter.invoke()
-        answer = interpreter.get_tensor(result["index"])[0]
-        seconds.append(time.perf_counter() - start)
-        if result["dtype"] != np.float32:
-            scale, zero = result["quantization"]
-            answer = (answer.astype(np.float32) - zero) * scale
-        scores.append(answer)
-    return np.stack(scores), 1000 * float(np.median(seconds))
+    mlmodel = coremltools.convert(str(tflite.batch_of_one(material)), source="tensorflow", convert_to="mlprogram")
+    mlmodel.user_defined_metadata.update({LABELS_FILE: "\n".join(material.contract.labels), CONTRACT_FILE: material.contract.to_json()})
+    mlmodel.save(str(path))
 
 
 EXPORTERS = {
-    "saved_model": Exporter("saved_model", write_saved_model, run_saved_model, exact=True),
-    "tflite_float32": Exporter("float32.tflite", write_float32, run_tflite, exact=True),
-    "tflite_float16": Exporter("float16.tflite", write_float16, run_tflite, exact=True),
-    "tflite_dynamic": Exporter("dynamic.tflite", write_dynamic, run_tflite, exact=False),
-    "tflite_int8": Exporter("int8.tflite", write_int8, run_tflite, exact=False, calibrated=True),
+    "saved_model": Exporter("saved_model", write_saved_model, "saved_model", "for servers", exact=True),
+    "tflite_float32": Exporter("float32.tflite", tflite.write_float32, "tflite", "weights and arithmetic in float32", exact=True),
+    "tflite_float16": Exporter("float16.tflite", tflite.write_float16, "tflite", "weights in float16, half the size", exact=True),
+    "tflite_dynamic": Exporter("dynamic.tflite", tflite.write_dynamic, "tflite", "weights in 8 bits, activations brought to 8 bits as they come"),
+    "tflite_weight_int8": Exporter("weight_int8.tflite", tflite.write_weight_int8, "tflite", "weights in 8 bits, arithmetic in float32", extra="quantizer",
+                                   module="ai_edge_quantizer"),
+    "tflite_int8": Exporter("int8.tflite", tflite.write_int8, "tflite", "all in 8 bits, bytes in and out", calibrated=True),
+    "tflite_int8_mixed": Exporter("int8_mixed.tflite", tflite.write_int8_mixed, "tflite", "8 bits but for the most sensitive layers, floats in and out",
+                                  calibrated=True),
+    "onnx": Exporter("model.onnx", write_onnx, "onnx", "for onnxruntime and what reads ONNX", exact=True, extra="onnx", module="tf2onnx"),
+    "coreml": Exporter("model.mlpackage", write_coreml, "", "experimental: it cannot be run on Linux, so nothing here checked it", exact=True,
+                       extra="coreml", module="coremltools"),
 }
 DEFAULT_FORMATS = ("saved_model", "tflite_float32", "tflite_float16")
 
 
-def _write_tflite(model, path: Path, labels: Sequence[str], *, operators=None, target_types=None, **options) -> None:
-    import keras
-    import tensorflow as tf
-
-    target = {"supported_ops": [operators or tf.lite.OpsSet.TFLITE_BUILTINS]}  # else Keras allows operators phones lack
-    if target_types:
-        target["supported_types"] = target_types
-    signature = [keras.InputSpec(shape=(1, *model.input_shape[1:]), dtype="float32", name="image")]
-    model.export(path, format="litert", input_signature=signature, target_spec=target, verbose=False, **options)
-    write_metadata(path, labels, name="tfcnn image classifier", description=f"Tells {len(labels)} classes apart; made with tfcnn")
-    flex = [name for name in _operators(path) if name.startswith("Flex")]
-    if flex:
-        raise WorkError(f"expected operators that phones have, but '{path.name}' needs {', '.join(sorted(set(flex)))}; use another backbone")
+def check_extra(name: str) -> None:
+    """Raises InputError for a format whose extra is not installed."""
+    exporter = EXPORTERS[name]
+    if exporter.module and not has_extra(name):
+        raise InputError(f"expected the extra '{exporter.extra}' for the format {name}, but it is not installed; run: pip install 'tfcnn[{exporter.extra}]'")
 
 
-def _operators(path: Path) -> list[str]:
-    return [operator["op_name"] for operator in _interpreter(path)._get_ops_details()]
-
-
-def _interpreter(path: Path):
-    from ai_edge_litert.interpreter import Interpreter
-
-    interpreter = Interpreter(model_path=str(path), num_threads=1)
-    interpreter.allocate_tensors()
-    return interpreter
+def has_extra(name: str) -> bool:
+    """True where what a format needs is installed."""
+    module = EXPORTERS[name].module
+    return not module or importlib.util.find_spec(module) is not None

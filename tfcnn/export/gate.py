@@ -1,160 +1,290 @@
 """`export`: writes files for servers and phones, and runs each on the whole test split before it is called done."""
 
+import dataclasses
+import hashlib
 import logging
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from tfcnn.data.calibration import Calibration, choose_calibration, read_calibration
 from tfcnn.data.dataset import Dataset
 from tfcnn.data.images import load_run_data
 from tfcnn.errors import InputError, WorkError, closest, first_line
 from tfcnn.evaluation.evaluate import check_data
 from tfcnn.evaluation.report import write_report
-from tfcnn.export.formats import DEFAULT_FORMATS, EXPORTERS
+from tfcnn.export.contract import check_model, contract_of
+from tfcnn.export.formats import DEFAULT_FORMATS, EXPORTERS, check_extra
+from tfcnn.export.ladder import AUTO, Budget, walk
+from tfcnn.export.runtimes import run_file, scores_of
+from tfcnn.export.tflite import Material
+from tfcnn.export.verdict import UNCHECKED, Verdict, compare
 from tfcnn.models.forward import forward
+from tfcnn.models.recast import in_float32
+from tfcnn.models.temperature import divide_logits, fit_temperature
 from tfcnn.progress import stage
-from tfcnn.record import Run, load_run, name_aside, publish, remove, write_record
+from tfcnn.record import Run, load_run, name_aside, publish, remove, write_record, write_rows
 
 MAX_ACCURACY_DROP = 0.02
-MIN_AGREEMENT = 0.99  # of a float file: it holds the same numbers, so a different answer is a tie or an error
-CALIBRATION_PHOTOS = 200  # TensorFlow's guide asks for 100 to 500
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Export:
-    """One exported file and how it did on the test split.
+    """One exported file, and how it did. What needs labels is None where there were no test photos.
 
     Attributes:
         format: a name of `EXPORTERS`.
         path: the file, relative to the run folder; below `exports/rejected/` if it was not accepted.
-        bytes: its size, of all files for a folder.
-        n: number of test photos.
-        accuracy: of the file in its own runtime.
-        agreement: share of photos with the same answer as Keras.
-        max_score_difference: largest difference of any score from Keras; None if the file gave no finite scores.
-        milliseconds: median time a photo, one photo at a time on one thread of this host.
-        accepted: whether it may be shipped.
-        reason: why not, or empty.
+        bytes: its size, of all files for a folder; `sha256`: of a file.
+        photos: which photos it was checked on, "test" or "calibration"; `n`: how many.
+        keras_accuracy: of the model in Keras on these photos.
+        changed: number of photos whose answer changed; exports/changes/FORMAT.csv lists them.
+        milliseconds: median time a photo, one photo at a time on one thread of this host, not of a phone.
+        latency: [median, 95th percentile] of the same by number of threads.
+        memory: the most memory in bytes of a process with the runtime, the model and one photo.
+        details: what else there is to say of the file, such as the layers left in float.
+        chosen: of `--format auto`: whether this is the file it settled on; None otherwise.
+
+    The other attributes are those of `tfcnn.export.verdict.Verdict`.
     """
 
     format: str
     path: str
     bytes: int
+    sha256: str | None
+    photos: str
     n: int
-    accuracy: float
-    agreement: float
+    keras_accuracy: float | None
+    accuracy: float | None
+    interval: tuple[float, float] | None
+    accuracy_drop: float | None
+    accuracy_drop_interval: tuple[float, float] | None
+    lost: int | None
+    gained: int | None
+    p_value: float | None
+    agreement: float | None
     max_score_difference: float | None
-    milliseconds: float
+    mean_score_difference: float | None
+    recall_change: dict[str, float] | None
+    changed: int | None
+    milliseconds: float | None
+    latency: dict[str, tuple[float, float]]
+    memory: int | None
+    verdict: str
     accepted: bool
     reason: str
+    details: dict[str, Any]
+    chosen: bool | None = None
+
+
+class _Photos(NamedTuple):
+    """What files are checked on: pixels, targets (None where they test no accuracy), a name for each, and Keras's scores."""
+
+    kind: str
+    pixels: Any
+    targets: np.ndarray | None
+    names: list[str]
+    scores: np.ndarray
 
 
 def export(run: Run | str | Path, data: Dataset | None = None, *, formats: Sequence[str] = DEFAULT_FORMATS,
-           max_accuracy_drop: float = MAX_ACCURACY_DROP, seconds: dict[str, float] | None = None) -> list[Export]:
+           max_accuracy_drop: float = MAX_ACCURACY_DROP, max_bytes: int | None = None, max_host_latency_ms: float | None = None,
+           calibrate_scores: bool = False, score_threshold: float | None = None, encoded: bool = False,
+           seconds: dict[str, float] | None = None) -> list[Export]:
     """Writes a run's model in some formats, runs each file on the test split, and rejects what got worse.
 
     A file is rejected if its accuracy is more than `max_accuracy_drop` below Keras's, or if it is a float file whose
-    answers agree with Keras on less than 99 % of the photos. A rejected file is kept below `exports/rejected/`.
+    answers agree with Keras on less than 99 % of the photos. A rejected file is kept below `exports/rejected/`. Without test
+    photos a file's answers are compared with those of Keras on the calibration photos that the run keeps.
 
     Args:
         run: a run or its folder.
-        data: with the test split, and training photos for int8; the run's own photos if None.
-        formats: names of `EXPORTERS`.
+        data: with the test split; the run's own photos if None. What 8-bit files are calibrated on is kept in the run.
+        formats: names of `EXPORTERS`; or ["auto"], which tries 8 bits, then less and less of it, and stops at the first file that is
+            accepted and within `max_bytes` and `max_host_latency_ms`.
         max_accuracy_drop: from 0 to 1.
+        max_bytes: the largest file that "auto" may settle on.
+        max_host_latency_ms: the longest median time a photo, on one thread of this host, that "auto" may settle on.
+        calibrate_scores: divides the logits by the temperature that was fitted on validation, so that a score of 0.8 is right
+            about 8 times of 10; no answer changes.
+        score_threshold: from 0 to 1; goes into the metadata, and MediaPipe Tasks leaves out labels that score less.
+        encoded: the SavedModel gets a signature `serve_encoded` that takes JPEG and PNG files.
         seconds: receives the time of each stage.
 
     Returns:
-        One `Export` a format, also stored in run.json.
+        One `Export` a file that was written, also stored in run.json.
 
     Raises:
-        InputError: an unknown format, or a run without test photos.
+        InputError: an unknown format, one whose extra is not installed, or a run that is damaged or has no photos to check with.
         WorkError: a format that cannot be written or run.
     """
     run = run if isinstance(run, Run) else load_run(run)
     check_formats(formats)
-    if not 0 <= max_accuracy_drop <= 1:
-        raise InputError(f"expected the accuracy drop that is allowed from 0 to 1, got max_accuracy_drop={max_accuracy_drop}")
-    formats = list(dict.fromkeys(formats))
-    data = data or load_run_data(run)
-    check_data(run, data)
-    rows = data.rows("test")
-    if not len(rows):
-        raise InputError("expected test photos to check the files with, found none")
-    model = run.load_model()
-    photos, targets = data.photos(rows), data.targets(rows)
-    keras_scores = forward(model, photos)
-    calibration = _calibration(data) if any(EXPORTERS[name].calibrated for name in formats) else None
-    exports = []
-    for name in formats:
-        with stage(f"export and check {name}", seconds=seconds):
-            exports.append(_export_one(run, model, name, photos, targets, keras_scores, calibration, max_accuracy_drop))
-        record = load_run(run.path).record  # written after each file, so that a failing format does not hide those before it
-        rows = {**{row["format"]: row for row in record.get("exports", [])}, name: asdict(exports[-1])}
-        run = write_record(run.path, {**record, "exports": list(rows.values())})
+    budget = Budget(max_bytes, max_host_latency_ms)
+    _check_numbers(max_accuracy_drop, score_threshold, budget, formats)
+    model = in_float32(run.load_model())
+    if data is not None:
+        check_data(run, data)
+    data, calibration = _photos_of(run, data)
+    temperature = _temperature(run, model, data) if calibrate_scores else 1.0
+    contract = contract_of(run, temperature=temperature, score_threshold=score_threshold)
+    check_model(model, contract)
+    if calibrate_scores:
+        divide_logits(model, temperature)
+    photos = _check_photos(model, data, calibration)
+    with tempfile.TemporaryDirectory() as folder:
+        material = Material(model, contract, calibration.photos, calibration.held_out, Path(folder), encoded)
+
+        def one(name: str) -> Export:
+            with stage(f"export and check {name}", seconds=seconds):
+                result = _export_one(run.path, material, name, photos, max_accuracy_drop)
+            return _record(run.path, result)
+
+        exports = walk(one, budget) if AUTO in formats else [one(name) for name in dict.fromkeys(formats)]
+    if AUTO in formats:
+        for rung in exports:
+            _record(run.path, rung)  # again, with what was chosen
+    run = load_run(run.path)
     if run.record["status"] == "finished":
         write_report(run)  # page and card list the files
     return exports
 
 
 def check_formats(formats: Sequence[str]) -> None:
-    """Raises InputError for a format that is not in `EXPORTERS`."""
+    """Raises InputError for a format that is not in `EXPORTERS`, or whose extra is not installed."""
     if isinstance(formats, str):
         raise InputError(f"expected a list of formats, got the text '{formats}'; write formats=['{formats}']")
+    if AUTO in formats and len(set(formats)) > 1:
+        raise InputError(f"expected 'auto' or formats, got {' '.join(formats)}; 'auto' chooses one itself")
     for name in formats:
-        if name not in EXPORTERS:
-            raise InputError(f"expected an export format, got '{name}'; {closest(name, EXPORTERS)}")
+        if name != AUTO and name not in EXPORTERS:
+            raise InputError(f"expected an export format, got '{name}'; {closest(name, [*EXPORTERS, AUTO])}")
+        if name != AUTO:
+            check_extra(name)
 
 
-def _export_one(run, model, name, photos, targets, keras_scores, calibration, max_accuracy_drop) -> Export:
-    exporter = EXPORTERS[name]
-    good = run.path / "exports" / exporter.file
-    bad = run.path / "exports" / "rejected" / exporter.file
-    with name_aside(good) as aside:  # the file gets its name after the check: whatever lies in exports/ was verified
+def _check_numbers(max_accuracy_drop: float, score_threshold: float | None, budget: Budget, formats: Sequence[str]) -> None:
+    if not 0 <= max_accuracy_drop <= 1:
+        raise InputError(f"expected the accuracy drop that is allowed from 0 to 1, got max_accuracy_drop={max_accuracy_drop}")
+    if score_threshold is not None and not 0 <= score_threshold <= 1:
+        raise InputError(f"expected a score from 0 to 1, got score_threshold={score_threshold}")
+    for name, value in budget._asdict().items():
+        if value is not None and not value > 0:
+            raise InputError(f"expected a number above 0, got {name}={value}")
+        if value is not None and AUTO not in formats:
+            raise InputError(f"expected formats=['auto'] with a budget, got {name}={value} with {', '.join(formats)}; only 'auto' chooses by it")
+
+
+def _photos_of(run: Run, data: Dataset | None) -> tuple[Dataset | None, Calibration]:
+    """The data, where it can be had, and the calibration photos, which a run keeps."""
+    kept = read_calibration(run)
+    if data is None:
         try:
-            exporter.write(model, aside, run.labels, calibration)
-            scores, milliseconds = exporter.run(aside, photos)
+            data = load_run_data(run)
+        except InputError as error:
+            if kept is None:
+                raise
+            logger.warning("the photos of the run cannot be read (%s): files are compared with Keras on the %d calibration photos, "
+                           "which says nothing of accuracy", error, len(kept.photos) + len(kept.held_out))
+    return data, kept or choose_calibration(data)
+
+
+def _temperature(run: Run, model, data: Dataset | None) -> float:
+    if run.record.get("temperature"):
+        return run.record["temperature"]
+    rows = data.rows("validation") if data is not None else ()
+    if not len(rows):
+        raise InputError(f"expected validation photos to calibrate the scores of '{run.path}' with, found none; leave calibrate_scores out")
+    return fit_temperature(forward(model, data.inputs, rows), data.targets(rows))
+
+
+def _check_photos(model, data: Dataset | None, calibration: Calibration) -> _Photos:
+    """The test split; without one, what the run keeps."""
+    rows = data.rows("test") if data is not None else ()
+    if len(rows):
+        pixels = data.photos(rows)
+        return _Photos("test", pixels, data.targets(rows), [data.items[row].path for row in rows], forward(model, pixels))
+    if data is not None:
+        logger.warning("there are no test photos: files are compared with Keras on the calibration photos, which says nothing of accuracy")
+    pixels = np.concatenate([calibration.held_out, calibration.photos])
+    if not len(pixels):
+        raise InputError("expected test photos to check the files with, found none, and no training or validation photos either")
+    return _Photos("calibration", pixels, None, [f"calibration/{row}" for row in range(len(pixels))], forward(model, pixels))
+
+
+def _export_one(folder: Path, material: Material, name: str, photos: _Photos, max_accuracy_drop: float) -> Export:
+    exporter = EXPORTERS[name]
+    places = {state: folder / "exports" / state / exporter.file for state in ("", "rejected", "unchecked")}
+    with name_aside(places[""]) as aside:  # the file gets its name after the check: whatever lies in exports/ was verified
+        try:
+            details = exporter.write(material, aside) or {}
+            measured = run_file(exporter.runtime, aside, photos.pixels) if exporter.runtime else None
         except (InputError, WorkError, OSError):
             raise
         except Exception as error:  # converters and runtimes raise errors of their own, many of them bare
             raise WorkError(f"expected to write and run {name}, but it failed ({type(error).__name__}): {first_line(error)}") from error
-        verdict = _compare(scores, keras_scores, targets, exact=exporter.exact, max_accuracy_drop=max_accuracy_drop)
-        path, other = (good, bad) if verdict["accepted"] else (bad, good)
-        publish(aside, path)
-        remove(other)  # of an earlier export, whose verdict no longer holds
-    if verdict["reason"]:
-        logger.warning("%s is rejected: %s", name, verdict["reason"])
+        verdict = Verdict.unchecked(exporter.text) if measured is None else compare(
+            measured.scores, photos.scores, photos.targets, material.contract.labels, exact=exporter.exact, max_accuracy_drop=max_accuracy_drop)
+        if exporter.runtime == "tflite" and not exporter.exact:
+            details, verdict = _blame(aside, photos, details, verdict, max_accuracy_drop)
+        state = "unchecked" if verdict.verdict == UNCHECKED else "" if verdict.accepted else "rejected"
+        changed = _write_changes(folder / "exports" / "changes" / f"{name}.csv", photos, measured, material.contract.labels)
+        publish(aside, places[state])
+        for other in places:
+            if other != state:
+                remove(places[other])  # of an earlier export, whose verdict no longer holds
+    if verdict.reason:
+        logger.warning("%s is %s: %s", name, verdict.verdict, verdict.reason)
+    path = places[state]
     files = [f for f in path.rglob("*") if f.is_file()] if path.is_dir() else [path]
-    return Export(format=name, path=str(path.relative_to(run.path)), bytes=sum(f.stat().st_size for f in files), n=len(targets),
-                  milliseconds=round(milliseconds, 3), **verdict)
+    keras_accuracy = None if photos.targets is None else float(np.mean(photos.scores.argmax(axis=1) == photos.targets))
+    return Export(format=name, path=str(path.relative_to(folder)), bytes=sum(f.stat().st_size for f in files),
+                  sha256=None if path.is_dir() else hashlib.sha256(path.read_bytes()).hexdigest(), photos=photos.kind, n=len(photos.scores),
+                  keras_accuracy=keras_accuracy, changed=changed, milliseconds=measured and measured.latency[1][0],
+                  latency={str(threads): times for threads, times in measured.latency.items()} if measured else {},
+                  memory=measured and measured.memory, details=details, **verdict._asdict())
 
 
-def _compare(scores, keras_scores, targets, *, exact: bool, max_accuracy_drop: float) -> dict:
-    """Accuracy, agreement and score difference of a file against Keras, and the verdict."""
-    if scores.shape != keras_scores.shape or not np.isfinite(scores).all():
-        return {"accuracy": 0.0, "agreement": 0.0, "max_score_difference": None, "accepted": False,
-                "reason": f"its scores have shape {scores.shape} or are not finite"}
-    keras_answers, answers = keras_scores.argmax(axis=1), scores.argmax(axis=1)
-    accuracy, before = float(np.mean(answers == targets)), float(np.mean(keras_answers == targets))
-    agreement = float(np.mean(answers == keras_answers))
-    reason = ""
-    if before - accuracy > max_accuracy_drop + 1e-9:
-        reason = f"accuracy {accuracy:.3f} is {before - accuracy:.3f} below Keras ({before:.3f}); allowed is {max_accuracy_drop:g}"
-    elif exact and agreement < MIN_AGREEMENT:
-        reason = f"agrees with Keras on {agreement:.3f} of the photos; a float file must reach {MIN_AGREEMENT}"
-    return {"accuracy": accuracy, "agreement": agreement, "max_score_difference": float(np.abs(scores - keras_scores).max()),
-            "accepted": not reason, "reason": reason}
+def _blame(path: Path, photos: _Photos, details: dict, verdict: Verdict, max_accuracy_drop: float) -> tuple[dict, Verdict]:
+    """Tells whether an 8-bit file that answers otherwise does so by itself or by the kernels that were chosen for this processor.
+
+    LiteRT computes 8 bits by kernels of XNNPACK that differ between processors. Where answers changed, the file is run once more
+    by LiteRT's own kernels, which are slow and the same everywhere.
+    """
+    if verdict.agreement >= 1 - max_accuracy_drop:
+        return details, verdict
+    agreement = float(np.mean(scores_of("tflite_plain", path, photos.pixels).argmax(axis=1) == photos.scores.argmax(axis=1)))
+    details = {**details, "agreement_plain_kernels": agreement}
+    if agreement - verdict.agreement > max_accuracy_drop:
+        said = f"LiteRT's own kernels agree with Keras on {agreement:.3f}: the 8-bit kernels of this processor are to blame, run the file on the phone"
+        verdict = verdict._replace(reason="; ".join(filter(None, [verdict.reason, said])))
+    return details, verdict
 
 
-def _calibration(data: Dataset) -> np.ndarray:
-    """Training photos, the labels in turn, so that each has its share; at most CALIBRATION_PHOTOS."""
-    rows = data.rows("train")
-    targets = data.targets(rows)
-    turn = np.empty(len(rows), np.int64)
-    for target in np.unique(targets):
-        turn[targets == target] = np.arange(np.sum(targets == target))
-    return data.inputs[rows[np.argsort(turn, kind="stable")][:CALIBRATION_PHOTOS]]
+def _write_changes(file: Path, photos: _Photos, measured, labels) -> int | None:
+    """Lists the photos whose answer is another one than Keras's; returns their number."""
+    if measured is None or measured.scores.shape != photos.scores.shape:
+        remove(file)
+        return None
+    before, after = photos.scores.argmax(axis=1), measured.scores.argmax(axis=1)
+    rows = np.flatnonzero(before != after)
+    truth = lambda row: "" if photos.targets is None else labels[photos.targets[row]]
+    write_rows(file, ("path", "label", "keras", "keras_score", "file", "file_score"), (
+        (photos.names[row], truth(row), labels[before[row]], f"{photos.scores[row, before[row]]:.4f}", labels[after[row]],
+         f"{measured.scores[row, after[row]]:.4f}") for row in rows))
+    return len(rows)
 
+
+def _record(folder: Path, result: Export) -> Export:
+    """Stores the result in run.json at once, so that a failing format does not hide those before it."""
+    record = load_run(folder).record
+    names = {field.name for field in dataclasses.fields(Export)}
+    rows = {row["format"]: row for row in record.get("exports", []) if set(row) == names}  # of an older version: it says too little
+    write_record(folder, {**record, "exports": list({**rows, result.format: asdict(result)}.values())})
+    return result

@@ -1,4 +1,4 @@
-"""TFLite metadata: what MediaPipe Tasks must know of an image classifier, and the labels, inside the .tflite file.
+"""TFLite metadata: what MediaPipe Tasks must know of an image classifier, and labels and contract, inside the .tflite file.
 
 The numbers of tables and fields are those of metadata_schema.fbs, version 1, of the TFLite Support library. No package
 that installs beside TensorFlow 2.21 can write them, so the tables are built here with the `flatbuffers` library.
@@ -6,70 +6,70 @@ that installs beside TensorFlow 2.21 can write them, so the tables are built her
 
 import io
 import zipfile
-from collections.abc import Sequence
-from pathlib import Path
 
 import flatbuffers
+import numpy as np
 
-LABELS_FILE = "labels.txt"
+from tfcnn.export.contract import CONTRACT_FILE, LABELS_FILE, Contract
+
 PARSER_VERSION = "1.0.0"  # the oldest reader that knows every field used here
+NAME = "TFLITE_METADATA"
 
 IMAGE_PROPERTIES, FEATURE_PROPERTIES = 2, 1   # union ContentProperties
-NORMALIZATION_OPTIONS = 1                     # union ProcessUnitOptions
-# enum ColorSpaceType by the number of channels, and the colours in words; there is none for four.
-COLOURS, UNKNOWN = {1: (2, "grey"), 3: (1, "RGB")}, 0
-TENSOR_AXIS_LABELS = 2                        # enum AssociatedFileType
+NORMALIZATION_OPTIONS, SCORE_THRESHOLDING_OPTIONS = 1, 3  # union ProcessUnitOptions
+COLOUR_SPACES, UNKNOWN = {1: 2, 3: 1}, 0      # enum ColorSpaceType by the number of channels: GRAYSCALE, RGB; there is none for four
+DESCRIPTIONS, TENSOR_AXIS_LABELS = 1, 2       # enum AssociatedFileType
 
 
-def add_metadata(tflite: bytes, labels: Sequence[str], *, name: str, description: str) -> bytes:
-    """The file with image-classifier metadata and its labels.
+def add_metadata(tflite: bytes, contract: Contract) -> bytes:
+    """The file with image-classifier metadata, its labels and its contract.
 
     Declares raw pixels: normalised with mean 0 and standard deviation 1, values 0 to 255; RGB, grey, or for other numbers of
     channels an unknown colour space. MediaPipe Tasks takes RGB and says so of the others; LiteRT runs all of them.
 
     Args:
         tflite: a model with one image input and one score output.
-        labels: class names in the order of the outputs; one line each, so none may hold a line break.
-        name: of the model.
-        description: one sentence about it.
+        contract: whose labels are in the order of the outputs; one line each, so none may hold a line break.
 
     Returns:
-        The new file; `unzip -l` lists its labels.
+        The new file; `unzip -l` lists its labels and its contract.
     """
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.ModelT.InitFromPackedBuf(tflite, 0)
-    image = model.subgraphs[0].tensors[model.subgraphs[0].inputs[0]]
-    buffer = schema.BufferT()
-    buffer.data = list(_metadata(name, description, channels=int(image.shape[-1])))
+    for place in model.buffers:  # ai-edge-quantizer stores weights behind the tables, where packing would lose them
+        if place.offset > 1:
+            place.data, place.offset, place.size = np.frombuffer(tflite, np.uint8, place.size, place.offset), 0, 0
+    model.metadata = [entry for entry in (model.metadata or []) if entry.name != NAME.encode()]
+    buffer, entry = schema.BufferT(), schema.MetadataT()
+    buffer.data = list(_metadata(contract))
     model.buffers.append(buffer)
-    entry = schema.MetadataT()
-    entry.name, entry.buffer = "TFLITE_METADATA", len(model.buffers) - 1
-    model.metadata = [e for e in (model.metadata or []) if e.name != b"TFLITE_METADATA"] + [entry]
+    entry.name, entry.buffer = NAME, len(model.buffers) - 1
+    model.metadata.append(entry)
     builder = flatbuffers.Builder(len(tflite))
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
     # MediaPipe finds the labels as a stored (not compressed) member of a zip that is appended to the model.
     file = io.BytesIO(bytes(builder.Output()))
     with zipfile.ZipFile(file, "a", zipfile.ZIP_STORED) as archive:
-        archive.writestr(zipfile.ZipInfo(LABELS_FILE), "\n".join(labels) + "\n")
+        archive.writestr(zipfile.ZipInfo(LABELS_FILE), "\n".join(contract.labels) + "\n")
+        archive.writestr(zipfile.ZipInfo(CONTRACT_FILE), contract.to_json())
     return file.getvalue()
 
 
-def write_metadata(path: Path, labels: Sequence[str], *, name: str, description: str) -> None:
-    """Adds the metadata to the .tflite file at `path`."""
-    path.write_bytes(add_metadata(path.read_bytes(), labels, name=name, description=description))
-
-
-def _metadata(name: str, description: str, channels: int) -> bytes:
+def _metadata(contract: Contract) -> bytes:
     """The buffer ModelMetadata, file identifier M001."""
     b = flatbuffers.Builder(1024)
-    space, colours = COLOURS.get(channels, (UNKNOWN, f"{channels}-channel"))
-    pixels = _tensor(b, "image", f"A photo as {colours} pixels from 0 to 255", _content(b, IMAGE_PROPERTIES, _table(b, 2, int8={0: space})),
+    space = COLOUR_SPACES.get(contract.input_shape[-1], UNKNOWN)
+    pixels = _tensor(b, "image", f"A photo as {contract.colours} pixels from 0 to 255", _content(b, IMAGE_PROPERTIES, _table(b, 2, int8={0: space})),
                      _stats(b, 0, 255), units=[_normalization(b)])
-    labels = _table(b, 5, offsets={0: b.CreateString(LABELS_FILE), 1: b.CreateString("Class names, one a line")}, int8={2: TENSOR_AXIS_LABELS})
-    scores = _tensor(b, "scores", "A score from 0 to 1 for each label", _content(b, FEATURE_PROPERTIES, _table(b, 0)), _stats(b, 0, 1), files=[labels])
+    labels = _file(b, LABELS_FILE, "Class names, one a line", TENSOR_AXIS_LABELS)
+    threshold = [] if contract.score_threshold is None else [_threshold(b, contract.score_threshold)]
+    scores = _tensor(b, "scores", "A score from 0 to 1 for each label", _content(b, FEATURE_PROPERTIES, _table(b, 0)), _stats(b, 0, 1),
+                     units=threshold, files=[labels])
     subgraph = _table(b, 10, offsets={2: _vector(b, [pixels]), 3: _vector(b, [scores])})
-    model = _table(b, 8, offsets={0: b.CreateString(name), 1: b.CreateString(description), 3: _vector(b, [subgraph]), 7: b.CreateString(PARSER_VERSION)})
+    described = _vector(b, [_file(b, CONTRACT_FILE, "What an app has to do before it asks the model", DESCRIPTIONS)])
+    model = _table(b, 8, offsets={0: b.CreateString(contract.name), 1: b.CreateString(contract.sentence), 3: _vector(b, [subgraph]), 6: described,
+                                  7: b.CreateString(PARSER_VERSION)})
     b.Finish(model, file_identifier=b"M001")
     return bytes(b.Output())
 
@@ -83,6 +83,10 @@ def _tensor(b, name, description, content, stats, units=(), files=()):
     return _table(b, 7, offsets=offsets)
 
 
+def _file(b, name: str, description: str, kind: int):
+    return _table(b, 5, offsets={0: b.CreateString(name), 1: b.CreateString(description)}, int8={2: kind})
+
+
 def _content(b, kind: int, properties):
     return _table(b, 3, offsets={1: properties}, int8={0: kind})
 
@@ -94,6 +98,12 @@ def _stats(b, low: float, high: float):
 def _normalization(b):
     options = _table(b, 2, offsets={0: _floats(b, [0.0]), 1: _floats(b, [1.0])})
     return _table(b, 2, offsets={1: options}, int8={0: NORMALIZATION_OPTIONS})
+
+
+def _threshold(b, score: float):
+    b.StartObject(1)
+    b.PrependFloat32Slot(0, score, 0.0)
+    return _table(b, 2, offsets={1: b.EndObject()}, int8={0: SCORE_THRESHOLDING_OPTIONS})
 
 
 def _table(b, fields: int, offsets: dict[int, int] | None = None, int8: dict[int, int] | None = None):

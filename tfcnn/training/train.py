@@ -12,10 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
+from tfcnn.data.calibration import write_calibration
 from tfcnn.data.dataset import Dataset
 from tfcnn.errors import InputError
 from tfcnn.models.forward import forward
 from tfcnn.models.freeze import has_batch_norm, is_named, stages_of
+from tfcnn.models.temperature import fit_temperature
 from tfcnn.progress import stage
 from tfcnn.record import Run, prepare_output, remove, write_aside, write_record, write_rows, write_text
 from tfcnn.training.config import TrainingConfig, check_training
@@ -80,6 +82,7 @@ def train(model, data: Dataset, config: TrainingConfig | None = None, *, output:
         scores, record["kept"], record["kept_because"] = _keep_better(model, data, head_weights, head_scores)
         logger.info("%s", record["kept_because"])
     record["validation"] = _accuracy(scores, data)
+    record["temperature"] = fit_temperature(scores, data.targets(data.rows("validation")))
     record["validation_of_head"] = _accuracy(head_scores, data)
     run = _write_run(path, model, data, record)
     remove(path / "checkpoint")
@@ -219,4 +222,5 @@ def _write_run(path: Path, model, data: Dataset, record: dict) -> Run:
     write_rows(path / "items.csv", data.items[0]._fields, data.items)
     with write_aside(path / "model.keras") as aside:  # a new model on the same layers leaves the optimizer behind
         keras.Model(model.inputs, model.outputs, name=model.name).save(aside)
-    return write_record(path, {**{key: value for key, value in record.items() if key != "replaced"}, "status": "trained"})
+    calibration = write_calibration(path, data)
+    return write_record(path, {**{key: value for key, value in record.items() if key != "replaced"}, "calibration": calibration, "status": "trained"})

@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 
-from tfcnn.models.freeze import every_layer
+from tfcnn.models.recast import recast
 
 logger = logging.getLogger(__name__)
 
@@ -23,22 +23,7 @@ def make_twin(model, *, mixed: bool = False):
 
     Source: Micikevicius et al. 2018, "Mixed Precision Training", section 3.
     """
-    import keras
-
-    policy = _policy(model.distribute_strategy)
-
-    def copied(layer):  # an operation without weights computes in whatever it is given
-        config = layer.get_config()
-        if mixed and isinstance(layer, keras.layers.Layer) and not isinstance(layer, keras.layers.InputLayer) and layer.name != "predictions":
-            config["dtype"] = policy
-        return type(layer).from_config(config)
-
-    twin = keras.models.clone_model(model, clone_function=copied, recursive=True)
-    for variable, value in zip(twin.variables, model.variables, strict=True):
-        variable.assign(value)
-    for layer in every_layer(twin):
-        if isinstance(layer, keras.layers.Normalization):
-            layer.finalize_state()  # it computes with constants that it draws from its weights here
+    twin = recast(model, _policy(model.distribute_strategy) if mixed else None)
     twin.model_config, twin.labels = model.model_config, model.labels
     return twin
 

@@ -1,0 +1,69 @@
+"""What a file lost, how sure that is, and the verdict."""
+
+import numpy as np
+import pytest
+
+from tfcnn.export.verdict import compare, mcnemar, paired_interval
+from tfcnn.models.temperature import fit_temperature
+
+
+def scores_for(answers, classes=2):
+    return np.eye(classes)[answers] * 0.8 + 0.1
+
+
+def verdict(lost, gained, n, *, exact=False, limit=0.02):
+    """Keras is right but on the last `gained` photos, the file but on the first `lost`."""
+    targets, keras_answers, answers = np.zeros(n, int), np.zeros(n, int), np.zeros(n, int)
+    answers[:lost], keras_answers[n - gained:] = 1, 1 if gained else 0
+    return compare(scores_for(answers), scores_for(keras_answers), targets, ["a", "b"], exact=exact, max_accuracy_drop=limit)
+
+
+@pytest.mark.parametrize(("lost", "gained", "n"), [(15, 5, 120), (5, 2, 120), (3, 3, 50), (40, 10, 1000)])
+def test_the_ends_of_the_interval_are_where_the_score_test_turns(lost, gained, n):
+    """The likelihood given a difference is maximised by a search over its one free parameter, not by the closed form."""
+    shares = np.linspace(1e-6, 1, 2_000_001)
+    for d, sign in zip(paired_interval(lost, gained, n), (1, -1), strict=True):
+        q = shares[(shares + d > 0) & (1 - 2 * shares - d > 0)]
+        likelihood = lost * np.log(q + d) + gained * np.log(q) + (n - lost - gained) * np.log(1 - 2 * q - d)
+        best = q[likelihood.argmax()]
+        assert (lost - gained - n * d) / np.sqrt(n * (2 * best + d - d * d)) == pytest.approx(sign * 1.6449, abs=2e-3)
+
+
+def test_no_difference_on_few_photos_is_not_proof():
+    assert paired_interval(0, 0, 120) == pytest.approx((-0.02205, 0.02205), abs=1e-4)  # z^2 / (n + z^2)
+    assert verdict(0, 0, 120).verdict == "undecided" and verdict(0, 0, 120).accepted
+    assert verdict(0, 0, 150).verdict == "accepted" and verdict(0, 0, 120, exact=True).verdict == "accepted"
+
+
+def test_the_verdict_follows_the_interval_and_acceptance_what_was_measured():
+    assert (verdict(15, 5, 120).verdict, verdict(15, 5, 120).accepted) == ("rejected", False)
+    assert (verdict(5, 2, 120).verdict, verdict(5, 2, 120).accepted) == ("undecided", False)
+    assert (verdict(3, 3, 120).verdict, verdict(3, 3, 120).accepted) == ("undecided", True)
+    assert (verdict(10, 10, 4000).verdict, verdict(10, 10, 4000).accepted) == ("accepted", True)
+    assert verdict(2, 0, 100).accepted and not verdict(3, 0, 100).accepted  # exactly the limit is allowed
+
+
+def test_a_float_file_that_disagrees_is_rejected_even_where_its_accuracy_holds():
+    v = verdict(2, 2, 100, exact=True)
+    assert v.accuracy_drop == 0 and not v.accepted and "agrees with Keras on 0.960" in v.reason
+
+
+def test_the_numbers_are_those_of_the_photos():
+    v = verdict(5, 2, 120)
+    assert (v.lost, v.gained, v.agreement) == (5, 2, 113 / 120) and v.accuracy_drop == pytest.approx(3 / 120)
+    assert v.recall_change == {"a": pytest.approx(-3 / 120)} and v.mean_score_difference == pytest.approx(0.8 * 7 / 120)
+    assert mcnemar(5, 2) == pytest.approx(2 * (1 + 7 + 21) / 2**7) and mcnemar(0, 0) == 1.0
+
+
+def test_without_targets_only_parity_is_said():
+    v = compare(scores_for(np.zeros(9, int)), scores_for(np.zeros(9, int)), None, ["a", "b"], exact=True, max_accuracy_drop=0.02)
+    assert v.accuracy is None and v.accuracy_drop_interval is None and v.accepted
+
+
+def test_a_temperature_undoes_what_logits_were_multiplied_by():
+    random = np.random.default_rng(0)
+    logits = random.normal(size=(20_000, 4))
+    shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    targets = (shares.cumsum(axis=1) < random.random((20_000, 1))).sum(axis=1).clip(max=3)
+    sharp = np.exp(3 * logits) / np.exp(3 * logits).sum(axis=1, keepdims=True)
+    assert fit_temperature(sharp, targets) == pytest.approx(3, rel=0.05) and fit_temperature(shares, targets) == pytest.approx(1, rel=0.05)

@@ -1,0 +1,71 @@
+"""`Contract`: what an app has to do before it asks a model, and what it gets; the same in every file, in the card and in the check."""
+
+import json
+from dataclasses import dataclass
+
+from tfcnn.data.channels import colours_of
+from tfcnn.data.photo import GEOMETRIES
+from tfcnn.errors import InputError
+from tfcnn.record import Run
+
+CONTRACT_FILE = "contract.json"
+LABELS_FILE = "labels.txt"
+ORIENTATION = "upright: the EXIF orientation of a photo is applied before anything else"
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What a model takes and gives.
+
+    Attributes:
+        name: of the run.
+        labels: class names, in the order of the scores.
+        input_shape: (height, width, channels).
+        geometry: how a photo becomes this shape, a name of `tfcnn.data.photo.GEOMETRIES`.
+        temperature: what the logits were divided by; 1 leaves the scores as training made them.
+        score_threshold: below it an app should take no answer; None says nothing.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    input_shape: tuple[int, int, int]
+    geometry: str
+    temperature: float = 1.0
+    score_threshold: float | None = None
+
+    @property
+    def colours(self) -> str:
+        """The channels in words."""
+        return colours_of(self.input_shape[-1])
+
+    @property
+    def sentence(self) -> str:
+        """The whole in one sentence, for the description in a file."""
+        height, width, _ = self.input_shape
+        return (f"Tells {len(self.labels)} classes apart. Takes {self.colours} pixels from 0 to 255, {height} x {width}, {ORIENTATION}; "
+                f"geometry {self.geometry}: {GEOMETRIES[self.geometry].text}. Made with tfcnn.")
+
+    def to_json(self) -> str:
+        """The text of `contract.json`."""
+        return json.dumps({
+            "name": self.name,
+            "input": {"shape": list(self.input_shape), "colours": self.colours, "range": [0, 255], "orientation": ORIENTATION,
+                      "geometry": self.geometry, "geometry_text": GEOMETRIES[self.geometry].text},
+            "output": {"labels": list(self.labels), "range": [0, 1], "temperature": self.temperature, "score_threshold": self.score_threshold},
+        }, indent=2, ensure_ascii=False) + "\n"
+
+
+def contract_of(run: Run, *, temperature: float = 1.0, score_threshold: float | None = None) -> Contract:
+    """The contract of a run."""
+    return Contract(run.path.resolve().name, tuple(run.labels), tuple(run.record["input_shape"]), run.record["geometry"], temperature, score_threshold)
+
+
+def check_model(model, contract: Contract) -> None:
+    """Raises InputError where a network does not take or give what the run says of it."""
+    outputs, shape = model.output_shape[-1], tuple(model.input_shape[1:])
+    if outputs != len(contract.labels):
+        raise InputError(f"expected a model with one output for each of the {len(contract.labels)} labels of the run, got {outputs} outputs; "
+                         "labels in run.json and model.keras belong to different trainings: put the right one back, or train again with --overwrite")
+    if shape != contract.input_shape:
+        raise InputError(f"expected a model for pixels of shape {contract.input_shape} as run.json says, got one for {shape}; "
+                         "they belong to different trainings: put the right one back, or train again with --overwrite")

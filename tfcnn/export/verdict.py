@@ -1,0 +1,135 @@
+"""`compare`: what an exported file lost against Keras on the same photos, how sure that is, and whether it may be shipped."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tfcnn.evaluation.evaluate import wilson_interval
+
+MIN_AGREEMENT = 0.99  # of a float file: it holds the same numbers, so a different answer is a tie or an error
+CONFIDENCE_Z = 1.6449  # one-sided 95 %, the usual level of a test that something is not worse than a limit
+ACCEPTED, REJECTED, UNDECIDED, UNCHECKED = "accepted", "rejected", "undecided", "unchecked"
+
+
+class Verdict(NamedTuple):
+    """The comparison of a file with Keras, photo by photo. Everything that needs labels is None where only parity was checked.
+
+    Attributes:
+        accuracy: of the file; `interval`: its 95 % interval (Wilson).
+        accuracy_drop: accuracy of Keras minus that of the file; negative where the file was better by chance.
+        accuracy_drop_interval: within which the true drop lies, 5 % of the cases beyond each end (Tango 1998).
+        lost, gained: photos that only Keras, only the file got right.
+        p_value: of McNemar's exact test that both are equally accurate.
+        agreement: share of photos with the same answer as Keras.
+        max_score_difference, mean_score_difference: over all scores; None if the file gave no finite scores.
+        recall_change: by label, of the file minus Keras, where there are photos.
+        verdict: "accepted": the whole interval of the drop is within the limit; "rejected": all of it is beyond; "undecided":
+            the photos are too few to tell; "unchecked": nothing here can run it. A float file is accepted for its agreement, since
+            it computes the same numbers.
+        accepted: whether it may be shipped: not rejected, and what was measured is within the limit.
+        reason: one sentence where it is not plainly accepted.
+    """
+
+    accuracy: float | None
+    interval: tuple[float, float] | None
+    accuracy_drop: float | None
+    accuracy_drop_interval: tuple[float, float] | None
+    lost: int | None
+    gained: int | None
+    p_value: float | None
+    agreement: float | None
+    max_score_difference: float | None
+    mean_score_difference: float | None
+    recall_change: dict[str, float] | None
+    verdict: str
+    accepted: bool
+    reason: str
+
+    @classmethod
+    def unchecked(cls, reason: str) -> "Verdict":
+        """Of a file that cannot be run here."""
+        return cls(**(dict.fromkeys(cls._fields) | {"verdict": UNCHECKED, "accepted": False, "reason": reason}))
+
+
+def compare(scores: np.ndarray, keras_scores: np.ndarray, targets: np.ndarray | None, labels, *, exact: bool, max_accuracy_drop: float) -> Verdict:
+    """Compares the scores of a file (n, labels) with those of Keras on the same photos.
+
+    Args:
+        targets: integers (n,); None where the photos are no test of accuracy, and only parity is checked.
+        exact: for a float file, which must agree with Keras on 99 % of the photos.
+        max_accuracy_drop: the limit of the drop, from 0 to 1.
+
+    Source: McNemar 1947, Psychometrika 12, p. 153; Tango 1998, Statistics in Medicine 17, p. 891.
+    """
+    if scores.shape != keras_scores.shape or not np.isfinite(scores).all():
+        return _unusable(f"its scores have shape {scores.shape} or are not finite")
+    answers, keras_answers, n = scores.argmax(axis=1), keras_scores.argmax(axis=1), len(scores)
+    agreement = float(np.mean(answers == keras_answers))
+    difference = np.abs(scores.astype(np.float64) - keras_scores)
+    values: dict[str, Any] = dict.fromkeys(Verdict._fields) | {"agreement": agreement, "max_score_difference": float(difference.max()),
+                                                               "mean_score_difference": float(difference.mean())}
+    if targets is None:
+        limit = MIN_AGREEMENT if exact else 1 - max_accuracy_drop
+        good = agreement >= limit
+        values["verdict"], values["accepted"] = (UNDECIDED if not exact else ACCEPTED) if good else REJECTED, good
+        values["reason"] = "" if good and exact else f"no test photos: only parity was checked, it agrees with Keras on {agreement:.3f} of the photos"
+        return Verdict(**values)
+    right, keras_right = answers == targets, keras_answers == targets
+    lost, gained = int((keras_right & ~right).sum()), int((right & ~keras_right).sum())
+    drop, interval = (lost - gained) / n, paired_interval(lost, gained, n)
+    values |= {"accuracy": float(right.mean()), "interval": wilson_interval(int(right.sum()), n), "accuracy_drop": drop, "accuracy_drop_interval": interval,
+               "lost": lost, "gained": gained, "p_value": mcnemar(lost, gained), "recall_change": _recall_change(right, keras_right, targets, labels)}
+    return Verdict(**(values | _judge(drop, interval, agreement, n, exact, max_accuracy_drop)))
+
+
+def _judge(drop: float, interval: tuple[float, float], agreement: float, n: int, exact: bool, limit: float) -> dict:
+    low, high = interval
+    lost = f"lost {100 * drop:.1f} points against Keras" if drop > 0 else "lost nothing against Keras"
+    chance = f"on {n} photos the true drop lies between {100 * low:.1f} and {100 * high:.1f} points"
+    beyond = drop > limit + 1e-9
+    if exact and agreement < MIN_AGREEMENT:
+        return {"verdict": REJECTED, "accepted": False,
+                "reason": f"agrees with Keras on {agreement:.3f} of the photos; a float file must reach {MIN_AGREEMENT}"}
+    if beyond:
+        return {"verdict": REJECTED if low > limit else UNDECIDED, "accepted": False, "reason": f"{lost}, allowed are {100 * limit:g}; {chance}"}
+    sure = exact or high <= limit + 1e-9
+    return {"verdict": ACCEPTED if sure else UNDECIDED, "accepted": True, "reason": "" if sure else f"{lost}, but {chance}"}
+
+
+def _unusable(reason: str) -> Verdict:
+    return Verdict(**(dict.fromkeys(Verdict._fields) | {"agreement": 0.0, "verdict": REJECTED, "accepted": False, "reason": reason}))
+
+
+def mcnemar(lost: int, gained: int) -> float:
+    """The two-sided p value of the exact test that photos are lost as often as gained."""
+    from scipy.stats import binomtest
+
+    return float(binomtest(lost, lost + gained).pvalue) if lost + gained else 1.0
+
+
+def paired_interval(lost: int, gained: int, n: int, z: float = CONFIDENCE_Z) -> tuple[float, float]:
+    """Score interval of the difference of two accuracies that were measured on the same n photos, (lost - gained) / n.
+
+    It holds for few photos and for none that differ, where the usual formula would give an interval of no width: the ends
+    are the differences d for which (lost - gained - n d) / standard error given d is ±z.
+
+    Source: Tango 1998, Statistics in Medicine 17, p. 891, equations 8 to 10.
+    """
+    from scipy.optimize import brentq
+
+    def statistic(d: float) -> float:
+        a, b = 2 * n, -lost - gained + (2 * n - lost + gained) * d
+        c = -gained * d * (1 - d)
+        share = (np.sqrt(max(b * b - 4 * a * c, 0.0)) - b) / (2 * a)  # the likeliest share of gained photos, given d
+        variance = n * (2 * share + d * (1 - d))
+        return (lost - gained - n * d) / np.sqrt(variance) if variance > 0 else 0.0
+
+    point, edge = (lost - gained) / n, 1 - 1e-9
+    low = brentq(lambda d: statistic(d) - z, -edge, point) if point > -edge and statistic(-edge) > z else -1.0
+    high = brentq(lambda d: statistic(d) + z, point, edge) if point < edge and statistic(edge) < -z else 1.0
+    return float(low), float(high)
+
+
+def _recall_change(right: np.ndarray, keras_right: np.ndarray, targets: np.ndarray, labels) -> dict[str, float]:
+    own = {label: targets == target for target, label in enumerate(labels)}
+    return {label: float(right[rows].mean() - keras_right[rows].mean()) for label, rows in own.items() if rows.any()}

@@ -1,0 +1,34 @@
+"""`recast`: a copy of a network that computes in another precision."""
+
+from tfcnn.models.freeze import every_layer
+
+
+def recast(model, policy: str | None):
+    """A copy with weights of its own, equal and apart.
+
+    Args:
+        model: a functional `keras.Model`.
+        policy: what all layers compute in, a name of Keras such as "float32" or "mixed_bfloat16"; None leaves it as it is. The
+            layer `predictions` keeps its own, which is float32 in a classifier.
+    """
+    import keras
+
+    def copied(layer):  # an operation without weights computes in whatever it is given
+        config = layer.get_config()
+        if policy and isinstance(layer, keras.layers.Layer) and not isinstance(layer, keras.layers.InputLayer) and layer.name != "predictions":
+            config["dtype"] = policy
+        return type(layer).from_config(config)
+
+    twin = keras.models.clone_model(model, clone_function=copied, recursive=True)
+    for variable, value in zip(twin.variables, model.variables, strict=True):
+        variable.assign(value)
+    for layer in every_layer(twin):
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()  # it computes with constants that it draws from its weights here
+    return twin
+
+
+def in_float32(model):
+    """The same network, or a copy of it where layers compute in 16 bits, which TFLite's own operators cannot."""
+    sixteen = any(getattr(layer, "compute_dtype", "float32") != "float32" for layer in every_layer(model))
+    return recast(model, "float32") if sixteen else model
