@@ -74,7 +74,10 @@ def _members(run: Run, files: list[ModelFile], golden: Golden, litertjs: dict[st
     members |= {f"models/{file.name}": file.path for file in files}
     members |= {f"golden/{row['photo']}": to_png(photo) for row, photo in zip(golden.expected["photos"], golden.photos, strict=True)}
     members["golden/expected.json"] = to_json(golden.expected)
-    members |= {f"{folder}/{file.name}": file for folder in ("android", "ios") for file in sorted((HERE / folder).iterdir())}
+    sources = [file for folder in ("android", "ios") for file in sorted((HERE / folder).iterdir())]
+    if run.record["input_shape"][2] != 3:  # MediaPipe takes RGB only
+        sources = [file for file in sources if "MediaPipe" not in file.name]
+    members |= {f"{file.parent.name}/{file.name}": file for file in sources}
     members |= {f"web/{name}": content for name, content in page_files(with_litertjs=bool(litertjs)).items()}
     members |= {f"web/{name}": WEB / name for name in PINS}
     return members | {f"web/litert/{name}": file for name, file in litertjs.items()}
@@ -93,7 +96,7 @@ def _readme(run: Run, description: dict, golden: Golden, *, with_litertjs: bool)
     from ai_edge_litert import __version__ as litert
 
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(HERE), autoescape=False, trim_blocks=True, lstrip_blocks=True,
-                                     undefined=jinja2.StrictUndefined)
+                                     keep_trailing_newline=True, undefined=jinja2.StrictUndefined)
     values = {"model": description, "run": run.record, "golden": golden.expected, "wanted": PHOTOS, "with_litertjs": with_litertjs,
               "has_card": (run.path / "card.md").is_file(), "host": f"LiteRT {litert} on {platform.system()} {platform.machine()}",
               "geometry": GEOMETRIES[run.record["geometry"]].text, "backbone": BACKBONES.get(run.record["model"]["backbone"])}

@@ -24,12 +24,13 @@ class Tolerance(NamedTuple):
     reason: str
 
 
-# By format. The largest differences that were seen between this host and others are in docs/bundle.md.
+# By format. Seen between this host and LiteRT.js with two builds of its kernels, MobileNetV2 on 119 photos: 0.000002, 0.000002, 0 and 0.044.
 TOLERANCES = {
     "tflite_float32": Tolerance(0.002, "processors add numbers in different orders and round differently"),
     "tflite_float16": Tolerance(0.05, "some processors compute this file in 16 bit, which has three decimal digits"),
+    "tflite_int8": Tolerance(0.03, "eight steps of 1/256, its output quantisation: kernels of processors may differ in the last bit of every layer"),
 }
-EIGHT_BIT = Tolerance(0.05, "values next to the border of two 8-bit steps fall to either side, since kernels of processors differ in the last bit")
+OTHER = Tolerance(0.1, "its inputs of layers are quantised as they come, so a value near the border of two 8-bit steps may fall to either side")
 
 
 class Golden(NamedTuple):
@@ -52,7 +53,7 @@ def choose_golden(run: Run, data: Dataset, files: Sequence[ModelFile]) -> Golden
     rows = _in_turn(data.rows("test"), data)[:CANDIDATES]
     photos = np.asarray(data.photos(rows)[:])
     scores = {"keras": forward(run.load_model(), photos), **{file.name: run_tflite(file.path, photos)[0] for file in files}}
-    tolerances = {file.name: TOLERANCES.get(file.format, EIGHT_BIT) for file in files}
+    tolerances = {file.name: TOLERANCES.get(file.format, OTHER) for file in files}
     chosen = choose_photos(scores, {name: tolerance.scores for name, tolerance in tolerances.items()})
     names = [f"{number:02d}.png" for number in range(len(chosen))]
     expected = {

@@ -22,7 +22,7 @@ window.checkGolden = async () => {
     const differences = expected[name].map(({ label, score }) => Math.abs(answers.find((a) => a.label === label).score - score));
     const difference = Math.max(...differences), got = answers[0];
     results.push({ photo, expected: expected[name][0], got, difference, ok: got.label === expected[name][0].label && difference <= tolerance });
-    say(`Checking golden photo ${results.length} of ${golden.photos.length} …`);
+    sum(`Checking ${results.length} of ${golden.photos.length} …`);
   }
   showGolden(results, name, tolerance);
   return results;
@@ -45,15 +45,19 @@ async function start() {
   } catch (error) {
     throw new Error('LiteRT.js, which runs the model, is missing here. Run "npm install" in the folder of this page, then reload.', { cause: error });
   }
-  await load(chosen());
-  say('Ready. Choose a photo.');
-  listen();
+  listen(); // before the model is there: if a file is broken, another can be chosen
+  await prepare();
 }
 
 async function get(path) {
   const answer = await fetch(new URL(path, ROOT));
   if (!answer.ok) throw new Error(`The file ${path} is missing on this server (${answer.status}).`);
   return answer;
+}
+
+async function prepare() {
+  await load(chosen());
+  say('Ready. Choose a photo.');
 }
 
 function chosen() {
@@ -66,7 +70,11 @@ async function load(file) {
   loaded = undefined;
   say('Loading the model …');
   const bytes = new Uint8Array(await (await get(file.file)).arrayBuffer());
-  loaded = { file, compiled: await litert.loadAndCompile(bytes, { accelerator: 'wasm' }) };
+  try {
+    loaded = { file, compiled: await litert.loadAndCompile(bytes, { accelerator: 'wasm' }) };
+  } catch (error) {
+    throw new Error(`The model file ${file.file} cannot be run in this browser. Choose another one.`, { cause: error });
+  }
   return loaded.compiled;
 }
 
@@ -94,7 +102,7 @@ async function goldenPixels(photo) {
 
 async function decode(blob) {
   try {
-    return await createImageBitmap(blob, { imageOrientation: 'from-image' });
+    return await createImageBitmap(blob, { imageOrientation: 'from-image', colorSpaceConversion: 'none' }); // training reads no profiles either
   } catch (error) {
     throw new Error('This file is not a photo that the browser can read. Choose a JPEG, PNG or WebP file.', { cause: error });
   }
@@ -132,7 +140,12 @@ function addChoice(file, index) {
 }
 
 async function offerGolden() {
-  const { photos } = await (await get(model.expected)).json();
+  const answer = await fetch(new URL(model.expected, ROOT));
+  if (!answer.ok) { // the photos may have been taken out before the bundle was passed on
+    model.expected = null;
+    return;
+  }
+  const { photos } = await answer.json();
   $('golden').hidden = false;
   $('check').hidden = !photos.length;
   $('golden-about').textContent = photos.length
@@ -142,10 +155,10 @@ async function offerGolden() {
 
 function showGolden(results, name, tolerance) {
   const good = results.filter((result) => result.ok).length;
-  $('summary').textContent = `${name}: ${good} of ${results.length} as expected. Scores may differ by ${tolerance}; the largest difference is ` +
-    `${Math.max(...results.map((result) => result.difference)).toFixed(4)}.`;
-  $('summary').className = good === results.length ? 'good' : 'bad';
-  $('summary').hidden = $('table').hidden = false;
+  const largest = Math.max(...results.map((result) => result.difference));
+  const differ = largest < 0.0001 ? 'by less than 0.0001' : `by ${largest.toFixed(4)} at most`;
+  sum(`${name}: ${good} of ${results.length} as expected. Scores differ ${differ}; ${tolerance} is allowed.`, good === results.length ? 'good' : 'bad');
+  $('table').hidden = false;
   $('rows').replaceChildren(...results.map(({ photo, expected, got, ok }) => {
     const row = document.createElement('tr'), cell = document.createElement('td'), image = document.createElement('img');
     Object.assign(image, { src: new URL(`golden/${photo}`, ROOT), alt: photo, width: 48, height: 48, loading: 'lazy' });
@@ -153,7 +166,6 @@ function showGolden(results, name, tolerance) {
     row.append(cell, pair(expected), pair(got), Object.assign(text('td', ok ? '✓' : '✗'), { className: ok ? 'good' : 'bad', ariaLabel: ok ? 'ok' : 'not ok' }));
     return row;
   }));
-  say('Golden photos checked.');
 }
 
 function listen() {
@@ -170,7 +182,10 @@ function listen() {
     });
   }
   document.addEventListener('drop', act(async (event) => event.dataTransfer.files.length && showPhoto(event.dataTransfer.files[0])));
-  $('models').addEventListener('change', act(() => (last ? answer() : turn.then(() => load(chosen())).then(() => say('Ready. Choose a photo.')))));
+  $('models').addEventListener('change', act(() => {
+    $('error').hidden = true;
+    return last ? answer() : turn.then(prepare);
+  }));
   $('check').addEventListener('click', act(async () => {
     $('check').disabled = true;
     await window.checkGolden().finally(() => { $('check').disabled = false; });
@@ -204,7 +219,7 @@ function showCamera(on) {
   $('video').hidden = $('shoot').hidden = !on;
   $('photo').hidden = on || !$('photo').src;
   $('hint').hidden = on || !$('photo').hidden;
-  $('camera').textContent = on ? 'Stop the camera' : 'Use the camera';
+  $('camera').textContent = on ? 'Stop camera' : 'Camera';
 }
 
 function fail(error) {
@@ -216,6 +231,10 @@ function fail(error) {
 
 function say(message) {
   $('status').textContent = message;
+}
+
+function sum(message, className = '') {
+  Object.assign($('summary'), { textContent: message, className, hidden: false });
 }
 
 function percent(score) {
