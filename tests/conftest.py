@@ -1,6 +1,8 @@
 """Data for the tests: the shared photos where they are present, photos made here elsewhere."""
 
+import json
 import os
+import zipfile
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -128,6 +130,27 @@ def shipped(trained, tmp_path_factory):
     formats = ["tflite_float32", "tflite_float16", "tflite_int8"]
     exports = tfcnn.export(folder, data, formats=formats, max_accuracy_drop=1.0)  # the gate is tested elsewhere
     return tfcnn.load_run(folder), data, exports
+
+
+@pytest.fixture(scope="session")
+def bundle(shipped, tmp_path_factory):
+    """The unzipped bundle of the shipped run, with LiteRT.js where npm is there."""
+    from tfcnn.export.bundle import write_bundle
+
+    run, data, exports = shipped
+    return unzip(write_bundle(run, tmp_path_factory.mktemp("bundle") / "colours.zip", exports=exports, data=data)) / "colours"
+
+
+def unzip(path: Path) -> Path:
+    """Unpacks a zip beside it; gives the folder both are in."""
+    with zipfile.ZipFile(path) as archive:
+        archive.extractall(path.parent)
+    return path.parent
+
+
+def expected_of(bundle: Path) -> dict:
+    """The golden answers of an unzipped bundle."""
+    return json.loads((bundle / "golden" / "expected.json").read_text())
 
 
 def missing(reason: str) -> None:

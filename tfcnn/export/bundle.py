@@ -13,7 +13,7 @@ from tfcnn.export.golden import PHOTOS, Golden, choose_golden, to_png
 from tfcnn.export.litertjs import WEB, fetch_litertjs
 from tfcnn.export.page import ModelFile, accepted_files, describe_models, page_files, to_json
 from tfcnn.models.backbones import BACKBONES
-from tfcnn.record import Run, write_aside
+from tfcnn.record import Run, prepare_folder, write_aside
 
 HERE = Path(__file__).parent
 PINS = ("package.json", "package-lock.json")  # of LiteRT.js
@@ -28,6 +28,10 @@ def check_bundle(path: str | Path) -> None:
         raise InputError(f"expected a bundle named *.zip, got '{path}'; write for example '{Path(path).name or 'bundle'}.zip'")
     if Path(path).is_dir():
         raise InputError(f"expected a name for the bundle, but '{path}' is a folder; give another name")
+    try:
+        prepare_folder(Path(path).parent)
+    except InputError as error:
+        raise InputError(f"expected a bundle in a folder that can be written, but '{Path(path).parent}' cannot; give another name") from error
 
 
 def write_bundle(run: Run, path: str | Path, *, exports: Iterable, data: Dataset) -> Path:
