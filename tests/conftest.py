@@ -1,6 +1,8 @@
 """Data for the tests: the shared photos where they are present, photos made here elsewhere."""
 
+import json
 import os
+import zipfile
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -122,3 +124,91 @@ def trained(tmp_path_factory, photos):
     model = tfcnn.build_classifier(build_features((32, 32, 3)), labels=data.labels, weights=None)
     run = tfcnn.train(model, data, tfcnn.TrainingConfig(epochs=2, batch_size=8), output=tmp_path_factory.mktemp("runs") / "trained")
     return run, data, model
+
+
+@pytest.fixture(scope="session")
+def shipped(trained, tmp_path_factory):
+    """(run, data, exports): a copy of the trained run with float32, float16 and int8 files; not to be changed by a test."""
+    import shutil
+
+    import tfcnn
+
+    run, data, _ = trained
+    folder = tmp_path_factory.mktemp("runs") / "colours"
+    shutil.copytree(run.path, folder)
+    (folder / "card.md").write_text("# Card\n")
+    formats = ["tflite_float32", "tflite_float16", "tflite_int8"]
+    exports = tfcnn.export(folder, data, formats=formats, max_accuracy_drop=1.0)  # the gate is tested elsewhere
+    return tfcnn.load_run(folder), data, exports
+
+
+@pytest.fixture(scope="session")
+def bundle(shipped, tmp_path_factory):
+    """The unzipped bundle of the shipped run, with LiteRT.js where npm is there."""
+    from tfcnn.export.bundle import write_bundle
+
+    run, data, exports = shipped
+    return unzip(write_bundle(run, tmp_path_factory.mktemp("bundle") / "colours.zip", exports=exports, data=data)) / "colours"
+
+
+def unzip(path: Path) -> Path:
+    """Unpacks a zip beside it; gives the folder both are in."""
+    with zipfile.ZipFile(path) as archive:
+        archive.extractall(path.parent)
+    return path.parent
+
+
+def expected_of(bundle: Path) -> dict:
+    """The golden answers of an unzipped bundle."""
+    return json.loads((bundle / "golden" / "expected.json").read_text())
+
+
+def missing(reason: str) -> None:
+    """Ends a test for which something is not installed: skipped here, a failure in CI."""
+    pytest.fail(reason) if IN_CI else pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def litertjs(own_cache):
+    """The files of LiteRT.js, fetched once with npm."""
+    import tfcnn
+    from tfcnn.export.litertjs import fetch_litertjs
+
+    try:
+        return fetch_litertjs()
+    except (tfcnn.InputError, tfcnn.WorkError) as error:
+        missing(str(error))
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """A headless Chromium that reaches this computer alone."""
+    try:
+        from playwright.sync_api import Error, sync_playwright
+    except ImportError:
+        missing("the page is not tested: install playwright, which is in the extra 'dev'")
+    arguments = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync",
+                 "--no-first-run", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream",  # a camera that shows a moving picture
+                 "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost"]
+    with sync_playwright() as playwright:
+        try:
+            browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=arguments)
+        except Error as error:
+            missing(f"the page is not tested: install the Debian package chromium ({str(error).splitlines()[0]})")
+        yield browser.new_context(permissions=["camera"])
+        browser.close()
+
+
+@pytest.fixture
+def page(chromium):
+    """A page that fails its test if it asked any other computer for anything, or if its code ended in an error."""
+    asked, errors = [], []
+    page = chromium.new_page()
+    page.set_default_timeout(60_000)
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("websocket", lambda socket: asked.append(socket.url))
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    yield page
+    page.close()
+    assert asked and not errors, errors
+    assert not [url for url in asked if not url.removeprefix("blob:").startswith(("http://127.0.0.1:", "http://localhost:", "data:"))]

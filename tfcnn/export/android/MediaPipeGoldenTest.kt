@@ -1,0 +1,13 @@
+package classifier
+
+import androidx.test.ext.junit.runners.AndroidJUnit4
+import org.junit.Test
+import org.junit.runner.RunWith
+
+@RunWith(AndroidJUnit4::class)
+class MediaPipeGoldenTest {
+    @Test
+    fun everyModelGivesTheGoldenAnswersInMediaPipe() = checkGolden { context, file, squares ->
+        MediaPipeClassifier(context, file).use { classifier -> squares.map { classifier.classifySquare(it) } }
+    }
+}

@@ -1,0 +1,105 @@
+"""The web page of a run: its own files, and `model.json`, which tells page and apps what the model files take and give."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tfcnn.errors import InputError
+from tfcnn.export.litertjs import WEB
+from tfcnn.record import Run
+
+PAGE = ("index.html", "style.css", "app.js", "pixels.js")  # of the folder web
+OURS, NPMS = '"./litert/', '"./node_modules/@litertjs/'  # where the import map of index.html finds LiteRT.js
+
+
+class ModelFile(NamedTuple):
+    """One TFLite file that may be shipped: its format, and where it lies."""
+
+    format: str
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """What it is called in bundle and page."""
+        return self.path.name
+
+
+def accepted_files(run: Run, exports: Iterable) -> list[ModelFile]:
+    """The TFLite files among `exports` that passed their check.
+
+    Args:
+        run: whose folder the paths are relative to.
+        exports: objects with `format`, `path` and `accepted`.
+
+    Raises:
+        InputError: there is none, or one is gone; the model does not take square grey or RGB photos.
+    """
+    height, width, channels = run.record["input_shape"]
+    if height != width or channels not in (1, 3):
+        raise InputError(f"expected a model of square photos with 1 or 3 channels, got input_shape={height}x{width}x{channels}; "
+                         "a browser cannot show others exactly: use the files in exports/ as they are")
+    files = [ModelFile(e.format, run.path / e.path) for e in exports if e.accepted and e.path.endswith(".tflite")]
+    if not files:
+        raise InputError(f"expected a TFLite file that passed its check in '{run.path}', found none; "
+                         f"write one with 'tfcnn export {run.path} --format tflite_float32'")
+    for file in files:
+        if not file.path.is_file():
+            raise InputError(f"expected the file '{file.path}' that run.json lists, but it is gone; "
+                             f"write it again with 'tfcnn export {run.path} --format {file.format}'")
+    return files
+
+
+def page_files(*, with_litertjs: bool) -> dict[str, bytes]:
+    """The files of the page by name; without LiteRT.js its import map points to what 'npm install' will bring."""
+    files = {name: (WEB / name).read_bytes() for name in PAGE}
+    if not with_litertjs:
+        files["index.html"] = files["index.html"].replace(OURS.encode(), NPMS.encode())
+    return files
+
+
+def describe_models(run: Run, files: Iterable[ModelFile], *, golden: bool) -> dict[str, Any]:
+    """`model.json`: what apps and page have to know; paths are relative to it.
+
+    Args:
+        run: the run of the files.
+        files: from `accepted_files`.
+        golden: whether there are golden photos beside it.
+    """
+    return {"name": run.path.resolve().name, "labels": run.labels, "image_size": run.record["input_shape"][0],
+            "channels": run.record["input_shape"][2], "geometry": run.record["geometry"],
+            "models": [_describe(file) for file in files], "expected": "golden/expected.json" if golden else None}
+
+
+def to_json(value: Any) -> bytes:
+    """Readable JSON that ends with a line break."""
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def _describe(file: ModelFile) -> dict[str, Any]:
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_path=str(file.path))
+    tensors = {"input": interpreter.get_input_details()[0], "output": interpreter.get_output_details()[0]}
+    described = {}
+    for name, tensor in tensors.items():
+        scale, zero_point = tensor["quantization"]
+        quantised = tensor["dtype"] != np.float32
+        described[name] = {"dtype": np.dtype(tensor["dtype"]).name, "scale": float(scale) if quantised else 1.0,
+                           "zero_point": int(zero_point) if quantised else 0}
+    return {"file": f"models/{file.name}", "format": file.format, "bytes": file.path.stat().st_size,
+            "minimum_runtime": _minimum_runtime(file.path), **described}
+
+
+def _minimum_runtime(path: Path) -> str:
+    """The oldest TensorFlow Lite that has all operators of a file, as its converter wrote it down; empty if it did not."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.Model.GetRootAs(path.read_bytes())
+    for number in range(model.MetadataLength()):
+        entry = model.Metadata(number)
+        if entry.Name() == b"min_runtime_version":
+            return model.Buffers(entry.Buffer()).DataAsNumpy().tobytes().rstrip(b"\0").decode()
+    return ""
