@@ -79,7 +79,8 @@ def test_a_truncated_photo_is_skipped_listed_and_counted(finished):
 def test_the_run_folder_is_complete(finished):
     output, _ = finished
     names = {p.name for p in output.iterdir()}
-    assert names == {"model.keras", "labels.txt", "run.json", "history.csv", "items.csv", "report.html", "card.md", "augmentation.jpg", "calibration.npz", "exports"}
+    assert names == {"model.keras", "labels.txt", "run.json", "history.csv", "items.csv", "report.html", "card.md", "augmentation.jpg", "calibration.npz",
+                     "exports"}
     assert {p.name for p in (output / "exports").iterdir()} == {"saved_model", "float32.tflite", "float16.tflite", "changes"}
     assert tfcnn.load_run(output).record["status"] == "finished"
 

@@ -111,7 +111,7 @@ def test_a_file_whose_metadata_say_something_else_is_refused(trained, tmp_path):
     material = material_of(model, run.labels, tmp_path / "kept")
     write_float32(material, tmp_path / "m.tflite")
     other = dataclasses.replace(material.contract, labels=("green", "blue", "red"), geometry="letterbox")
-    with pytest.raises(tfcnn.WorkError, match="labels is .*contract is "):
+    with pytest.raises(tfcnn.WorkError, match=r"labels is .*contract is "):
         check_tflite(tmp_path / "m.tflite", other)
     with pytest.raises(tfcnn.WorkError, match="input type is float32 and should be uint8"):
         check_tflite(tmp_path / "m.tflite", material.contract, bytes_in=True)

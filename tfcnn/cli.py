@@ -153,10 +153,29 @@ def _export(args) -> int:
     from tfcnn.export.formats import DEFAULT_FORMATS
     from tfcnn.export.gate import export
 
-    exports = [dataclasses.asdict(e) for e in export(args.run, formats=args.format or DEFAULT_FORMATS, **{name: getattr(args, name) for name in EXPORT_FLAGS})]
+    if args.bundle:
+        from tfcnn.export.bundle import check_bundle
+
+        check_bundle(args.bundle)
+    done = export(args.run, formats=args.format or DEFAULT_FORMATS, **{name: getattr(args, name) for name in EXPORT_FLAGS})
+    exports = [dataclasses.asdict(e) for e in done]
     _say(exports_text(exports))
-    _json(args, {"run": str(args.run), "exports": exports})
+    if args.bundle:
+        from tfcnn.data.images import load_run_data
+        from tfcnn.export.bundle import write_bundle
+        from tfcnn.record import load_run
+
+        run = load_run(args.run)
+        _say(f"bundle: {write_bundle(run, args.bundle, exports=done, data=load_run_data(run))}")
+    _json(args, {"run": str(args.run), "exports": exports, "bundle": args.bundle})
     return _verdict(exports)
+
+
+def _serve(args) -> int:
+    from tfcnn.export.serve import serve
+
+    serve(args.run, port=args.port, ready=lambda url: _say(f"{url}   (Ctrl-C ends it)"))
+    return EXIT_DONE
 
 
 def _backbones(args) -> int:
@@ -262,6 +281,11 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--calibrate-scores", action="store_true", help="temperature scaling: a score of 0.8 is right about 8 times of 10; no answer changes")
     export.add_argument("--score-threshold", type=float, help="for the metadata: MediaPipe Tasks leaves out labels that score less")
     export.add_argument("--encoded", action="store_true", help="the SavedModel gets a signature that takes JPEG and PNG files")
+    export.add_argument("--bundle", metavar="FILE.zip", help="also a zip for app developers: the accepted .tflite files, golden photos, Kotlin, Swift, a web page")
+
+    serve = add("serve", _serve, "a page on this computer that runs the .tflite files of a run in the browser; nothing else is exposed")
+    serve.add_argument("run", help="run folder")
+    serve.add_argument("--port", type=int, default=8000, help="0 takes a free one (default: %(default)s)")
 
     backbones = add("backbones", _backbones, "list the backbones, their sizes, licences and papers")
     backbones.add_argument("--markdown", action="store_true", help="as the table of README.md, with the names of the stages")

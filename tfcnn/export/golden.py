@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tfcnn.data.dataset import Dataset
-from tfcnn.export.formats import run_tflite
 from tfcnn.export.page import ModelFile
+from tfcnn.export.runtimes import scores_of
 from tfcnn.models.forward import forward
 from tfcnn.record import Run
 
@@ -52,7 +52,7 @@ def choose_golden(run: Run, data: Dataset, files: Sequence[ModelFile]) -> Golden
     """
     rows = _in_turn(data.rows("test"), data)[:CANDIDATES]
     photos = np.asarray(data.photos(rows)[:])
-    scores = {"keras": forward(run.load_model(), photos), **{file.name: run_tflite(file.path, photos)[0] for file in files}}
+    scores = {"keras": forward(run.load_model(), photos), **{file.name: scores_of("tflite", file.path, photos) for file in files}}
     tolerances = {file.name: TOLERANCES.get(file.format, OTHER) for file in files}
     chosen = choose_photos(scores, {name: tolerance.scores for name, tolerance in tolerances.items()})
     names = [f"{number:02d}.png" for number in range(len(chosen))]
