@@ -281,7 +281,7 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--calibrate-scores", action="store_true", help="temperature scaling: a score of 0.8 is right about 8 times of 10; no answer changes")
     export.add_argument("--score-threshold", type=float, help="for the metadata: MediaPipe Tasks leaves out labels that score less")
     export.add_argument("--encoded", action="store_true", help="the SavedModel gets a signature that takes JPEG and PNG files")
-    export.add_argument("--bundle", metavar="FILE.zip", help="also a zip for app developers: the accepted .tflite files, golden photos, Kotlin, Swift, a web page")
+    export.add_argument("--bundle", metavar="FILE.zip", help="also a zip for app developers: .tflite files, golden photos, Kotlin, Swift, a web page")
 
     serve = add("serve", _serve, "a page on this computer that runs the .tflite files of a run in the browser; nothing else is exposed")
     serve.add_argument("run", help="run folder")
