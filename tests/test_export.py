@@ -85,6 +85,14 @@ def test_int8_takes_raw_pixels_even_if_no_calibration_photo_reaches_from_black_t
     assert (grey == 100).all()
 
 
+def test_int8_takes_raw_pixels_where_the_network_wants_them_less_their_means(tmp_path):
+    """The converter measured the sum in place of the pixels while the mean was taken off after the turn to BGR."""
+    model = tfcnn.build_classifier("vgg16", labels=["a", "b"], weights="none", image_size=32)
+    photos = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3)).astype(np.uint8)
+    write_int8(material_of(model, ["a", "b"], tmp_path / "kept", photos), tmp_path / "m.tflite")  # refuses other bytes than pixels
+    assert np.abs(scores_of("tflite", tmp_path / "m.tflite", photos) - forward(model, photos)).max() < 0.1
+
+
 def test_a_saved_model_carries_labels_and_contract_and_takes_encoded_photos(trained, photos, tmp_path):
     import tensorflow as tf
 

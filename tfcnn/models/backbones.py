@@ -7,6 +7,8 @@ VIT = "ViT"  # `build` of the rows that `tfcnn/models/vit.py` builds
 COMMON_SIZE = 224  # pixels; tables name other sizes
 MAXIMUM_SIZE = 2048  # pixels; the features of larger photos do not fit into the memory of any device that we know
 
+CAFFE_MEANS = (123.68, 116.779, 103.939)  # of red, green and blue over ImageNet, as in `keras.applications.imagenet_utils`
+
 Stages = tuple[tuple[str, str], ...]
 
 
@@ -160,6 +162,12 @@ def preprocess_function(row: Backbone) -> Callable:
     """The network's own `preprocess_input`, or the identity where the network rescales inside."""
     if row.preprocessing is None:
         return lambda pixels: pixels
+    if row.preprocessing == "caffe":
+        # The same numbers as Keras's, the mean first: after the turn to BGR TensorFlow's converter adds it in place and takes the
+        # sum for the pixels when it measures ranges, so that the bytes of an 8-bit file would no longer be pixels.
+        import numpy as np
+
+        return lambda pixels: (pixels - np.array(CAFFE_MEANS, np.float32))[..., ::-1]
     import keras
 
     return lambda pixels: keras.applications.imagenet_utils.preprocess_input(pixels, mode=row.preprocessing)
