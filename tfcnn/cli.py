@@ -70,7 +70,7 @@ def _train(args) -> int:
         _say(folds_text(result))
         _json(args, result)
         return EXIT_DONE
-    formats = [] if args.export == ["none"] else asked or DEFAULT_FORMATS
+    formats = [] if args.export == ["none"] else asked or list(DEFAULT_FORMATS)
     run = train_and_export(args.source, **arguments, formats=formats)
     _say(run_text(run))
     record = run.record

@@ -11,7 +11,7 @@ def forward(network, inputs, rows: np.ndarray | None = None, *, advance: Callabl
     """What a network gives for photos, in inference mode.
 
     Batches have a fixed size (a short last one is filled up and cut), so that a photo gives the same numbers whatever
-    photos it is read with.
+    photos it is read with; on some processors but for the last bit, which depends on its place in the batch.
 
     Args:
         network: a `keras.Model` of pixels 0-255.
