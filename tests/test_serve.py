@@ -138,7 +138,9 @@ def test_without_npm_it_says_what_to_install(shipped, tmp_path, monkeypatch):
 
 
 def test_ctrl_c_ends_it_without_a_word(shipped, litertjs):
-    code = "import sys, tfcnn.export.serve as s; s.serve(sys.argv[1], port=0, ready=lambda address: print(address, flush=True))"
+    # The handler that a terminal leaves: a test run in the background starts its children with Ctrl-C ignored.
+    code = "import signal, sys, tfcnn.export.serve as s; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    code += "s.serve(sys.argv[1], port=0, ready=lambda address: print(address, flush=True))"
     process = subprocess.Popen([sys.executable, "-c", code, str(shipped[0].path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                                env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
     port = int(process.stdout.readline().rstrip("/\n").rpartition(":")[2])
