@@ -158,6 +158,8 @@ def test_without_the_photos_files_are_compared_with_keras_on_the_calibration_pho
     assert (float32.photos, float32.n, float32.accuracy, float32.verdict, float32.agreement) == ("calibration", 36, None, "accepted", 1.0)
     assert int8.path == "exports/int8.tflite" and int8.verdict == "undecided" and "only parity" in int8.reason
     assert "says nothing of accuracy" in caplog.text
+    with pytest.raises(tfcnn.InputError, match="golden photos of"):
+        tfcnn.export(run, formats=["tflite_float32"], bundle=run.path / "app.zip")
 
 
 def test_calibration_photos_that_were_changed_are_refused(run_copy):

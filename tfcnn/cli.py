@@ -18,9 +18,7 @@ from tfcnn.flags import add_flags, add_split, config_of, parse_stages
 from tfcnn.texts import cache_text, exports_text, folds_text, left_out_text, run_text
 
 SOURCE = "folder of class folders, CSV (path,label[,split]), .npz, or tfds:NAME[/CONFIG][:VERSION]"
-FORMATS = ("saved_model, tflite_float32, tflite_float16, tflite_dynamic, tflite_weight_int8, tflite_int8, tflite_int8_mixed, onnx, coreml; "
-           "or auto, the smallest that is good enough")
-EXPORT_FLAGS = ("max_accuracy_drop", "max_bytes", "max_host_latency_ms", "calibrate_scores", "score_threshold", "encoded")  # arguments of `export`
+EXPORT_FLAGS = ("max_accuracy_drop", "max_bytes", "max_host_latency_ms", "calibrate_scores", "score_threshold", "encoded", "bundle")  # arguments of `export`
 OUT_OF_MEMORY = "expected the work to fit into memory, but it did not; give a smaller --batch-size or --image-size"
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 
@@ -153,20 +151,8 @@ def _export(args) -> int:
     from tfcnn.export.formats import DEFAULT_FORMATS
     from tfcnn.export.gate import export
 
-    if args.bundle:
-        from tfcnn.export.bundle import check_bundle
-
-        check_bundle(args.bundle)
-    done = export(args.run, formats=args.format or DEFAULT_FORMATS, **{name: getattr(args, name) for name in EXPORT_FLAGS})
-    exports = [dataclasses.asdict(e) for e in done]
-    _say(exports_text(exports))
-    if args.bundle:
-        from tfcnn.data.images import load_run_data
-        from tfcnn.export.bundle import write_bundle
-        from tfcnn.record import load_run
-
-        run = load_run(args.run)
-        _say(f"bundle: {write_bundle(run, args.bundle, exports=done, data=load_run_data(run))}")
+    exports = [dataclasses.asdict(e) for e in export(args.run, formats=args.format or DEFAULT_FORMATS, **{name: getattr(args, name) for name in EXPORT_FLAGS})]
+    _say(exports_text(exports) + (f"\nbundle: {args.bundle}" if args.bundle else ""))
     _json(args, {"run": str(args.run), "exports": exports, "bundle": args.bundle})
     return _verdict(exports)
 
@@ -214,9 +200,11 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     from tfcnn.data.config import DataConfig
+    from tfcnn.export.formats import DEFAULT_FORMATS, EXPORTERS
     from tfcnn.models.classifier import ModelConfig
     from tfcnn.training.config import TrainingConfig
 
+    formats = f"{', '.join(EXPORTERS)}; or auto, the smallest that is good enough (default: {' '.join(DEFAULT_FORMATS)})"
     parser = _Parser(prog="tfcnn", description="From a folder of photos to a convolutional model that provably works on a server or a phone.")
     parser.set_defaults(verbose=False)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -252,7 +240,7 @@ def _parser() -> argparse.ArgumentParser:
     train = add("train", _train, "train on photos, evaluate, export and check the files")
     add_training(train)
     train.add_argument("--export", action="extend", nargs="+", default=[], metavar="FORMAT",
-                       help=f"{FORMATS} (default: the first three); none exports nothing")
+                       help=f"{formats}; none exports nothing")
     train.add_argument("--output", help="run folder (default: saved_models/NAME OF SOURCE)")
     train.add_argument("--overwrite", action="store_true", help="replace the run that the output folder holds")
     train.add_argument("--resume", action="store_true", help="go on with the run that the output folder holds")
@@ -274,7 +262,7 @@ def _parser() -> argparse.ArgumentParser:
 
     export = add("export", _export, "write a run's model in some formats and check each file on the test split")
     export.add_argument("run", help="run folder")
-    export.add_argument("--format", action="extend", nargs="+", metavar="FORMAT", help=f"{FORMATS} (default: the first three)")
+    export.add_argument("--format", action="extend", nargs="+", metavar="FORMAT", help=formats)
     export.add_argument("--max-accuracy-drop", type=float, default=0.02, help="how far below Keras a file may be (default: %(default)s)")
     export.add_argument("--max-bytes", type=int, help="with auto: the largest file to settle on")
     export.add_argument("--max-host-latency-ms", type=float, help="with auto: the longest median time a photo, one thread of this computer (not of a phone)")

@@ -6,12 +6,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tfcnn.data.dataset import Dataset
+from tfcnn.data.dataset import Dataset, in_turn
 from tfcnn.errors import InputError
 from tfcnn.record import Run, write_aside
 
 CALIBRATION_FILE = "calibration.npz"
-CALIBRATION_PHOTOS = 100  # TensorFlow's guide asks for 100 to 500; 200 gave the same files here (benchmarks/int8.py)
+CALIBRATION_PHOTOS = 100  # TensorFlow's guide asks for 100 to 500; they stay in the run folder
 HELD_OUT_PHOTOS = 50  # to choose layers and formats with
 
 
@@ -24,21 +24,7 @@ class Calibration(NamedTuple):
 
 def choose_calibration(data: Dataset) -> Calibration:
     """Training photos and validation photos, the labels in turn, so that each is there as often as the others."""
-    return Calibration(*(np.asarray(data.inputs[rows], np.uint8) for rows in _chosen_rows(data)))
-
-
-def _chosen_rows(data: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    return _in_turn(data, "train", CALIBRATION_PHOTOS), _in_turn(data, "validation", HELD_OUT_PHOTOS)
-
-
-def _in_turn(data: Dataset, split: str, count: int) -> np.ndarray:
-    rows = data.rows(split)
-    targets = data.targets(rows)
-    order: list[int] = []
-    queues = [list(rows[targets == target]) for target in range(len(data.labels))]
-    while any(queues) and len(order) < count:
-        order += [queue.pop(0) for queue in queues if queue]
-    return np.array(order[:count], dtype=np.int64)
+    return _read(data, _chosen_rows(data))
 
 
 def write_calibration(folder: Path, data: Dataset) -> dict:
@@ -47,10 +33,11 @@ def write_calibration(folder: Path, data: Dataset) -> dict:
     Returns:
         What `run.json` says of them: `file`, the `sha256` of it, `photos` and `held_out`, the SHA-256 of each photo as in `items.csv`.
     """
+    rows = _chosen_rows(data)
     with write_aside(folder / CALIBRATION_FILE) as aside:
-        np.savez_compressed(aside, **choose_calibration(data)._asdict())
+        np.savez_compressed(aside, **_read(data, rows)._asdict())
         digest = hashlib.sha256(aside.read_bytes()).hexdigest()
-    photos, held_out = ([data.items[row].sha256 for row in rows] for rows in _chosen_rows(data))
+    photos, held_out = ([data.items[row].sha256 for row in some] for some in rows)
     return {"file": CALIBRATION_FILE, "sha256": digest, "photos": photos, "held_out": held_out}
 
 
@@ -71,3 +58,16 @@ def read_calibration(run: Run) -> Calibration | None:
                          "put the right one back, or train again with --overwrite")
     with np.load(file) as arrays:
         return Calibration(arrays["photos"], arrays["held_out"])
+
+
+def _chosen_rows(data: Dataset) -> list[np.ndarray]:
+    """The rows of training and of validation photos."""
+    chosen = []
+    for split, count in (("train", CALIBRATION_PHOTOS), ("validation", HELD_OUT_PHOTOS)):
+        rows = data.rows(split)
+        chosen.append(rows[in_turn(data.targets(rows))][:count])
+    return chosen
+
+
+def _read(data: Dataset, chosen: list[np.ndarray]) -> Calibration:
+    return Calibration(*(np.asarray(data.inputs[rows], np.uint8) for rows in chosen))

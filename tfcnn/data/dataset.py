@@ -147,6 +147,15 @@ def examples_per_epoch(data: Dataset, balance: str = "none") -> int:
     return int(counts.max() * np.count_nonzero(counts)) if balance == "oversample" else int(counts.sum())
 
 
+def in_turn(groups: np.ndarray) -> np.ndarray:
+    """Positions of integers (n,) in an order that takes the groups in turn, so that the first few have all of them."""
+    rank = np.empty(len(groups), np.int64)  # how many of the same group stand before each
+    for group in np.unique(groups):
+        own = np.flatnonzero(groups == group)
+        rank[own] = np.arange(len(own))
+    return np.lexsort((groups, rank))
+
+
 def class_weights(targets: np.ndarray, classes: int) -> np.ndarray:
     """The weight of each class that makes all classes count alike, 1 on average over the examples; targets are integers (n,)."""
     counts = np.bincount(targets, minlength=classes)

@@ -17,6 +17,7 @@ from tfcnn.data.images import load_run_data
 from tfcnn.errors import InputError, WorkError, closest, first_line
 from tfcnn.evaluation.evaluate import check_data
 from tfcnn.evaluation.report import write_report
+from tfcnn.export.bundle import check_bundle, write_bundle
 from tfcnn.export.contract import check_model, contract_of
 from tfcnn.export.formats import DEFAULT_FORMATS, EXPORTERS, check_extra
 from tfcnn.export.ladder import AUTO, Budget, walk
@@ -35,8 +36,8 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Export:
-    """One exported file, and how it did. What needs labels is None where there were no test photos.
+class Export(Verdict):
+    """One exported file and its `Verdict`, with what it is and takes.
 
     Attributes:
         format: a name of `EXPORTERS`.
@@ -50,8 +51,6 @@ class Export:
         memory: the most memory in bytes of a process with the runtime, the model and one photo.
         details: what else there is to say of the file, such as the layers left in float.
         chosen: of `--format auto`: whether this is the file it settled on; None otherwise.
-
-    The other attributes are those of `tfcnn.export.verdict.Verdict`.
     """
 
     format: str
@@ -61,24 +60,10 @@ class Export:
     photos: str
     n: int
     keras_accuracy: float | None
-    accuracy: float | None
-    interval: tuple[float, float] | None
-    accuracy_drop: float | None
-    accuracy_drop_interval: tuple[float, float] | None
-    lost: int | None
-    gained: int | None
-    p_value: float | None
-    agreement: float | None
-    max_score_difference: float | None
-    mean_score_difference: float | None
-    recall_change: dict[str, float] | None
     changed: int | None
     milliseconds: float | None
     latency: dict[str, tuple[float, float]]
     memory: int | None
-    verdict: str
-    accepted: bool
-    reason: str
     details: dict[str, Any]
     chosen: bool | None = None
 
@@ -96,7 +81,7 @@ class _Photos(NamedTuple):
 def export(run: Run | str | Path, data: Dataset | None = None, *, formats: Sequence[str] = DEFAULT_FORMATS,
            max_accuracy_drop: float = MAX_ACCURACY_DROP, max_bytes: int | None = None, max_host_latency_ms: float | None = None,
            calibrate_scores: bool = False, score_threshold: float | None = None, encoded: bool = False,
-           seconds: dict[str, float] | None = None) -> list[Export]:
+           bundle: str | Path | None = None, seconds: dict[str, float] | None = None) -> list[Export]:
     """Writes a run's model in some formats, runs each file on the test split, and rejects what got worse.
 
     A file is rejected if its accuracy is more than `max_accuracy_drop` below Keras's, or if it is a float file whose
@@ -115,6 +100,7 @@ def export(run: Run | str | Path, data: Dataset | None = None, *, formats: Seque
             about 8 times of 10; no answer changes.
         score_threshold: from 0 to 1; goes into the metadata, and MediaPipe Tasks leaves out labels that score less.
         encoded: the SavedModel gets a signature `serve_encoded` that takes JPEG and PNG files.
+        bundle: a zip to write for app developers, see `tfcnn.export.bundle.write_bundle`.
         seconds: receives the time of each stage.
 
     Returns:
@@ -128,10 +114,14 @@ def export(run: Run | str | Path, data: Dataset | None = None, *, formats: Seque
     check_formats(formats)
     budget = Budget(max_bytes, max_host_latency_ms)
     _check_numbers(max_accuracy_drop, score_threshold, budget, formats)
+    if bundle is not None:
+        check_bundle(bundle)
     model = in_float32(run.load_model())
     if data is not None:
         check_data(run, data)
     data, calibration = _photos_of(run, data)
+    if bundle is not None and data is None:
+        raise InputError(f"expected the photos of the run for the golden photos of '{bundle}', but they cannot be read; put them back, or leave the bundle out")
     temperature = _temperature(run, model, data) if calibrate_scores else 1.0
     contract = contract_of(run, temperature=temperature, score_threshold=score_threshold)
     check_model(model, contract)
@@ -153,6 +143,9 @@ def export(run: Run | str | Path, data: Dataset | None = None, *, formats: Seque
     run = load_run(run.path)
     if run.record["status"] == "finished":
         write_report(run)  # page and card list the files
+    if bundle is not None:
+        with stage("write the bundle", seconds=seconds):
+            write_bundle(run, bundle, exports=exports, data=data)
     return exports
 
 
@@ -248,7 +241,7 @@ def _export_one(folder: Path, material: Material, name: str, photos: _Photos, ma
                   sha256=None if path.is_dir() else hashlib.sha256(path.read_bytes()).hexdigest(), photos=photos.kind, n=len(photos.scores),
                   keras_accuracy=keras_accuracy, changed=changed, milliseconds=measured and measured.latency[1][0],
                   latency={str(threads): times for threads, times in measured.latency.items()} if measured else {},
-                  memory=measured and measured.memory, details=details, **verdict._asdict())
+                  memory=measured and measured.memory, details=details, **asdict(verdict))
 
 
 def _blame(path: Path, photos: _Photos, details: dict, verdict: Verdict, max_accuracy_drop: float) -> tuple[dict, Verdict]:
@@ -263,7 +256,7 @@ def _blame(path: Path, photos: _Photos, details: dict, verdict: Verdict, max_acc
     details = {**details, "agreement_plain_kernels": agreement}
     if agreement - verdict.agreement > max_accuracy_drop:
         said = f"LiteRT's own kernels agree with Keras on {agreement:.3f}: the 8-bit kernels of this processor are to blame, run the file on the phone"
-        verdict = verdict._replace(reason="; ".join(filter(None, [verdict.reason, said])))
+        verdict = dataclasses.replace(verdict, reason="; ".join(filter(None, [verdict.reason, said])))
     return details, verdict
 
 

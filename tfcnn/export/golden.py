@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tfcnn.data.dataset import Dataset
+from tfcnn.data.dataset import Dataset, in_turn
 from tfcnn.export.page import ModelFile
 from tfcnn.export.runtimes import scores_of
 from tfcnn.models.forward import forward
@@ -50,7 +50,8 @@ def choose_golden(run: Run, data: Dataset, files: Sequence[ModelFile]) -> Golden
 
     They are spread over the labels that the model answers, whether it is right or not. The same run gives the same photos.
     """
-    rows = _in_turn(data.rows("test"), data)[:CANDIDATES]
+    rows = data.rows("test")
+    rows = rows[in_turn(data.targets(rows))][:CANDIDATES]
     photos = np.asarray(data.photos(rows)[:])
     scores = {"keras": forward(run.load_model(), photos), **{file.name: scores_of("tflite", file.path, photos) for file in files}}
     tolerances = {file.name: TOLERANCES.get(file.format, OTHER) for file in files}
@@ -78,8 +79,7 @@ def choose_photos(scores: Mapping[str, np.ndarray], tolerances: Mapping[str, flo
         best = np.sort(scores[name], axis=1)[:, ::-1]
         certain &= (scores[name].argmax(axis=1) == answers) & (best[:, 0] - best[:, 1] > 2 * tolerance)
     candidates = np.flatnonzero(certain)
-    rank = _rank_in_group(answers[candidates])
-    return sorted(candidates[np.lexsort((answers[candidates], rank))][:count].tolist())
+    return sorted(candidates[in_turn(answers[candidates])][:count].tolist())
 
 
 def to_png(photo: np.ndarray) -> bytes:
@@ -89,22 +89,6 @@ def to_png(photo: np.ndarray) -> bytes:
     file = io.BytesIO()
     Image.fromarray(photo[..., 0] if photo.shape[-1] == 1 else photo).save(file, "PNG", optimize=True)
     return file.getvalue()
-
-
-def _in_turn(rows: np.ndarray, data: Dataset) -> np.ndarray:
-    """The rows with their labels in turn, so that the first few have all of them."""
-    targets = data.targets(rows)
-    return rows[np.lexsort((targets, _rank_in_group(targets)))]
-
-
-def _rank_in_group(groups: np.ndarray) -> np.ndarray:
-    """How many of the same group stand before each."""
-    seen: dict[int, int] = {}
-    ranks = []
-    for group in groups.tolist():
-        ranks.append(seen.get(group, 0))
-        seen[group] = ranks[-1] + 1
-    return np.array(ranks, dtype=np.int64)
 
 
 def _top(scores: np.ndarray, labels: Sequence[str]) -> list[dict[str, Any]]:

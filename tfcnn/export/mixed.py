@@ -13,6 +13,7 @@ import warnings
 
 import numpy as np
 
+from tfcnn.export.run_file import load_tflite
 from tfcnn.models.forward import forward
 
 GROUPS = 20        # of neighbouring layers; each costs one quantisation and one pass over the photos
@@ -33,12 +34,14 @@ def choose_layers(material, converter) -> tuple[bytes, list[str], int]:
     """
     photos = material.held_out if material.held_out is not None and len(material.held_out) else material.calibration
     photos = photos[:LOOKED_AT]
-    expected = forward(material.model, photos)
+    expected, candidate = forward(material.model, photos), material.folder / "candidate.tflite"
     quantizer, names = _quantizer(converter, material.calibration[:1])
     groups = [list(group) for group in np.array_split(names, min(GROUPS, len(names)))]
 
     def error(content: bytes) -> float:
-        return float(np.abs(_scores(content, photos) - expected).mean())
+        candidate.write_bytes(content)
+        run = load_tflite(str(candidate), threads=2)
+        return float(np.abs(np.stack([run(photo[None]) for photo in photos]) - expected).mean())
 
     gains = [error(_quantize(quantizer, group)) for group in groups]
     order = [groups[row] for row in np.argsort(gains, kind="stable")][:max(1, round(FLOAT_SHARE * len(groups)))]
@@ -75,20 +78,6 @@ def _quantize(quantizer, in_float: list[str]) -> bytes:
     with _quiet():
         quantizer.options = tf.lite.experimental.QuantizationDebugOptions(denylisted_nodes=in_float)
         return quantizer.get_nondebug_quantized_model()
-
-
-def _scores(content: bytes, photos: np.ndarray) -> np.ndarray:
-    from ai_edge_litert.interpreter import Interpreter
-
-    interpreter = Interpreter(model_content=content, num_threads=2)
-    interpreter.allocate_tensors()
-    (entry,), (result,) = interpreter.get_input_details(), interpreter.get_output_details()
-    scores = []
-    for photo in photos:
-        interpreter.set_tensor(entry["index"], photo[None].astype(np.float32))
-        interpreter.invoke()
-        scores.append(interpreter.get_tensor(result["index"])[0])
-    return np.stack(scores)
 
 
 @contextlib.contextmanager

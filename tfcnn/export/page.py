@@ -5,10 +5,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from tfcnn.errors import InputError
 from tfcnn.export.litertjs import WEB
+from tfcnn.export.read_tflite import read_tflite
 from tfcnn.record import Run
 
 PAGE = ("index.html", "style.css", "app.js", "pixels.js")  # of the folder web
@@ -79,16 +78,11 @@ def to_json(value: Any) -> bytes:
 
 
 def _describe(file: ModelFile) -> dict[str, Any]:
-    from ai_edge_litert.interpreter import Interpreter
-
-    interpreter = Interpreter(model_path=str(file.path))
-    tensors = {"input": interpreter.get_input_details()[0], "output": interpreter.get_output_details()[0]}
+    read = read_tflite(file.path)
     described = {}
-    for name, tensor in tensors.items():
-        scale, zero_point = tensor["quantization"]
-        quantised = tensor["dtype"] != np.float32
-        described[name] = {"dtype": np.dtype(tensor["dtype"]).name, "scale": float(scale) if quantised else 1.0,
-                           "zero_point": int(zero_point) if quantised else 0}
+    for name, tensor in (("input", read.input), ("output", read.output)):
+        scale, zero_point = tensor.quantization if tensor.dtype != "float32" else (1.0, 0)
+        described[name] = {"dtype": tensor.dtype, "scale": scale, "zero_point": zero_point}
     return {"file": f"models/{file.name}", "format": file.format, "bytes": file.path.stat().st_size,
             "minimum_runtime": _minimum_runtime(file.path), **described}
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from tfcnn.errors import InputError, WorkError
 from tfcnn.export.contract import CONTRACT_FILE, LABELS_FILE, Contract
-from tfcnn.export.metadata import NAME
+from tfcnn.export.metadata import COLOUR_SPACES, NAME, UNKNOWN
 
 
 class Tensor(NamedTuple):
@@ -88,7 +88,7 @@ def check_tflite(path: Path, contract: Contract, *, bytes_in: bool = False, byte
             "output type": (file.output.dtype, "uint8" if bytes_out else "float32"),
             "normalisation (mean, std)": ((file.mean, file.std), (0.0, 1.0)),
             "range of pixels": ((file.low, file.high), (0.0, 255.0)),
-            "colour space": (file.colour_space, {3: 1, 1: 2}.get(contract.input_shape[-1], 0)),
+            "colour space": (file.colour_space, COLOUR_SPACES.get(contract.input_shape[-1], UNKNOWN)),
             "labels": (file.labels, contract.labels),
             "contract": (file.contract, json.loads(contract.to_json()))}
     if bytes_in:  # one step of the input is one step of a pixel

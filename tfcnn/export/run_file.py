@@ -9,9 +9,6 @@ import os
 import sys
 import time
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
-
 import numpy as np
 
 
@@ -70,6 +67,8 @@ LOADERS = {"saved_model": load_saved_model, "tflite": load_tflite, "tflite_plain
 
 def main(runtime: str, path: str, photos_path: str, result_path: str, threads: str) -> None:
     """Writes the scores of every photo, the milliseconds of each, and the largest memory of the process in bytes."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
     run = LOADERS[runtime](path, int(threads))
     stored = np.load(photos_path, mmap_mode="r")
     shape, size, offset = stored.shape, int(np.prod(stored.shape[1:])), stored.offset

@@ -1,6 +1,7 @@
 """`compare`: what an exported file lost against Keras on the same photos, how sure that is, and whether it may be shipped."""
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +12,8 @@ CONFIDENCE_Z = 1.6449  # one-sided 95 %, the usual level of a test that somethin
 ACCEPTED, REJECTED, UNDECIDED, UNCHECKED = "accepted", "rejected", "undecided", "unchecked"
 
 
-class Verdict(NamedTuple):
+@dataclass(frozen=True)
+class Verdict:
     """The comparison of a file with Keras, photo by photo. Everything that needs labels is None where only parity was checked.
 
     Attributes:
@@ -48,7 +50,7 @@ class Verdict(NamedTuple):
     @classmethod
     def unchecked(cls, reason: str) -> "Verdict":
         """Of a file that cannot be run here."""
-        return cls(**(dict.fromkeys(cls._fields) | {"verdict": UNCHECKED, "accepted": False, "reason": reason}))
+        return cls(**(_nothing() | {"verdict": UNCHECKED, "accepted": False, "reason": reason}))
 
 
 def compare(scores: np.ndarray, keras_scores: np.ndarray, targets: np.ndarray | None, labels, *, exact: bool, max_accuracy_drop: float) -> Verdict:
@@ -66,8 +68,7 @@ def compare(scores: np.ndarray, keras_scores: np.ndarray, targets: np.ndarray | 
     answers, keras_answers, n = scores.argmax(axis=1), keras_scores.argmax(axis=1), len(scores)
     agreement = float(np.mean(answers == keras_answers))
     difference = np.abs(scores.astype(np.float64) - keras_scores)
-    values: dict[str, Any] = dict.fromkeys(Verdict._fields) | {"agreement": agreement, "max_score_difference": float(difference.max()),
-                                                               "mean_score_difference": float(difference.mean())}
+    values = _nothing() | {"agreement": agreement, "max_score_difference": float(difference.max()), "mean_score_difference": float(difference.mean())}
     if targets is None:
         limit = MIN_AGREEMENT if exact else 1 - max_accuracy_drop
         good = agreement >= limit
@@ -97,7 +98,11 @@ def _judge(drop: float, interval: tuple[float, float], agreement: float, n: int,
 
 
 def _unusable(reason: str) -> Verdict:
-    return Verdict(**(dict.fromkeys(Verdict._fields) | {"agreement": 0.0, "verdict": REJECTED, "accepted": False, "reason": reason}))
+    return Verdict(**(_nothing() | {"agreement": 0.0, "verdict": REJECTED, "accepted": False, "reason": reason}))
+
+
+def _nothing() -> dict[str, Any]:
+    return {field.name: None for field in fields(Verdict)}
 
 
 def mcnemar(lost: int, gained: int) -> float:
