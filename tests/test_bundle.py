@@ -229,9 +229,9 @@ def test_mediapipe_gives_the_golden_answers_of_networks_that_want_other_colours(
     data = tfcnn.load_images(photos, image_size=64)
     model = tfcnn.build_classifier(name, labels=data.labels, weights=None, image_size=64)
     run = tfcnn.train(model, data, tfcnn.TrainingConfig(trainable=False), output=tmp_path / "run")
-    exports = tfcnn.export(run, data, formats=["tflite_float32", "tflite_dynamic"], max_accuracy_drop=1.0)
+    exports = tfcnn.export(run, data, formats=["tflite_float32", "tflite_dynamic", "tflite_int8"], max_accuracy_drop=1.0)
     folder = unzip(write_bundle(run, tmp_path / "b.zip", exports=exports, data=data)) / "run"
-    for file in ("float32.tflite", "dynamic.tflite"):
+    for file in ("float32.tflite", "dynamic.tflite", "int8.tflite"):
         check_in_mediapipe(vision, folder, file)
 
 

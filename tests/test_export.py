@@ -3,7 +3,11 @@
 import dataclasses
 import json
 import shutil
+import signal
+import subprocess
+import sys
 import zipfile
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -100,12 +104,60 @@ def test_a_saved_model_carries_labels_and_contract_and_takes_encoded_photos(trai
     material = dataclasses.replace(material_of(model, run.labels, tmp_path / "kept"), encoded=True)
     write_saved_model(material, tmp_path / "m")
     assert (tmp_path / "m" / "assets" / "labels.txt").read_text().split() == run.labels
+    stored = sum(int(np.prod(shape)) for name, shape in tf.train.list_variables(tmp_path / "m" / "variables" / "variables") if "GRAPH" not in name)
+    assert stored == sum(int(np.prod(weight.shape)) for weight in model.weights)  # each once
     assert json.loads((tmp_path / "m" / "assets" / "contract.json").read_text())["output"]["labels"] == run.labels
     files = sorted(photos.rglob("*.jpg"))[:3]
     signatures = tf.saved_model.load(tmp_path / "m").signatures
     given = signatures["serve_encoded"](photos=tf.constant([file.read_bytes() for file in files]))["output_0"].numpy()
     expected = [list(p.scores.values()) for p in tfcnn.predict(run, files)]
     np.testing.assert_allclose(given, expected, atol=0.03)  # TensorFlow resizes a little differently from Pillow
+
+
+# A program of someone who has TensorFlow and not tfcnn.
+ELSEWHERE = """
+import sys
+class Without:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "tfcnn":
+            raise ImportError("tfcnn is not here")
+sys.meta_path.insert(0, Without())
+import numpy as np
+import tensorflow as tf
+model = tf.saved_model.load(sys.argv[1])
+np.save(sys.argv[3], model.signatures["serving_default"](image=tf.constant(np.load(sys.argv[2])))["output_0"].numpy())
+"""
+
+
+@pytest.mark.slow
+def test_a_saved_model_gives_the_numbers_of_keras_without_tfcnn(trained, tmp_path):
+    run, data, model = trained
+    photos = data.inputs[data.rows("test")][:5].astype(np.float32)
+    write_saved_model(material_of(model, run.labels, tmp_path / "kept"), tmp_path / "m")
+    np.save(tmp_path / "photos.npy", photos)
+    expected = forward(model, photos)
+    subprocess.run([sys.executable, "-I", "-c", ELSEWHERE, tmp_path / "m", tmp_path / "photos.npy", tmp_path / "loaded.npy"], check=True, capture_output=True)
+    np.testing.assert_allclose(np.load(tmp_path / "loaded.npy"), expected, atol=1e-6)
+    command = ["run", "--dir", tmp_path / "m", "--tag_set", "serve", "--signature_def", "serving_default",
+               "--inputs", f"image={tmp_path / 'photos.npy'}", "--outdir", tmp_path]
+    subprocess.run([Path(sys.executable).with_name("saved_model_cli"), *command], check=True, capture_output=True, cwd=tmp_path)
+    np.testing.assert_allclose(np.load(tmp_path / "output_0.npy"), expected, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_core_ml_is_written_with_labels_and_contract_and_said_to_be_unchecked(run_copy):
+    """Its description is read back; only Apple's machines can run it."""
+    skip_without_extra("coreml")
+    from coremltools.proto import Model_pb2
+
+    run, data = run_copy
+    (export,) = tfcnn.export(run, data, formats=["coreml"])
+    assert (export.verdict, export.accepted, export.path) == ("unchecked", False, "exports/unchecked/model.mlpackage")
+    spec = Model_pb2.Model()
+    spec.ParseFromString(next((run.path / export.path).rglob("*.mlmodel")).read_bytes())
+    (entry,) = spec.description.input
+    assert (entry.name, list(entry.type.multiArrayType.shape)) == ("image", [1, 32, 32, 3])
+    assert spec.description.metadata.userDefined["labels.txt"].split() == run.labels
 
 
 def test_a_saved_model_that_does_not_load_is_an_error_in_one_line(tmp_path):
@@ -259,6 +311,32 @@ def test_a_failing_converter_leaves_no_file_and_one_line(monkeypatch, run_copy):
     with pytest.raises(tfcnn.WorkError, match=r"converter broke$"):
         tfcnn.export(run, data, formats=["planted"])
     assert not [p for p in (run.path / "exports").rglob("*") if p.is_file()]
+
+
+# A process that exports the run argv[1] and kills itself where it comes to the function argv[2] of the gate.
+KILLED = """
+import os, signal, sys
+import tfcnn
+from tfcnn.export import gate
+setattr(gate, sys.argv[2], lambda *arguments, **options: os.kill(os.getpid(), signal.SIGKILL))
+tfcnn.export(sys.argv[1], formats=["tflite_float32"])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("point", ["run_file", "compare", "publish", "_record"])
+def test_an_export_that_is_killed_leaves_no_half_file_under_a_good_name(run_copy, point):
+    run, data = run_copy
+    (before,) = tfcnn.export(run, data, formats=["tflite_float32"])
+    complete = (run.path / before.path).read_bytes()
+    done = subprocess.run([sys.executable, "-c", KILLED, str(run.path), point], capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    named = [path for path in (run.path / "exports").rglob("*") if path.is_file() and not path.name.startswith(".tmp-")]
+    assert sorted(path.name for path in named) == ["float32.tflite", "tflite_float32.csv"]
+    assert (run.path / before.path).read_bytes() == complete
+    assert [path.name for path in (run.path / "exports").glob(".tmp-*")] if point != "_record" else True
+    (after,) = tfcnn.export(run, data, formats=["tflite_float32"])
+    assert after.accepted and not list(run.path.rglob(".tmp-*"))
 
 
 def test_an_unknown_format_is_named_with_the_closest(run_copy):

@@ -1,11 +1,13 @@
 """Run folders: written whole or not at all, read back, and never written over by mistake."""
 
 import json
+import os
+import subprocess
 
 import pytest
 
 from tfcnn.errors import InputError
-from tfcnn.record import Run, load_run, name_aside, prepare_output, publish, write_aside, write_record, write_rows, write_text
+from tfcnn.record import Run, load_run, name_aside, prepare_output, publish, remove_leftovers, write_aside, write_record, write_rows, write_text
 
 
 def names_in(folder):
@@ -141,6 +143,19 @@ def test_a_new_folder_is_tried_and_nothing_is_left_in_its_place(tmp_path):
 def test_what_a_killed_process_left_does_not_take_the_folder(tmp_path):
     (tmp_path / ".tmp-123-run.json").write_text("{")
     assert prepare_output(tmp_path) is None
+
+
+def test_what_killed_processes_left_is_deleted_and_what_living_ones_write_is_not(tmp_path):
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / f".tmp-{dead.pid}-00-a").mkdir()
+    (tmp_path / f".tmp-{dead.pid}-00-b").write_text("half")
+    kept = [f".tmp-{os.getpid()}-00-c", ".tmp-x", ".tmp-1-00-init"]
+    for name in kept:
+        (tmp_path / name).write_text("half")
+    remove_leftovers(tmp_path)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == sorted(["deep", *kept])
 
 
 def test_an_existing_run_is_kept_unless_asked(tmp_path):

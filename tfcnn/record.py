@@ -86,6 +86,17 @@ def name_aside(path: str | Path) -> Iterator[Path]:
         remove(aside)
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Deletes what killed processes left below a folder under temporary names; those of living ones stay."""
+    for aside in folder.rglob(".tmp-*"):
+        try:
+            os.kill(int(aside.name.split("-")[1]), 0)  # no signal, only whether there is a process to get it
+        except ProcessLookupError:
+            remove(aside)
+        except (ValueError, IndexError, PermissionError):
+            pass  # not named by us, or someone else's process
+
+
 def publish(aside: Path, path: Path) -> None:
     """Renames a complete file or folder to its good name, in place of what was there."""
     path.parent.mkdir(parents=True, exist_ok=True)

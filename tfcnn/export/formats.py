@@ -42,8 +42,7 @@ def write_saved_model(material: Material, path: Path) -> None:
     """
     import keras
 
-    archive = keras.export.ExportArchive()
-    archive.track(material.model)
+    archive = keras.export.ExportArchive()  # without `track`, which stores every weight a second time, as `model.export` of Keras does
     run = functools.partial(material.model.__call__, training=False)
     archive.add_endpoint("serve", run, input_signature=[keras.InputSpec(shape=(None, *material.contract.input_shape), dtype="float32", name="image")])
     if material.encoded:
@@ -67,7 +66,8 @@ def write_onnx(material: Material, path: Path) -> None:
 
     signature = [keras.InputSpec(shape=(None, *material.contract.input_shape), dtype="float32", name="image")]
     material.model(material.model.inputs)  # Keras refuses a model that was never called
-    material.model.export(path, format="onnx", input_signature=signature, verbose=False)
+    with tflite.quiet():
+        material.model.export(path, format="onnx", input_signature=signature, verbose=False)
     graph = onnx.load(path)
     for name, text in ((LABELS_FILE, "\n".join(material.contract.labels)), (CONTRACT_FILE, material.contract.to_json())):
         entry = graph.metadata_props.add()
@@ -76,12 +76,17 @@ def write_onnx(material: Material, path: Path) -> None:
 
 
 def write_coreml(material: Material, path: Path) -> None:
-    """Core ML, which only Apple's machines can run: nothing here tells whether it is right."""
-    import coremltools
+    """Core ML in float16, which only Apple's machines can run: nothing here tells whether it is right. `image` in, batch 1."""
+    import tensorflow as tf
 
-    mlmodel = coremltools.convert(str(tflite.batch_of_one(material)), source="tensorflow", convert_to="mlprogram")
-    mlmodel.user_defined_metadata.update({LABELS_FILE: "\n".join(material.contract.labels), CONTRACT_FILE: material.contract.to_json()})
-    mlmodel.save(str(path))
+    with tflite.quiet():
+        import coremltools
+
+        run = tf.function(functools.partial(material.model.__call__, training=False))
+        image = tf.TensorSpec((1, *material.contract.input_shape), tf.float32, name="image")
+        mlmodel = coremltools.convert([run.get_concrete_function(image)], source="tensorflow", convert_to="mlprogram")
+        mlmodel.user_defined_metadata.update({LABELS_FILE: "\n".join(material.contract.labels), CONTRACT_FILE: material.contract.to_json()})
+        mlmodel.save(str(path))
 
 
 EXPORTERS = {

@@ -28,7 +28,7 @@ from tfcnn.models.forward import forward
 from tfcnn.models.recast import in_float32
 from tfcnn.models.temperature import divide_logits, fit_temperature
 from tfcnn.progress import stage
-from tfcnn.record import Run, load_run, name_aside, publish, remove, write_record, write_rows
+from tfcnn.record import Run, load_run, name_aside, publish, remove, remove_leftovers, write_record, write_rows
 
 MAX_ACCURACY_DROP = 0.02
 
@@ -129,6 +129,7 @@ def export(run: Run | str | Path, data: Dataset | None = None, *, formats: Seque
         divide_logits(model, temperature)
     photos = _check_photos(model, data, calibration)
     with tempfile.TemporaryDirectory() as folder:
+        remove_leftovers(run.path / "exports")
         material = Material(model, contract, calibration.photos, calibration.held_out, Path(folder), encoded)
 
         def one(name: str) -> Export:

@@ -5,15 +5,14 @@ reach the scores, those of a harmless-looking expansion do. So groups of layers 
 what counts is how near the scores come to those of Keras on photos the network was not trained on.
 """
 
-import contextlib
 import csv
 import io
 import re
-import warnings
 
 import numpy as np
 
 from tfcnn.export.run_file import load_tflite
+from tfcnn.export.tflite import quiet
 from tfcnn.models.forward import forward
 
 GROUPS = 20        # of neighbouring layers; each costs one quantisation and one pass over the photos
@@ -63,7 +62,7 @@ def _quantizer(converter, photos: np.ndarray):
     """TensorFlow's debugger, which calibrates once and then quantises as often as it is asked, and the layers in the order of the graph."""
     import tensorflow as tf
 
-    with _quiet():
+    with quiet():
         quantizer = tf.lite.experimental.QuantizationDebugger(converter=converter, debug_dataset=lambda: ([photo[None].astype(np.float32)] for photo in photos),
                                                               debug_options=tf.lite.experimental.QuantizationDebugOptions())
         quantizer.run()
@@ -75,14 +74,6 @@ def _quantizer(converter, photos: np.ndarray):
 def _quantize(quantizer, in_float: list[str]) -> bytes:
     import tensorflow as tf
 
-    with _quiet():
+    with quiet():
         quantizer.options = tf.lite.experimental.QuantizationDebugOptions(denylisted_nodes=in_float)
         return quantizer.get_nondebug_quantized_model()
-
-
-@contextlib.contextmanager
-def _quiet():
-    """The debugger still uses TensorFlow's old interpreter, which warns of its own end."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*tf.lite.Interpreter is deprecated.*")
-        yield

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import io
+import logging
 import warnings
 from collections import Counter
 from dataclasses import dataclass
@@ -59,7 +60,7 @@ def write_weight_int8(material: Material, path: Path) -> dict:
     """Weights stored in 8 bits, arithmetic in float32."""
     from ai_edge_quantizer import quantizer, recipe
 
-    with contextlib.redirect_stderr(io.StringIO()):  # a bar of its own
+    with quiet():
         result = quantizer.Quantizer(_float32(material), recipe.weight_only_wi8_afp32()).quantize(enable_progress_report=False)
     return _write(material, path, bytes(result.quantized_model))
 
@@ -85,6 +86,19 @@ def write_int8_mixed(material: Material, path: Path) -> dict:
     return {**_write(material, path, content), "float_layers": chosen, "layers": layers}
 
 
+@contextlib.contextmanager
+def quiet():
+    """Converters show bars, old advice, and tracebacks of steps that they then leave out; an error is still raised."""
+    before = logging.root.manager.disable
+    with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.disable(logging.ERROR)
+        try:
+            yield
+        finally:
+            logging.disable(before)
+
+
 def _write(material: Material, path: Path, content: bytes, *, whole: bool = False) -> dict:
     """Adds the metadata, reads the file back and compares; returns how many operators of each kind it has."""
     path.write_bytes(add_metadata(content, material.contract))
@@ -101,8 +115,7 @@ def _float32(material: Material) -> bytes:
 
 
 def _convert(material: Material, **options) -> bytes:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*inference type.*", category=UserWarning)
+    with quiet():
         return _converter(material, **options).convert()
 
 
@@ -127,7 +140,6 @@ def batch_of_one(material: Material) -> Path:
     folder = material.folder / "batch_of_one"
     if not folder.exists():
         archive = keras.export.ExportArchive()
-        archive.track(material.model)
         signature = [keras.InputSpec(shape=(1, *material.contract.input_shape), dtype="float32", name="image")]
         archive.add_endpoint("serve", functools.partial(material.model.__call__, training=False), input_signature=signature)
         archive.write_out(folder, verbose=False)
