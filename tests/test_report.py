@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -37,6 +38,8 @@ def test_the_page_says_what_was_measured(trained, tmp_path):
     assert all(label in page for label in run.labels) and "<svg" in page
     card = (tmp_path / "run" / "card.md").read_text()
     assert "exports/float32.tflite" in card and "rejected: lost 40 points" in card and "24 for the test" in card
+    source = run.record["data"]["source"]
+    assert source in page and source not in card and f"{Path(source).name}: " in card  # a card goes to others
     assert "4 operators (CONV_2D 3, MEAN 1)" in card and "benchmark_model" in card
 
 

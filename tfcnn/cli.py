@@ -261,6 +261,8 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("files", nargs="+", help="photos")
 
     export = add("export", _export, "write a run's model in some formats and check each file on the test split")
+    export.formatter_class = argparse.RawDescriptionHelpFormatter
+    export.epilog = "formats:\n" + "\n".join(f"  {name:<20}{row.text}{f' (extra {row.extra})' if row.extra else ''}" for name, row in EXPORTERS.items())
     export.add_argument("run", help="run folder")
     export.add_argument("--format", action="extend", nargs="+", metavar="FORMAT", help=formats)
     export.add_argument("--max-accuracy-drop", type=float, default=0.02, help="how far below Keras a file may be (default: %(default)s)")

@@ -136,6 +136,11 @@ def write_text(path: Path, text: str) -> None:
         aside.write_text(text, encoding="utf-8")
 
 
+def labels_text(labels: Iterable[str]) -> str:
+    """The content of a `labels.txt`: one label a line, in the order of the scores."""
+    return "\n".join(labels) + "\n"
+
+
 def write_rows(path: Path, names: Sequence[str], rows: Iterable[Sequence]) -> None:
     """Writes a CSV file whole or not at all."""
     with write_aside(path) as aside, open(aside, "w", newline="", encoding="utf-8") as file:

@@ -17,6 +17,7 @@ def write_report(run: Run | str | Path) -> Path:
     run = run if isinstance(run, Run) else load_run(run)
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=jinja2.select_autoescape(),
                                      trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    environment.filters["last_name"] = last_name
     record = {"exports": [], "validation": None, **run.record}
     channels = record["input_shape"][-1]
     values = {"run": record, "name": run.path.name, "backbone": BACKBONES.get(record["model"]["backbone"]),
@@ -26,6 +27,11 @@ def write_report(run: Run | str | Path) -> Path:
     for file in ("report.html", "card.md"):
         write_text(run.path / file, environment.get_template(file).render(values))
     return run.path / "report.html"
+
+
+def last_name(source: str) -> str:
+    """The last part of a path: a card goes to others, and where the files lie is not their business. Names of other kinds stay."""
+    return source if ":" in source else Path(source).name or source
 
 
 def _embedded(picture: Path) -> str:

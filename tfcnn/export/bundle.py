@@ -9,11 +9,12 @@ from pathlib import Path
 from tfcnn.data.dataset import Dataset
 from tfcnn.data.photo import GEOMETRIES
 from tfcnn.errors import InputError, WorkError
+from tfcnn.export.contract import LABELS_FILE
 from tfcnn.export.golden import PHOTOS, Golden, choose_golden, to_png
 from tfcnn.export.litertjs import WEB, fetch_litertjs
 from tfcnn.export.page import ModelFile, accepted_files, describe_models, page_files, to_json
 from tfcnn.models.backbones import BACKBONES
-from tfcnn.record import Run, prepare_folder, write_aside
+from tfcnn.record import Run, labels_text, prepare_folder, write_aside
 
 HERE = Path(__file__).parent
 PINS = ("package.json", "package-lock.json")  # of LiteRT.js
@@ -34,7 +35,7 @@ def check_bundle(path: str | Path) -> None:
         raise InputError(f"expected a bundle in a folder that can be written, but '{Path(path).parent}' cannot; give another name") from error
 
 
-def write_bundle(run: Run, path: str | Path, *, exports: Iterable, data: Dataset) -> Path:
+def write_bundle(run: Run, path: str | Path, *, exports: Iterable, data: Dataset, model=None) -> Path:
     """Writes what an app developer needs of a run into one zip.
 
     Args:
@@ -42,6 +43,7 @@ def write_bundle(run: Run, path: str | Path, *, exports: Iterable, data: Dataset
         path: the zip, replaced if it is there.
         exports: objects with `format`, `path` relative to the run folder, and `accepted`; accepted TFLite files go in.
         data: with the test split; some of its photos go in as golden photos.
+        model: the `keras.Model` as it was exported, whose scores stand beside those of the files; that of the run if None.
 
     Returns:
         `path`.
@@ -56,7 +58,7 @@ def write_bundle(run: Run, path: str | Path, *, exports: Iterable, data: Dataset
     if not len(data.rows("test")):
         raise InputError("expected test photos for the golden photos of the bundle, found none; give data with a test split")
     litertjs = _litertjs_or_none()
-    golden = choose_golden(run, data, files)
+    golden = choose_golden(run, data, files, model or run.load_model())
     if len(golden.photos) < PHOTOS:
         logger.warning("the bundle has %d golden photos, not %d: of no other test photo is the answer beyond doubt in every file", len(golden.photos), PHOTOS)
     description = describe_models(run, files, golden=True)
@@ -72,7 +74,7 @@ def write_bundle(run: Run, path: str | Path, *, exports: Iterable, data: Dataset
 
 def _members(run: Run, files: list[ModelFile], golden: Golden, litertjs: dict[str, Path]) -> dict[str, bytes | Path]:
     """Every file of the bundle by its name, as bytes or where it lies."""
-    members: dict[str, bytes | Path] = {"labels.txt": ("\n".join(run.labels) + "\n").encode()}
+    members: dict[str, bytes | Path] = {LABELS_FILE: labels_text(run.labels).encode()}
     if (run.path / "card.md").is_file():
         members["card.md"] = run.path / "card.md"
     members |= {f"models/{file.name}": file.path for file in files}

@@ -10,6 +10,7 @@ from tfcnn.errors import InputError
 from tfcnn.export import tflite
 from tfcnn.export.contract import CONTRACT_FILE, LABELS_FILE
 from tfcnn.export.tflite import Material
+from tfcnn.record import labels_text
 
 
 class Exporter(NamedTuple):
@@ -55,7 +56,7 @@ def write_saved_model(material: Material, path: Path) -> None:
     archive.write_out(path, verbose=False)
     assets = path / "assets"
     assets.mkdir(exist_ok=True)
-    (assets / LABELS_FILE).write_text("\n".join(material.contract.labels) + "\n", encoding="utf-8")
+    (assets / LABELS_FILE).write_text(labels_text(material.contract.labels), encoding="utf-8")
     (assets / CONTRACT_FILE).write_text(material.contract.to_json(), encoding="utf-8")
 
 
@@ -69,7 +70,7 @@ def write_onnx(material: Material, path: Path) -> None:
     with tflite.quiet():
         material.model.export(path, format="onnx", input_signature=signature, verbose=False)
     graph = onnx.load(path)
-    for name, text in ((LABELS_FILE, "\n".join(material.contract.labels)), (CONTRACT_FILE, material.contract.to_json())):
+    for name, text in ((LABELS_FILE, labels_text(material.contract.labels)), (CONTRACT_FILE, material.contract.to_json())):
         entry = graph.metadata_props.add()
         entry.key, entry.value = name, text
     onnx.save(graph, path)
@@ -85,7 +86,7 @@ def write_coreml(material: Material, path: Path) -> None:
         run = tf.function(functools.partial(material.model.__call__, training=False))
         image = tf.TensorSpec((1, *material.contract.input_shape), tf.float32, name="image")
         mlmodel = coremltools.convert([run.get_concrete_function(image)], source="tensorflow", convert_to="mlprogram")
-        mlmodel.user_defined_metadata.update({LABELS_FILE: "\n".join(material.contract.labels), CONTRACT_FILE: material.contract.to_json()})
+        mlmodel.user_defined_metadata.update({LABELS_FILE: labels_text(material.contract.labels), CONTRACT_FILE: material.contract.to_json()})
         mlmodel.save(str(path))
 
 

@@ -146,7 +146,7 @@ def export(run: Run | str | Path, data: Dataset | None = None, *, formats: Seque
         write_report(run)  # page and card list the files
     if bundle is not None:
         with stage("write the bundle", seconds=seconds):
-            write_bundle(run, bundle, exports=exports, data=data)
+            write_bundle(run, bundle, exports=[e for e in exports if e.chosen is not False], data=data, model=model)
     return exports
 
 

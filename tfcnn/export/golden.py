@@ -45,7 +45,7 @@ class Golden(NamedTuple):
     expected: dict[str, Any]
 
 
-def choose_golden(run: Run, data: Dataset, files: Sequence[ModelFile]) -> Golden:
+def choose_golden(run: Run, data: Dataset, files: Sequence[ModelFile], model) -> Golden:
     """Up to 20 test photos whose answer is beyond doubt: in every file and in Keras the same label, by a margin of twice the tolerance.
 
     They are spread over the labels that the model answers, whether it is right or not. The same run gives the same photos.
@@ -53,7 +53,7 @@ def choose_golden(run: Run, data: Dataset, files: Sequence[ModelFile]) -> Golden
     rows = data.rows("test")
     rows = rows[in_turn(data.targets(rows))][:CANDIDATES]
     photos = np.asarray(data.photos(rows)[:])
-    scores = {"keras": forward(run.load_model(), photos), **{file.name: scores_of("tflite", file.path, photos) for file in files}}
+    scores = {"keras": forward(model, photos), **{file.name: scores_of("tflite", file.path, photos) for file in files}}
     tolerances = {file.name: TOLERANCES.get(file.format, OTHER) for file in files}
     chosen = choose_photos(scores, {name: tolerance.scores for name, tolerance in tolerances.items()})
     names = [f"{number:02d}.png" for number in range(len(chosen))]

@@ -11,6 +11,7 @@ import flatbuffers
 import numpy as np
 
 from tfcnn.export.contract import CONTRACT_FILE, LABELS_FILE, Contract
+from tfcnn.record import labels_text
 
 PARSER_VERSION = "1.0.0"  # the oldest reader that knows every field used here
 NAME = "TFLITE_METADATA"
@@ -51,7 +52,7 @@ def add_metadata(tflite: bytes, contract: Contract) -> bytes:
     # MediaPipe finds the labels as a stored (not compressed) member of a zip that is appended to the model.
     file = io.BytesIO(bytes(builder.Output()))
     with zipfile.ZipFile(file, "a", zipfile.ZIP_STORED) as archive:
-        archive.writestr(zipfile.ZipInfo(LABELS_FILE), "\n".join(contract.labels) + "\n")
+        archive.writestr(zipfile.ZipInfo(LABELS_FILE), labels_text(contract.labels))
         archive.writestr(zipfile.ZipInfo(CONTRACT_FILE), contract.to_json())
     return file.getvalue()
 

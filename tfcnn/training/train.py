@@ -19,7 +19,7 @@ from tfcnn.models.forward import forward
 from tfcnn.models.freeze import has_batch_norm, is_named, stages_of
 from tfcnn.models.temperature import fit_temperature
 from tfcnn.progress import stage
-from tfcnn.record import Run, prepare_output, remove, write_aside, write_record, write_rows, write_text
+from tfcnn.record import Run, labels_text, prepare_output, remove, write_aside, write_record, write_rows, write_text
 from tfcnn.training.config import TrainingConfig, check_training
 from tfcnn.training.features import cached_features, feature_network, network_digest
 from tfcnn.training.fine_tune import fine_tune, fine_tunes, phases_of
@@ -218,7 +218,7 @@ def _accuracy(scores: np.ndarray, data: Dataset) -> dict:
 def _write_run(path: Path, model, data: Dataset, record: dict) -> Run:
     import keras
 
-    write_text(path / "labels.txt", "\n".join(data.labels) + "\n")
+    write_text(path / "labels.txt", labels_text(data.labels))
     write_rows(path / "items.csv", data.items[0]._fields, data.items)
     with write_aside(path / "model.keras") as aside:  # a new model on the same layers leaves the optimizer behind
         keras.Model(model.inputs, model.outputs, name=model.name).save(aside)
