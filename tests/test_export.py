@@ -247,6 +247,23 @@ def test_the_ladder_passes_over_bad_files_and_stops_at_the_first_good_one(run_co
         tfcnn.export(run, data, formats=["tflite_int8"], max_bytes=10)
 
 
+@pytest.mark.slow
+def test_a_bundle_has_the_file_that_auto_settled_on_and_golden_scores_as_they_were_exported(run_copy, monkeypatch):
+    run, data = run_copy
+    monkeypatch.setattr(ladder, "LADDER", ("tflite_float32", "tflite_float16"))
+    (alone,) = tfcnn.export(run, data, formats=["tflite_float16"])
+    path = run.path / "app.zip"
+    rungs = tfcnn.export(run, data, formats=["auto"], max_bytes=alone.bytes + 1000, calibrate_scores=True, bundle=path)
+    assert [(rung.accepted, rung.chosen) for rung in rungs] == [(True, False), (True, True)]
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+        golden = json.loads(archive.read(next(name for name in names if name.endswith("expected.json"))))
+    assert [Path(name).name for name in names if "/models/" in name] == ["float16.tflite"]
+    assert golden["photos"]
+    for row in golden["photos"]:
+        assert row["keras"][0]["score"] == pytest.approx(row["expected"]["float16.tflite"][0]["score"], abs=2e-3)
+
+
 def test_export_writes_what_it_measured_into_the_record(run_copy):
     run, data = run_copy
     exports = tfcnn.export(run, data, formats=["tflite_float32", "tflite_float16"])
