@@ -16,7 +16,11 @@ from conftest import IN_CI, material_of
 
 import tfcnn
 from tfcnn.data.calibration import choose_calibration
+from tfcnn.data.channels import in_channels
+from tfcnn.data.photo import decode_photo
 from tfcnn.export import gate, ladder
+from tfcnn.export.contract import Contract
+from tfcnn.export.encoded import decoder
 from tfcnn.export.formats import EXPORTERS, Exporter, check_extra, write_saved_model
 from tfcnn.export.read_tflite import check_tflite, read_tflite
 from tfcnn.export.runtimes import run_file, scores_of
@@ -77,6 +81,19 @@ def test_files_for_other_channels_give_the_answers_of_keras_too(tiny_vit, tmp_pa
     exporter.write(material_of(model, ["a", "b", "c"], tmp_path / "kept", photos), path)
     expected = forward(model, photos)
     assert np.abs(scores_of(exporter.runtime, path, photos) - expected).max() < (1e-4 if exporter.exact else 0.1) and expected.std(axis=0).min() > 0.05
+
+
+@pytest.mark.slow
+def test_onnx_asks_for_nothing_but_the_photo_where_the_network_normalises(tmp_path):
+    """tf2onnx folds the constants of a Normalization layer, as EfficientNet has, and left them among the inputs."""
+    skip_without_extra("onnx")
+    image = keras.Input((32, 32, 3))
+    x = keras.layers.Normalization(mean=[110.0, 100.0, 90.0], variance=[3000.0, 3100.0, 3200.0])(image)
+    backbone = keras.Model(image, keras.layers.Conv2D(8, 3, strides=2, activation="relu")(x))
+    model = tfcnn.build_classifier(backbone, labels=["a", "b", "c"])
+    photos = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3)).astype(np.uint8)
+    EXPORTERS["onnx"].write(material_of(model, ["a", "b", "c"], tmp_path / "kept"), tmp_path / "m.onnx")
+    np.testing.assert_allclose(scores_of("onnx", tmp_path / "m.onnx", photos), forward(model, photos), atol=1e-5)
 
 
 def test_int8_takes_raw_pixels_even_if_no_calibration_photo_reaches_from_black_to_white(trained, tmp_path):
@@ -158,6 +175,25 @@ def test_core_ml_is_written_with_labels_and_contract_and_said_to_be_unchecked(ru
     (entry,) = spec.description.input
     assert (entry.name, list(entry.type.multiArrayType.shape)) == ("image", [1, 32, 32, 3])
     assert spec.description.metadata.userDefined["labels.txt"].split() == run.labels
+
+
+@pytest.mark.parametrize(("geometry", "channels"), [("stretch", 3), ("letterbox", 3), ("center_crop", 3), ("letterbox", 1)])
+def test_encoded_photos_become_the_pixels_of_the_training(tmp_path, geometry, channels):
+    """A smooth picture, more and more transparent to the left, of a size that no geometry fits without rounding."""
+    import tensorflow as tf
+    from PIL import Image
+
+    y, x = np.mgrid[0:130, 0:200]
+    pixels = np.stack([x, y, (x + y) // 2, x + 50], axis=-1).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "clear.png")
+    Image.fromarray(pixels[..., :3]).save(tmp_path / "solid.jpg", quality=95)
+    Image.fromarray(pixels[..., 0]).save(tmp_path / "grey.png")
+    decode = decoder(Contract("m", ("a", "b"), (32, 32, channels), geometry))
+    for file in sorted(tmp_path.iterdir()):
+        given = decode(tf.constant([file.read_bytes()])).numpy()[0]
+        expected = in_channels(decode_photo(file, 32, geometry).pixels[None], channels)[0].astype(np.float32)
+        assert given.shape == expected.shape and np.abs(given - expected).mean() < 2.0, file.name
+        assert ((given == 0).all(axis=(1, 2)) == (expected == 0).all(axis=(1, 2))).all(), file.name  # the bars
 
 
 def test_a_saved_model_that_does_not_load_is_an_error_in_one_line(tmp_path):

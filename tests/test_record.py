@@ -92,7 +92,8 @@ def test_rows_are_quoted_where_they_must_be(tmp_path):
 
 
 def test_a_record_comes_back_as_it_was_written(tmp_path):
-    record = {"labels": ["Käse", "日本"], "status": "trained", "geometry": "stretch", "validation": {"accuracy": 1 / 3, "n": 9}, "kept": None}
+    record = {"labels": ["Käse", "日本"], "status": "trained", "geometry": "stretch", "input_shape": [8, 8, 3],
+              "validation": {"accuracy": 1 / 3, "n": 9}, "kept": None}
     written = write_record(tmp_path / "run", record)
     read = load_run(str(tmp_path / "run"))
     assert read == written and read.path == tmp_path / "run"
@@ -102,9 +103,9 @@ def test_a_record_comes_back_as_it_was_written(tmp_path):
 
 
 def test_a_record_can_be_written_again(tmp_path):
-    started = write_record(tmp_path, {"labels": ["a"], "status": "started", "geometry": "stretch"})
+    started = write_record(tmp_path, {"labels": ["a"], "status": "started", "geometry": "stretch", "input_shape": [8, 8, 3]})
     write_record(tmp_path, {**started.record, "status": "trained"})
-    assert load_run(tmp_path).record == {"format": 1, "labels": ["a"], "status": "trained", "geometry": "stretch"}
+    assert load_run(tmp_path).record == {"format": 1, "labels": ["a"], "status": "trained", "geometry": "stretch", "input_shape": [8, 8, 3]}
 
 
 def test_a_folder_that_is_no_run_is_named(tmp_path):
@@ -117,8 +118,12 @@ def test_a_folder_that_is_no_run_is_named(tmp_path):
         load_run(tmp_path / "model.keras")
 
 
+RECORD = b'{"format": 1, "labels": ["a"], "status": "trained", "geometry": "stretch"'
+
+
 @pytest.mark.parametrize("content", [
-    b"", b'{"labels": ["a"], "status"', b"[]", b"null", b"3", b'{"labels": ["a"]}', b'{"status": "trained"}', b"\xff\xfe\x00", b'"text"'])
+    b"", b'{"labels": ["a"], "status"', b"[]", b"null", b"3", b'{"labels": ["a"]}', b'{"status": "trained"}', b"\xff\xfe\x00", b'"text"',
+    RECORD + b"}", RECORD + b', "input_shape": [8]}', RECORD + b', "input_shape": [8, 8, 3], "exports": [3]}', RECORD + b', "input_shape": 8}'])
 def test_a_damaged_record_is_one_line(tmp_path, content):
     (tmp_path / "run.json").write_bytes(content)
     with pytest.raises(InputError, match="damaged") as caught:
@@ -159,7 +164,7 @@ def test_what_killed_processes_left_is_deleted_and_what_living_ones_write_is_not
 
 
 def test_an_existing_run_is_kept_unless_asked(tmp_path):
-    written = write_record(tmp_path, {"labels": ["a"], "status": "started", "geometry": "stretch"})
+    written = write_record(tmp_path, {"labels": ["a"], "status": "started", "geometry": "stretch", "input_shape": [8, 8, 3]})
     with pytest.raises(InputError, match=r"holds a run already.*--resume.*--overwrite"):
         prepare_output(tmp_path)
     assert prepare_output(tmp_path, resume=True) == written
@@ -204,7 +209,7 @@ def test_a_name_that_the_file_system_does_not_take_is_an_input_error(tmp_path):
 
 
 def test_a_run_without_a_model_says_that_it_is_unfinished(tmp_path):
-    run = write_record(tmp_path, {"labels": ["a", "b"], "status": "started", "geometry": "stretch"})
+    run = write_record(tmp_path, {"labels": ["a", "b"], "status": "started", "geometry": "stretch", "input_shape": [8, 8, 3]})
     with pytest.raises(InputError, match=r"not completed.*--resume"):
         run.load_model()
 

@@ -45,7 +45,17 @@ def test_the_verdict_follows_the_interval_and_acceptance_what_was_measured():
 
 def test_a_float_file_that_disagrees_is_rejected_even_where_its_accuracy_holds():
     v = verdict(2, 2, 100, exact=True)
-    assert v.accuracy_drop == 0 and not v.accepted and "agrees with Keras on 0.960" in v.reason
+    assert v.accuracy_drop == 0 and not v.accepted and "on 0.960 of the photos" in v.reason
+
+
+def test_a_float_file_may_take_the_other_side_of_a_tie():
+    keras_scores, scores = scores_for(np.zeros(100, int)), scores_for(np.zeros(100, int))
+    keras_scores[:5], scores[:5] = (0.505, 0.495), (0.498, 0.502)
+    targets = np.zeros(100, int)
+    judged = lambda: compare(scores, keras_scores, targets, ["a", "b"], exact=True, max_accuracy_drop=0.05)
+    assert judged().accepted and judged().agreement == 0.95
+    keras_scores[:2] = 0.52, 0.48  # two of 100 photos that Keras can tell
+    assert not judged().accepted and "on 0.980 of the photos" in judged().reason
 
 
 def test_the_numbers_are_those_of_the_photos():
@@ -58,6 +68,10 @@ def test_the_numbers_are_those_of_the_photos():
 def test_without_targets_only_parity_is_said():
     v = compare(scores_for(np.zeros(9, int)), scores_for(np.zeros(9, int)), None, ["a", "b"], exact=True, max_accuracy_drop=0.02)
     assert v.accuracy is None and v.accuracy_drop_interval is None and v.accepted
+    few, many = (compare(scores_for((np.arange(100) < count).astype(int)), scores_for(np.zeros(100, int)), None, ["a", "b"], exact=False, max_accuracy_drop=0.02)
+                 for count in (2, 3))
+    assert (few.verdict, few.accepted, many.verdict, many.accepted) == ("undecided", True, "undecided", False)
+    assert "may have lost more than 2 points" in many.reason
 
 
 def test_a_temperature_undoes_what_logits_were_multiplied_by():
@@ -67,3 +81,10 @@ def test_a_temperature_undoes_what_logits_were_multiplied_by():
     targets = (shares.cumsum(axis=1) < random.random((20_000, 1))).sum(axis=1).clip(max=3)
     sharp = np.exp(3 * logits) / np.exp(3 * logits).sum(axis=1, keepdims=True)
     assert fit_temperature(sharp, targets) == pytest.approx(3, rel=0.05) and fit_temperature(shares, targets) == pytest.approx(1, rel=0.05)
+
+
+def test_a_temperature_concludes_no_more_than_the_photos_can_show():
+    """60 photos, all right at 0.9: another one is right with 61 / 62."""
+    scores, targets = np.tile([0.9, 0.1], (60, 1)), np.zeros(60, int)
+    certainty = 0.9 ** (1 / fit_temperature(scores, targets))
+    assert certainty / (certainty + 0.1 ** (1 / fit_temperature(scores, targets))) == pytest.approx(61 / 62, abs=1e-3)

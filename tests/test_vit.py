@@ -80,7 +80,7 @@ def test_weights_of_a_run_at_another_image_size_have_their_positions_interpolate
     from tfcnn.record import write_record
 
     model = tfcnn.build_classifier(tiny_vit, labels=["a", "b"], weights="none")
-    write_record(tmp_path, {"labels": ["a", "b"], "status": "trained", "geometry": "stretch", "model": {"backbone": tiny_vit}})
+    write_record(tmp_path, {"labels": ["a", "b"], "status": "trained", "geometry": "stretch", "input_shape": [32, 32, 3], "model": {"backbone": tiny_vit}})
     model.save(tmp_path / "model.keras")
     table = model.get_layer("backbone").get_layer("position_embedding").get_weights()[0]
     again = build_with_weights(tiny_vit, 64, str(tmp_path)).get_layer("position_embedding").get_weights()[0]

@@ -148,7 +148,8 @@ def test_weights_of_a_run_on_other_channels_and_with_another_head_serve_too(tiny
 
 def test_a_run_on_a_network_of_ones_own_is_no_run_of_the_row_that_it_is_called_like(tmp_path):
     """Its preprocessing may be another one."""
-    write_record(tmp_path, {"labels": ["a", "b"], "status": "trained", "geometry": "stretch", "model": {"backbone": "mobilenet_v2", "weights": "own"}})
+    write_record(tmp_path, {"labels": ["a", "b"], "status": "trained", "geometry": "stretch", "input_shape": [32, 32, 3],
+                            "model": {"backbone": "mobilenet_v2", "weights": "own"}})
     assert refusal(tmp_path, "mobilenet_v2") == (f"expected a run with the backbone mobilenet_v2 in '{tmp_path}', got one with a network that tfcnn did not "
                                                  "build; give the run of a mobilenet_v2")
 
@@ -186,7 +187,8 @@ def test_weights_are_checked_without_tensorflow(tmp_path):
     for name in ("run", "preset"):
         (tmp_path / name).mkdir()
     (tmp_path / "file.h5").write_bytes(b"")
-    write_record(tmp_path / "run", {"labels": LABELS, "status": "trained", "geometry": "stretch", "model": {"backbone": "vit_b_16"}})
+    write_record(tmp_path / "run", {"labels": LABELS, "status": "trained", "geometry": "stretch", "input_shape": [32, 32, 3],
+                                       "model": {"backbone": "vit_b_16"}})
     (tmp_path / "run" / "model.keras").write_bytes(b"")
     (tmp_path / "preset" / "config.json").write_text('{"class_name": "ViTBackbone", "config": {"patch_size": [16, 16], "num_layers": 12}}')
     code = f"""

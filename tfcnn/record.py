@@ -67,6 +67,10 @@ def load_run(path: str | Path) -> Run:
         if record["format"] > FORMAT:
             raise InputError(f"expected a run record of format {FORMAT} or below in '{file}', got format={record['format']}; update tfcnn")
         record["labels"], record["status"], record["geometry"]
+        if len(record["input_shape"]) != 3:
+            raise ValueError(f"input_shape is {record['input_shape']}")
+        if "exports" in record:  # rows of older versions say too little
+            record["exports"] = [row for row in record["exports"] if {"verdict", "chosen"} <= set(row)]
     except InputError:
         raise
     except (ValueError, KeyError, TypeError) as error:

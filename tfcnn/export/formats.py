@@ -70,6 +70,9 @@ def write_onnx(material: Material, path: Path) -> None:
     with tflite.quiet():
         material.model.export(path, format="onnx", input_signature=signature, verbose=False)
     graph = onnx.load(path)
+    used = {name for node in graph.graph.node for name in node.input}
+    for entry in [entry for entry in graph.graph.input if entry.name not in used]:
+        graph.graph.input.remove(entry)  # constants of Normalization layers, which tf2onnx folds and still asks for
     for name, text in ((LABELS_FILE, labels_text(material.contract.labels)), (CONTRACT_FILE, material.contract.to_json())):
         entry = graph.metadata_props.add()
         entry.key, entry.value = name, text

@@ -1,7 +1,9 @@
 """`read_tflite`: what a .tflite file says of itself, and `check_tflite`: whether graph, metadata and contract agree."""
 
 import json
+import struct
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,7 +54,7 @@ def read_tflite(path: str | Path) -> File:
     """Reads graph, metadata and the files in a .tflite file.
 
     Raises:
-        InputError: no such file, or one that LiteRT cannot load.
+        InputError: no such file, one that LiteRT cannot load, or one whose metadata cannot be read.
     """
     from ai_edge_litert.interpreter import Interpreter
 
@@ -67,10 +69,14 @@ def read_tflite(path: str | Path) -> File:
         raise InputError(f"expected a .tflite file with one input and one output in '{path}', but LiteRT cannot load it "
                          f"({str(error).splitlines()[0] if str(error) else type(error).__name__}); the file is damaged or another format: "
                          "write it again with 'tfcnn export'") from error
-    space, mean, std, low, high = _image_metadata(path.read_bytes())
-    files = _files_in(path)
-    return File(_tensor(entry), _tensor(result), operators, space, mean, std, low, high, tuple(files.get(LABELS_FILE, "").splitlines()),
-                json.loads(files[CONTRACT_FILE]) if CONTRACT_FILE in files else {})
+    try:
+        pixels = _image_metadata(path.read_bytes())
+        files = _files_in(path)
+        contract = json.loads(files[CONTRACT_FILE]) if CONTRACT_FILE in files else {}
+    except (ValueError, TypeError, LookupError, struct.error, zlib.error, zipfile.BadZipFile, NotImplementedError) as error:
+        raise InputError(f"expected readable metadata in '{path}', but they are damaged ({type(error).__name__}); "
+                         "write it again with 'tfcnn export'") from error
+    return File(_tensor(entry), _tensor(result), operators, *pixels, tuple(files.get(LABELS_FILE, "").splitlines()), contract)
 
 
 def check_tflite(path: Path, contract: Contract, *, bytes_in: bool = False, bytes_out: bool = False) -> File:
@@ -95,7 +101,7 @@ def check_tflite(path: Path, contract: Contract, *, bytes_in: bool = False, byte
         told["scale and zero point of the input"] = ((round(file.input.quantization[0], 3), file.input.quantization[1]), (1.0, 0))
     wrong = [f"{name} is {is_} and should be {should}" for name, (is_, should) in told.items() if is_ != should]
     if wrong:
-        raise WorkError(f"expected graph, metadata and card of '{path.name}' to agree, but {'; '.join(wrong)}; use another format")
+        raise WorkError(f"expected graph, metadata and run of '{path.name}' to agree, but {'; '.join(wrong)}; use another format")
     return file
 
 

@@ -7,7 +7,8 @@ import numpy as np
 
 from tfcnn.evaluation.evaluate import wilson_interval
 
-MIN_AGREEMENT = 0.99  # of a float file: it holds the same numbers, so a different answer is a tie or an error
+MIN_AGREEMENT = 0.99  # of a float file, ties aside: it holds the same numbers but for rounding, so another answer is a tie or an error
+TIE = 0.02  # two labels whose scores in Keras are this near: the rounding of weights to 16 bits decides between them
 CONFIDENCE_Z = 1.6449  # one-sided 95 %, the usual level of a test that something is not worse than a limit
 ACCEPTED, REJECTED, UNDECIDED, UNCHECKED = "accepted", "rejected", "undecided", "unchecked"
 
@@ -26,8 +27,8 @@ class Verdict:
         max_score_difference, mean_score_difference: over all scores; None if the file gave no finite scores.
         recall_change: by label, of the file minus Keras, where there are photos.
         verdict: "accepted": the whole interval of the drop is within the limit; "rejected": all of it is beyond; "undecided":
-            the photos are too few to tell; "unchecked": nothing here can run it. A float file is accepted for its agreement, since
-            it computes the same numbers.
+            the photos are too few to tell; "unchecked": nothing here can run it. A float file is accepted for its agreement, ties
+            aside, since it computes the same numbers.
         accepted: whether it may be shipped: not rejected, and what was measured is within the limit.
         reason: one sentence where it is not plainly accepted.
     """
@@ -58,7 +59,7 @@ def compare(scores: np.ndarray, keras_scores: np.ndarray, targets: np.ndarray | 
 
     Args:
         targets: integers (n,); None where the photos are no test of accuracy, and only parity is checked.
-        exact: for a float file, which must agree with Keras on 99 % of the photos.
+        exact: for a float file, which must agree with Keras on 99 % of the photos, ties aside.
         max_accuracy_drop: the limit of the drop, from 0 to 1.
 
     Source: McNemar 1947, Psychometrika 12, p. 153; Tango 1998, Statistics in Medicine 17, p. 891.
@@ -66,31 +67,44 @@ def compare(scores: np.ndarray, keras_scores: np.ndarray, targets: np.ndarray | 
     if scores.shape != keras_scores.shape or not np.isfinite(scores).all():
         return _unusable(f"its scores have shape {scores.shape} or are not finite")
     answers, keras_answers, n = scores.argmax(axis=1), keras_scores.argmax(axis=1), len(scores)
-    agreement = float(np.mean(answers == keras_answers))
+    same, rows = answers == keras_answers, np.arange(n)
+    agreement = float(same.mean())
+    explained = float((same | (keras_scores[rows, keras_answers] - keras_scores[rows, answers] <= TIE)).mean())
     difference = np.abs(scores.astype(np.float64) - keras_scores)
     values = _nothing() | {"agreement": agreement, "max_score_difference": float(difference.max()), "mean_score_difference": float(difference.mean())}
     if targets is None:
-        limit = MIN_AGREEMENT if exact else 1 - max_accuracy_drop
-        good = agreement >= limit
-        values["verdict"], values["accepted"] = (UNDECIDED if not exact else ACCEPTED) if good else REJECTED, good
-        values["reason"] = "" if good and exact else f"no test photos: only parity was checked, it agrees with Keras on {agreement:.3f} of the photos"
-        return Verdict(**values)
+        return Verdict(**(values | _judge_parity(agreement, explained, exact, max_accuracy_drop)))
     right, keras_right = answers == targets, keras_answers == targets
     lost, gained = int((keras_right & ~right).sum()), int((right & ~keras_right).sum())
     drop, interval = (lost - gained) / n, paired_interval(lost, gained, n)
     values |= {"accuracy": float(right.mean()), "interval": wilson_interval(int(right.sum()), n), "accuracy_drop": drop, "accuracy_drop_interval": interval,
                "lost": lost, "gained": gained, "p_value": mcnemar(lost, gained), "recall_change": _recall_change(right, keras_right, targets, labels)}
-    return Verdict(**(values | _judge(drop, interval, agreement, n, exact, max_accuracy_drop)))
+    return Verdict(**(values | _judge(drop, interval, explained, n, exact, max_accuracy_drop)))
 
 
-def _judge(drop: float, interval: tuple[float, float], agreement: float, n: int, exact: bool, limit: float) -> dict:
+def _judge_parity(agreement: float, explained: float, exact: bool, limit: float) -> dict:
+    """Without test photos: of a file that changes few answers at most so much is lost; what changed answers are worth, nobody knows."""
+    if exact and explained < MIN_AGREEMENT:
+        return _other_answers(explained)
+    said = f"no test photos: only parity was checked, it agrees with Keras on {agreement:.3f} of the photos"
+    if exact:
+        return {"verdict": ACCEPTED, "accepted": True, "reason": ""}
+    few = agreement >= 1 - limit
+    return {"verdict": UNDECIDED, "accepted": few, "reason": said if few else f"{said}, so it may have lost more than {100 * limit:g} points"}
+
+
+def _other_answers(explained: float) -> dict:
+    return {"verdict": REJECTED, "accepted": False,
+            "reason": f"answers as Keras does, or takes the other side of a tie, on {explained:.3f} of the photos; a float file must on {MIN_AGREEMENT}"}
+
+
+def _judge(drop: float, interval: tuple[float, float], explained: float, n: int, exact: bool, limit: float) -> dict:
     low, high = interval
     lost = f"lost {100 * drop:.1f} points against Keras" if drop > 0 else "lost nothing against Keras"
     chance = f"on {n} photos the true drop lies between {100 * low:.1f} and {100 * high:.1f} points"
     beyond = drop > limit + 1e-9
-    if exact and agreement < MIN_AGREEMENT:
-        return {"verdict": REJECTED, "accepted": False,
-                "reason": f"agrees with Keras on {agreement:.3f} of the photos; a float file must reach {MIN_AGREEMENT}"}
+    if exact and explained < MIN_AGREEMENT:
+        return _other_answers(explained)
     if beyond:
         return {"verdict": REJECTED if low > limit else UNDECIDED, "accepted": False, "reason": f"{lost}, allowed are {100 * limit:g}; {chance}"}
     sure = exact or high <= limit + 1e-9
