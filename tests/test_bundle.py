@@ -45,7 +45,10 @@ def run_model(path: Path, photo: np.ndarray) -> np.ndarray:
 
 def test_the_bundle_holds_what_its_readme_lists(bundle, shipped):
     run, _, exports = shipped
-    assert sorted(path.name for path in bundle.iterdir()) == ["README.md", "android", "card.md", "golden", "ios", "labels.txt", "model.json", "models", "web"]
+    assert sorted(path.name for path in bundle.iterdir()) == [
+        "LICENSE", "README.md", "android", "card.md", "contract.json", "golden", "ios", "labels.txt", "model.json", "models", "web"]
+    assert (bundle / "LICENSE").read_text() == (Path(__file__).parents[1] / "LICENSE").read_text()
+    assert json.loads((bundle / "contract.json").read_text())["output"]["labels"] == run.labels
     assert (bundle / "card.md").read_text() == "# Card\n"
     assert (bundle / "labels.txt").read_text().split() == run.labels
     for e in exports:
@@ -134,18 +137,23 @@ def test_png_keeps_every_pixel(channels):
 
 
 @pytest.mark.parametrize("name", ["bundle", "bundle.tar", ""])
-def test_a_bundle_is_a_zip(name):
+def test_a_bundle_is_a_zip(shipped, name):
     with pytest.raises(tfcnn.InputError, match=r"named \*\.zip"):
-        check_bundle(name)
+        check_bundle(name, shipped[0], ["tflite_int8"])
 
 
-def test_a_bundle_cannot_replace_a_folder(tmp_path):
+def test_a_bundle_wants_a_tflite_file(shipped, tmp_path):
+    with pytest.raises(tfcnn.InputError, match="a format of TFLite for the bundle, got saved_model, onnx; add for example tflite_float16"):
+        check_bundle(tmp_path / "a.zip", shipped[0], ["saved_model", "onnx"])
+
+
+def test_a_bundle_cannot_replace_a_folder(shipped, tmp_path):
     (tmp_path / "a.zip").mkdir()
     (tmp_path / "file").touch()
     with pytest.raises(tfcnn.InputError, match="is a folder"):
-        check_bundle(tmp_path / "a.zip")
+        check_bundle(tmp_path / "a.zip", shipped[0], ["auto"])
     with pytest.raises(tfcnn.InputError, match="a folder that can be written"):
-        check_bundle(tmp_path / "file" / "a.zip")
+        check_bundle(tmp_path / "file" / "a.zip", shipped[0], ["auto"])
 
 
 def test_only_accepted_tflite_files_are_shipped(shipped, tmp_path):
@@ -155,6 +163,10 @@ def test_only_accepted_tflite_files_are_shipped(shipped, tmp_path):
         write_bundle(run, tmp_path / "b.zip", exports=rejected, data=data)
     with pytest.raises(tfcnn.InputError, match="but it is gone"):
         write_bundle(run, tmp_path / "b.zip", exports=[replace(exports[0], path="exports/gone.tflite")], data=data)
+    with pytest.raises(tfcnn.InputError, match="as it was when it was checked, but it was changed"):
+        write_bundle(run, tmp_path / "b.zip", exports=[replace(exports[0], sha256="0" * 64)], data=data)
+    with pytest.raises(tfcnn.InputError, match=r"run\.json lists '\.\./other\.tflite'; it was changed by hand"):
+        write_bundle(run, tmp_path / "b.zip", exports=[replace(exports[0], path="../other.tflite")], data=data)
     assert not list(tmp_path.iterdir())
 
 
@@ -281,9 +293,10 @@ def test_sources_for_phones_read_what_the_bundle_has(bundle):
             stack += item.values() if isinstance(item, dict) else item if isinstance(item, list) else []
     for file in [*(bundle / "android").glob("*.kt"), *(bundle / "ios").glob("*.swift")]:
         text = file.read_text()
-        used = re.findall(r'get(?:String|Int|Double|JSONObject|JSONArray)\("(\w+)"\)', text)
+        used = re.findall(r'(?:get|is)(?:Null|String|Int|Double|JSONObject|JSONArray)\("(\w+)"\)', text)
         for body in re.findall(r"struct \w+: Decodable \{(.*?)\n\s*\}", text, re.S):
-            used += [name for name in re.findall(r"let (\w+):", body) if name != "side"] + re.findall(r'case \w+ = "(\w+)"', body)
+            renamed = dict(re.findall(r'case (\w+) = "(\w+)"', body))
+            used += [name for name in re.findall(r"let (\w+):", body) if name not in renamed] + list(renamed.values())
         assert set(used) <= keys, file.name
         for path in re.findall(r'"((?:models|golden)/[\w.]*|[\w]+\.(?:json|txt))', text):
             assert (bundle / path).exists(), path

@@ -18,14 +18,15 @@ import tfcnn
 from tfcnn.data.calibration import choose_calibration
 from tfcnn.data.channels import in_channels
 from tfcnn.data.photo import decode_photo
-from tfcnn.export import gate, ladder
+from tfcnn.export import gate, ladder, mixed
 from tfcnn.export.contract import Contract
 from tfcnn.export.encoded import decoder
 from tfcnn.export.formats import EXPORTERS, Exporter, check_extra, write_saved_model
 from tfcnn.export.read_tflite import check_tflite, read_tflite
 from tfcnn.export.runtimes import run_file, scores_of
-from tfcnn.export.tflite import write_float32, write_int8
+from tfcnn.export.tflite import float32_file, write_float32, write_int8, write_int8_mixed
 from tfcnn.models.forward import forward
+from tfcnn.record import alone_in
 
 
 @pytest.fixture
@@ -85,7 +86,7 @@ def test_files_for_other_channels_give_the_answers_of_keras_too(tiny_vit, tmp_pa
 
 @pytest.mark.slow
 def test_onnx_asks_for_nothing_but_the_photo_where_the_network_normalises(tmp_path):
-    """tf2onnx folds the constants of a Normalization layer, as EfficientNet has, and left them among the inputs."""
+    """tf2onnx made inputs of the constants of a Normalization layer, as EfficientNet has."""
     skip_without_extra("onnx")
     image = keras.Input((32, 32, 3))
     x = keras.layers.Normalization(mean=[110.0, 100.0, 90.0], variance=[3000.0, 3100.0, 3200.0])(image)
@@ -159,6 +160,23 @@ def test_a_saved_model_gives_the_numbers_of_keras_without_tfcnn(trained, tmp_pat
                "--inputs", f"image={tmp_path / 'photos.npy'}", "--outdir", tmp_path]
     subprocess.run([Path(sys.executable).with_name("saved_model_cli"), *command], check=True, capture_output=True, cwd=tmp_path)
     np.testing.assert_allclose(np.load(tmp_path / "output_0.npy"), expected, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("share", [1.0, 0.5, 0.0])
+def test_layers_are_left_in_float_while_the_file_stays_small(trained, tmp_path, monkeypatch, share):
+    """The nearest to Keras of all files within the limit; with no room for any layer in float, that of 8 bits."""
+    monkeypatch.setattr(mixed, "FLOAT_SHARE", share)
+    run, data, model = trained
+    material = material_of(model, run.labels, tmp_path / "kept", data.inputs[data.rows("train")], data.inputs[data.rows("validation")])
+    details = write_int8_mixed(material, tmp_path / "mixed.tflite")
+    assert details["layers"] > len(details["float_layers"]) and bool(details["float_layers"]) == (share > 0)
+    if share:
+        assert (tmp_path / "mixed.tflite").stat().st_size <= share * len(float32_file(material)) + 4000  # metadata come to it
+        write_int8(material, tmp_path / "int8.tflite")
+        expected = forward(model, material.held_out)
+        worse, better = (np.abs(scores_of("tflite", tmp_path / name, material.held_out) - expected).mean() for name in ("int8.tflite", "mixed.tflite"))
+        assert better < worse
 
 
 @pytest.mark.slow
@@ -237,7 +255,7 @@ def test_a_format_whose_extra_is_missing_names_the_command(run_copy, monkeypatch
 
 
 def test_without_the_photos_files_are_compared_with_keras_on_the_calibration_photos(run_copy, monkeypatch, caplog):
-    def gone(run):
+    def gone(run, split):
         raise tfcnn.InputError("the photos are missing")
 
     run, _ = run_copy
@@ -289,15 +307,75 @@ def test_a_bundle_has_the_file_that_auto_settled_on_and_golden_scores_as_they_we
     monkeypatch.setattr(ladder, "LADDER", ("tflite_float32", "tflite_float16"))
     (alone,) = tfcnn.export(run, data, formats=["tflite_float16"])
     path = run.path / "app.zip"
-    rungs = tfcnn.export(run, data, formats=["auto"], max_bytes=alone.bytes + 1000, calibrate_scores=True, bundle=path)
+    rungs = tfcnn.export(run, data, formats=["auto"], max_bytes=alone.bytes + 1000, calibrate_scores=True, score_threshold=0.25,
+                         data_licence="CC0", bundle=path)
     assert [(rung.accepted, rung.chosen) for rung in rungs] == [(True, False), (True, True)]
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
         golden = json.loads(archive.read(next(name for name in names if name.endswith("expected.json"))))
+        card = archive.read(next(name for name in names if name.endswith("card.md"))).decode()
+        description = json.loads(archive.read(next(name for name in names if name.endswith("model.json"))))
     assert [Path(name).name for name in names if "/models/" in name] == ["float16.tflite"]
+    assert "on 24 test photos" in card and "Their licence: CC0" in card and description["score_threshold"] == 0.25
     assert golden["photos"]
     for row in golden["photos"]:
         assert row["keras"][0]["score"] == pytest.approx(row["expected"]["float16.tflite"][0]["score"], abs=2e-3)
+
+
+def test_what_cannot_be_bundled_is_refused_before_the_work_and_what_failed_is_told_after_it(run_copy, monkeypatch, caplog):
+    run, data = run_copy
+    with pytest.raises(tfcnn.InputError, match="a format of TFLite"):
+        tfcnn.export(run, data, formats=["saved_model"], bundle=run.path / "app.zip")
+    with pytest.raises(tfcnn.InputError, match="the format saved_model with encoded, got tflite_float32"):
+        tfcnn.export(run, data, formats=["tflite_float32"], encoded=True)
+    whole = gate.run_file
+    monkeypatch.setattr(gate, "run_file", lambda *arguments: (m := whole(*arguments))._replace(scores=m.scores[:, ::-1]))
+    (bad,) = tfcnn.export(run, data, formats=["tflite_float32"], bundle=run.path / "app.zip")
+    assert not bad.accepted and "no bundle was written" in caplog.text and not (run.path / "app.zip").exists()
+
+
+def test_another_auto_forgets_what_was_chosen_before(run_copy, monkeypatch):
+    run, data = run_copy
+    for name in ("tflite_float32", "tflite_float16"):
+        monkeypatch.setattr(ladder, "LADDER", (name,))
+        assert tfcnn.export(run, data, formats=["auto"])[0].chosen
+    assert {row["format"]: row["chosen"] for row in tfcnn.load_run(run.path).record["exports"]} == {"tflite_float32": None, "tflite_float16": True}
+
+
+def test_a_latency_beyond_the_budget_is_passed_over(run_copy, monkeypatch):
+    run, data = run_copy
+    monkeypatch.setattr(ladder, "LADDER", ("tflite_float16",))
+    (rung,) = tfcnn.export(run, data, formats=["auto"], max_host_latency_ms=1e-6)
+    assert rung.accepted and not rung.chosen and "ms a photo on this host are more than the 1e-06 allowed" in rung.reason
+
+
+def test_a_run_is_exported_by_one_process_at_a_time(run_copy):
+    run, data = run_copy
+    with alone_in(run.path / "exports"), pytest.raises(tfcnn.InputError, match="another process does"):
+        tfcnn.export(run, data, formats=["tflite_float32"])
+
+
+@pytest.mark.parametrize(("plain", "blamed"), [(1.0, True), (0.0, False)])
+def test_an_8_bit_file_that_changes_answers_is_run_by_other_kernels_too(run_copy, monkeypatch, plain, blamed):
+    run, data = run_copy
+    right = forward(run.load_model(), data.photos(data.rows("test")))
+    monkeypatch.setattr(gate, "run_file", lambda *arguments: (m := run_file(*arguments))._replace(scores=m.scores[:, ::-1]))
+    monkeypatch.setattr(gate, "scores_of", lambda *arguments: right if plain else right[:, ::-1])
+    (result,) = tfcnn.export(run, data, formats=["tflite_dynamic"])
+    assert ("the 8-bit kernels of this processor are to blame" in result.reason) == blamed
+    assert not result.accepted and (result.details["agreement_plain_kernels"] > result.agreement) == blamed
+
+
+def test_test_photos_are_enough_to_check_with(run_copy, photos, tmp_path, monkeypatch):
+    """Training photos may be gone."""
+    run, data = run_copy
+    shutil.copytree(photos, tmp_path / "photos")
+    items = (run.path / "items.csv").read_text().replace(str(photos.resolve()), str((tmp_path / "photos").resolve()))
+    (run.path / "items.csv").write_text(items)
+    for row in data.rows("train"):
+        (tmp_path / "photos" / Path(data.items[row].path).relative_to(photos.resolve())).unlink()
+    (result,) = tfcnn.export(run.path, formats=["tflite_float32"])
+    assert (result.photos, result.n) == ("test", 24)
 
 
 def test_export_writes_what_it_measured_into_the_record(run_copy):

@@ -12,6 +12,7 @@ from conftest import material_of, missing
 import tfcnn
 from tfcnn.export.contract import Contract
 from tfcnn.export.metadata import add_metadata
+from tfcnn.export.read_tflite import read_tflite
 from tfcnn.export.tflite import write_float32
 from tfcnn.models.cnn import build_features
 
@@ -29,6 +30,21 @@ def test_labels_are_a_stored_member_of_the_file(file):
         member = archive.getinfo("labels.txt")
         assert member.compress_type == zipfile.ZIP_STORED
         assert archive.read("labels.txt").decode() == "blue\ngreen\nred\n"
+
+
+@pytest.mark.parametrize("mark", [b"blue\ngreen", b'"geometry"', b"TFLITE_METADATA", b"PK\x01\x02"])
+def test_damaged_metadata_are_one_line_or_found_by_the_check(file, tmp_path, mark):
+    """Some bytes in the middle of labels, contract, name of the metadata or directory of the archive are turned around."""
+    content = bytearray(file.read_bytes())
+    place = content.rindex(mark) + len(mark) // 2
+    content[place] ^= 0xFF
+    (tmp_path / "m.tflite").write_bytes(content)
+    try:
+        found = read_tflite(tmp_path / "m.tflite")
+    except tfcnn.InputError as error:
+        assert "damaged" in str(error) and "\n" not in str(error)
+    else:
+        assert found != read_tflite(file)
 
 
 def test_unzip_lists_the_labels(file):

@@ -1,13 +1,13 @@
 """Run folders: written whole or not at all, read back, and never written over by mistake."""
 
 import json
-import os
 import subprocess
+import sys
 
 import pytest
 
 from tfcnn.errors import InputError
-from tfcnn.record import Run, load_run, name_aside, prepare_output, publish, remove_leftovers, write_aside, write_record, write_rows, write_text
+from tfcnn.record import Run, alone_in, load_run, name_aside, prepare_output, publish, write_aside, write_record, write_rows, write_text
 
 
 def names_in(folder):
@@ -150,17 +150,20 @@ def test_what_a_killed_process_left_does_not_take_the_folder(tmp_path):
     assert prepare_output(tmp_path) is None
 
 
-def test_what_killed_processes_left_is_deleted_and_what_living_ones_write_is_not(tmp_path):
-    dead = subprocess.Popen(["true"])
-    dead.wait()
-    (tmp_path / "deep").mkdir()
-    (tmp_path / "deep" / f".tmp-{dead.pid}-00-a").mkdir()
-    (tmp_path / f".tmp-{dead.pid}-00-b").write_text("half")
-    kept = [f".tmp-{os.getpid()}-00-c", ".tmp-x", ".tmp-1-00-init"]
-    for name in kept:
-        (tmp_path / name).write_text("half")
-    remove_leftovers(tmp_path)
-    assert sorted(path.name for path in tmp_path.rglob("*")) == sorted(["deep", *kept])
+HOLDS = "import sys, time; from pathlib import Path; from tfcnn.record import alone_in\nwith alone_in(Path(sys.argv[1])): print(1, flush=True); time.sleep(60)"
+
+
+def test_one_process_at_a_time_and_what_a_killed_one_left_is_deleted(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", HOLDS, tmp_path / "new"], stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline()
+        (tmp_path / "new" / ".tmp-1-00-model.keras").write_text("half")
+        with pytest.raises(InputError, match="another process does"), alone_in(tmp_path / "new"):
+            pass
+        process.kill()
+    with alone_in(tmp_path / "new"):
+        assert names_in(tmp_path) == ["new"]
+    with alone_in(tmp_path / "new"):
+        pass
 
 
 def test_an_existing_run_is_kept_unless_asked(tmp_path):

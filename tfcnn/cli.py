@@ -18,7 +18,8 @@ from tfcnn.flags import add_flags, add_split, config_of, parse_stages
 from tfcnn.texts import cache_text, exports_text, folds_text, left_out_text, run_text
 
 SOURCE = "folder of class folders, CSV (path,label[,split]), .npz, or tfds:NAME[/CONFIG][:VERSION]"
-EXPORT_FLAGS = ("max_accuracy_drop", "max_bytes", "max_host_latency_ms", "calibrate_scores", "score_threshold", "encoded", "bundle")  # arguments of `export`
+EXPORT_FLAGS = ("max_accuracy_drop", "max_bytes", "max_host_latency_ms", "calibrate_scores", "score_threshold", "encoded", "bundle",
+                "data_licence")  # arguments of `export`
 OUT_OF_MEMORY = "expected the work to fit into memory, but it did not; give a smaller --batch-size or --image-size"
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 
@@ -53,6 +54,7 @@ def _train(args) -> int:
     from tfcnn.export.formats import DEFAULT_FORMATS
     from tfcnn.flow import cross_validate, train_and_export
     from tfcnn.models.classifier import ModelConfig
+    from tfcnn.record import load_run
     from tfcnn.training.config import TrainingConfig
 
     if "none" in args.export and len(args.export) > 1:
@@ -67,7 +69,7 @@ def _train(args) -> int:
         result = cross_validate(args.source, **arguments, formats=asked)
         _say(folds_text(result))
         _json(args, result)
-        return EXIT_DONE
+        return max(_verdict(load_run(run).record["exports"], asked) for run in result["runs"]) if asked else EXIT_DONE
     formats = [] if args.export == ["none"] else asked or list(DEFAULT_FORMATS)
     run = train_and_export(args.source, **arguments, formats=formats)
     _say(run_text(run))
@@ -75,7 +77,7 @@ def _train(args) -> int:
     _json(args, {"run": str(run.path), "labels": run.labels, "test": record["test"], "validation": record["validation"],
                  "seconds": record["seconds"]["total"], "stages": record["seconds"], "exports": record.get("exports", []),
                  "quarantined": record["data"]["quarantined"]})
-    return _verdict([e for e in record.get("exports", []) if not asked or e["format"] in asked or e["chosen"] is not None])
+    return _verdict(record.get("exports", []), formats)
 
 
 def _find_rate(args) -> int:
@@ -96,14 +98,12 @@ def _find_rate(args) -> int:
 
 
 def _evaluate(args) -> int:
-    from tfcnn.data.images import load_images
     from tfcnn.evaluation.evaluate import evaluate
     from tfcnn.record import load_run
 
     start = time.perf_counter()
     run = load_run(args.run)
-    data = load_images(args.source, image_size=run.record["input_shape"][0], geometry=run.record["geometry"], split=None,
-                       channels=run.record["input_shape"][-1], data_dir=args.data_dir) if args.source else None
+    data = _other_photos(args, run)
     report = evaluate(run, data, split=args.split)
     left_out = data.quarantined if data else ()
     _say("\n".join([str(report), *left_out_text([q._asdict() for q in left_out])]))
@@ -111,6 +111,15 @@ def _evaluate(args) -> int:
                  "quarantined": [q._asdict() for q in left_out],
                  "seconds": round(time.perf_counter() - start, 2)})
     return EXIT_DONE
+
+
+def _other_photos(args, run):
+    """The photos of a source as the run takes them, all of them for the test; None where no source is given."""
+    from tfcnn.data.images import load_images
+
+    size, *_, channels = run.record["input_shape"]
+    return load_images(args.source, image_size=size, geometry=run.record["geometry"], split=None, channels=channels,
+                       data_dir=args.data_dir) if args.source else None
 
 
 def _audit(args) -> int:
@@ -149,12 +158,15 @@ def _predict(args) -> int:
 
 def _export(args) -> int:
     from tfcnn.export.formats import DEFAULT_FORMATS
-    from tfcnn.export.gate import export
+    from tfcnn.export.gate import export, shippable
+    from tfcnn.record import load_run
 
-    exports = [dataclasses.asdict(e) for e in export(args.run, formats=args.format or DEFAULT_FORMATS, **{name: getattr(args, name) for name in EXPORT_FLAGS})]
-    _say(exports_text(exports) + (f"\nbundle: {args.bundle}" if args.bundle else ""))
-    _json(args, {"run": str(args.run), "exports": exports, "bundle": args.bundle})
-    return _verdict(exports)
+    run, formats = load_run(args.run), args.format or DEFAULT_FORMATS
+    written = export(run, _other_photos(args, run), formats=formats, **{name: getattr(args, name) for name in EXPORT_FLAGS})
+    exports, bundle = [dataclasses.asdict(e) for e in written], args.bundle if shippable(written) else None
+    _say(exports_text(exports) + (f"\nbundle: {bundle}" if bundle else ""))
+    _json(args, {"run": str(args.run), "exports": exports, "bundle": bundle})
+    return _verdict(exports, formats)
 
 
 def _serve(args) -> int:
@@ -189,7 +201,7 @@ def _demo(args) -> int:
     _say(result.pop("text") + exports_text(result["exports"]))
     _say(f"\nreport: {Path(result['run']) / 'report.html'}   ({result['seconds']:.0f} s)")
     _json(args, result)
-    return _verdict([e for e in result["exports"] if e["format"] in DEFAULT_FORMATS])
+    return _verdict(result["exports"], DEFAULT_FORMATS)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -204,7 +216,7 @@ def _parser() -> argparse.ArgumentParser:
     from tfcnn.models.classifier import ModelConfig
     from tfcnn.training.config import TrainingConfig
 
-    formats = f"{', '.join(EXPORTERS)}; or auto, the smallest that is good enough (default: {' '.join(DEFAULT_FORMATS)})"
+    formats = f"{', '.join(EXPORTERS)}; or auto, the first that holds from 8 bits up to float32 (default: {' '.join(DEFAULT_FORMATS)})"
     parser = _Parser(prog="tfcnn", description="From a folder of photos to a convolutional model that provably works on a server or a phone.")
     parser.set_defaults(verbose=False)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -264,6 +276,8 @@ def _parser() -> argparse.ArgumentParser:
     export.formatter_class = argparse.RawDescriptionHelpFormatter
     export.epilog = "formats:\n" + "\n".join(f"  {name:<20}{row.text}{f' (extra {row.extra})' if row.extra else ''}" for name, row in EXPORTERS.items())
     export.add_argument("run", help="run folder")
+    export.add_argument("source", nargs="?", help=f"other photos to check the files on, all of them (default: the test photos of the run): {SOURCE}")
+    export.add_argument("--data-dir", help="folder of tensorflow-datasets")
     export.add_argument("--format", action="extend", nargs="+", metavar="FORMAT", help=formats)
     export.add_argument("--max-accuracy-drop", type=float, default=0.02, help="how far below Keras a file may be (default: %(default)s)")
     export.add_argument("--max-bytes", type=int, help="with auto: the largest file to settle on")
@@ -272,6 +286,7 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--score-threshold", type=float, help="for the metadata: MediaPipe Tasks leaves out labels that score less")
     export.add_argument("--encoded", action="store_true", help="the SavedModel gets a signature that takes JPEG and PNG files")
     export.add_argument("--bundle", metavar="FILE.zip", help="also a zip for app developers: .tflite files, golden photos, Kotlin, Swift, a web page")
+    export.add_argument("--data-licence", metavar="TEXT", help="licence of the photos, for the card")
 
     serve = add("serve", _serve, "a page on this computer that runs the .tflite files of a run in the browser; nothing else is exposed")
     serve.add_argument("run", help="run folder")
@@ -301,11 +316,11 @@ def _name_of(source: str) -> str:
     return path.stem if path.suffix.lower() in (".csv", ".npz") else path.name
 
 
-def _verdict(exports: list[dict]) -> int:
-    """Failed where a file was rejected, or where 'auto' found none; what cannot be run here fails nothing."""
-    tried = [e["chosen"] for e in exports if e["chosen"] is not None]
-    bad = not any(tried) if tried else any(not e["accepted"] and e["verdict"] != "unchecked" for e in exports)
-    return EXIT_FAILED if bad else EXIT_DONE
+def _verdict(exports: list[dict], formats: typing.Sequence[str]) -> int:
+    """Failed where one of these formats was rejected, or where 'auto' found none; what cannot be run here fails nothing."""
+    if "auto" in formats:
+        return EXIT_DONE if any(e["chosen"] for e in exports) else EXIT_FAILED
+    return EXIT_FAILED if any(e["format"] in formats and not e["accepted"] and e["verdict"] != "unchecked" for e in exports) else EXIT_DONE
 
 
 def _set_up_output(*, verbose: bool) -> None:

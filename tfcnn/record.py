@@ -1,6 +1,7 @@
 """A run folder and its record, written safely and read back."""
 
 import csv
+import fcntl
 import json
 import os
 import secrets
@@ -90,15 +91,28 @@ def name_aside(path: str | Path) -> Iterator[Path]:
         remove(aside)
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Deletes what killed processes left below a folder under temporary names; those of living ones stay."""
-    for aside in folder.rglob(".tmp-*"):
-        try:
-            os.kill(int(aside.name.split("-")[1]), 0)  # no signal, only whether there is a process to get it
-        except ProcessLookupError:
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Keeps other processes that ask for it out of a folder; what killed ones left there under temporary names is deleted.
+
+    The system gives the lock back when a process ends, however it does.
+
+    Raises:
+        InputError: another process is in it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(lock)
+        raise InputError(f"expected to write to '{folder}', but another process does; wait until it is done") from error
+    try:
+        for aside in folder.rglob(".tmp-*"):
             remove(aside)
-        except (ValueError, IndexError, PermissionError):
-            pass  # not named by us, or someone else's process
+        yield
+    finally:
+        os.close(lock)
 
 
 def publish(aside: Path, path: Path) -> None:

@@ -12,7 +12,7 @@ from tfcnn.record import Run, write_aside
 
 CALIBRATION_FILE = "calibration.npz"
 CALIBRATION_PHOTOS = 100  # TensorFlow's guide asks for 100 to 500; they stay in the run folder
-HELD_OUT_PHOTOS = 50  # to choose layers and formats with
+HELD_OUT_PHOTOS = 50  # to choose layers with
 
 
 class Calibration(NamedTuple):

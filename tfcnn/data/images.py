@@ -114,8 +114,11 @@ def check_like(like: Run | str | Path | None, folds: int | None) -> dict[str, st
     return known
 
 
-def load_run_data(run: Run) -> Dataset:
+def load_run_data(run: Run, split: str | None = None) -> Dataset:
     """The photos that a run was trained on, each in the split it was in.
+
+    Args:
+        split: only those of this split, so that the others need not be there; all if None, or if it has none.
 
     Raises:
         InputError: the run was trained on arrays in memory, or its photos are missing or changed.
@@ -123,6 +126,7 @@ def load_run_data(run: Run) -> Dataset:
     items = _items_of(run)
     if not items:
         raise InputError(f"expected a finished run in '{run.path}', but its training was not completed; finish it with --resume")
+    items = tuple(item for item in items if item.split == split) or items
     source = _source_of(run, items)
     arguments = run.record["data"]["arguments"]
     shape = tuple(run.record["input_shape"])

@@ -90,12 +90,12 @@ def evaluate(run: Run | str | Path, data: Dataset | None = None, *, split: str =
     rows = data.rows(split)
     if not len(rows):
         raise InputError(f"expected photos in the split '{split}', found none")
-    _say_seen(run, data, rows)
+    say_seen(run, data, rows)
     scores = forward(run.load_model(), data.inputs, rows)
     return make_report(scores, data.targets(rows), run.labels, split)
 
 
-def _say_seen(run: Run, data: Dataset, rows: np.ndarray) -> None:
+def say_seen(run: Run, data: Dataset, rows: np.ndarray) -> None:
     """Warns of photos that the run was trained on and that are now taken for a test."""
     known = splits_by_content(run)
     splits = [known.get(data.items[row].sha256) for row in rows]

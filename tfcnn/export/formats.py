@@ -6,10 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from tfcnn.errors import InputError
 from tfcnn.export import tflite
 from tfcnn.export.contract import CONTRACT_FILE, LABELS_FILE
 from tfcnn.export.tflite import Material
+from tfcnn.models.freeze import every_layer
 from tfcnn.record import labels_text
 
 
@@ -66,13 +69,13 @@ def write_onnx(material: Material, path: Path) -> None:
     import onnx
 
     signature = [keras.InputSpec(shape=(None, *material.contract.input_shape), dtype="float32", name="image")]
+    for layer in every_layer(material.model):
+        if isinstance(layer, keras.layers.Normalization):  # of its tensors tf2onnx makes inputs, of arrays constants
+            layer.mean, layer.variance = np.asarray(layer.mean), np.asarray(layer.variance)
     material.model(material.model.inputs)  # Keras refuses a model that was never called
     with tflite.quiet():
         material.model.export(path, format="onnx", input_signature=signature, verbose=False)
     graph = onnx.load(path)
-    used = {name for node in graph.graph.node for name in node.input}
-    for entry in [entry for entry in graph.graph.input if entry.name not in used]:
-        graph.graph.input.remove(entry)  # constants of Normalization layers, which tf2onnx folds and still asks for
     for name, text in ((LABELS_FILE, labels_text(material.contract.labels)), (CONTRACT_FILE, material.contract.to_json())):
         entry = graph.metadata_props.add()
         entry.key, entry.value = name, text

@@ -15,10 +15,11 @@ from tfcnn.data.calibration import Calibration, choose_calibration, read_calibra
 from tfcnn.data.dataset import Dataset
 from tfcnn.data.images import load_run_data
 from tfcnn.errors import InputError, WorkError, closest, first_line
-from tfcnn.evaluation.evaluate import check_data
+from tfcnn.evaluation.evaluate import check_data, evaluate, say_seen
 from tfcnn.evaluation.report import write_report
 from tfcnn.export.bundle import check_bundle, write_bundle
 from tfcnn.export.contract import check_model, contract_of
+from tfcnn.export.encoded import check_encoded
 from tfcnn.export.formats import DEFAULT_FORMATS, EXPORTERS, check_extra
 from tfcnn.export.ladder import AUTO, Budget, walk
 from tfcnn.export.runtimes import run_file, scores_of
@@ -28,9 +29,10 @@ from tfcnn.models.forward import forward
 from tfcnn.models.recast import in_float32
 from tfcnn.models.temperature import divide_logits, fit_temperature
 from tfcnn.progress import stage
-from tfcnn.record import Run, load_run, name_aside, publish, remove, remove_leftovers, write_record, write_rows
+from tfcnn.record import Run, alone_in, load_run, name_aside, publish, remove, write_record, write_rows
 
 MAX_ACCURACY_DROP = 0.02
+KERNELS_DIFFER = 0.02  # share of photos: an 8-bit file that changes more answers is run by other kernels too
 
 logger = logging.getLogger(__name__)
 
@@ -81,16 +83,17 @@ class _Photos(NamedTuple):
 def export(run: Run | str | Path, data: Dataset | None = None, *, formats: Sequence[str] = DEFAULT_FORMATS,
            max_accuracy_drop: float = MAX_ACCURACY_DROP, max_bytes: int | None = None, max_host_latency_ms: float | None = None,
            calibrate_scores: bool = False, score_threshold: float | None = None, encoded: bool = False,
-           bundle: str | Path | None = None, seconds: dict[str, float] | None = None) -> list[Export]:
+           bundle: str | Path | None = None, data_licence: str | None = None, seconds: dict[str, float] | None = None) -> list[Export]:
     """Writes a run's model in some formats, runs each file on the test split, and rejects what got worse.
 
-    A file is rejected if its accuracy is more than `max_accuracy_drop` below Keras's, or if it is a float file whose
-    answers agree with Keras on less than 99 % of the photos. A rejected file is kept below `exports/rejected/`. Without test
-    photos a file's answers are compared with those of Keras on the calibration photos that the run keeps.
+    A file is rejected if its accuracy is more than `max_accuracy_drop` below Keras's, or if it is a float file that
+    answers otherwise than Keras on more than 1 % of the photos, ties aside. A rejected file is kept below `exports/rejected/`. Without
+    test photos a file's answers are compared with those of Keras on the calibration photos that the run keeps.
 
     Args:
         run: a run or its folder.
-        data: with the test split; the run's own photos if None. What 8-bit files are calibrated on is kept in the run.
+        data: with the test split, which may be of other photos than the run's; those of the run if None. What 8-bit files are
+            calibrated on is kept in the run.
         formats: names of `EXPORTERS`; or ["auto"], which tries 8 bits, then less and less of it, and stops at the first file that is
             accepted and within `max_bytes` and `max_host_latency_ms`.
         max_accuracy_drop: from 0 to 1.
@@ -100,14 +103,16 @@ def export(run: Run | str | Path, data: Dataset | None = None, *, formats: Seque
             about 8 times of 10; no answer changes.
         score_threshold: from 0 to 1; goes into the metadata, and MediaPipe Tasks leaves out labels that score less.
         encoded: the SavedModel gets a signature `serve_encoded` that takes JPEG and PNG files.
-        bundle: a zip to write for app developers, see `tfcnn.export.bundle.write_bundle`.
+        bundle: a zip to write for app developers, see `tfcnn.export.bundle.write_bundle`; none is written if no .tflite file was accepted.
+        data_licence: of the photos, in words; kept in run.json and said in the card.
         seconds: receives the time of each stage.
 
     Returns:
         One `Export` a file that was written, also stored in run.json.
 
     Raises:
-        InputError: an unknown format, one whose extra is not installed, or a run that is damaged or has no photos to check with.
+        InputError: an unknown format, one whose extra is not installed, a run that is damaged or has no photos to check with, or
+            one that another process exports.
         WorkError: a format that cannot be written or run.
     """
     run = run if isinstance(run, Run) else load_run(run)
@@ -115,22 +120,27 @@ def export(run: Run | str | Path, data: Dataset | None = None, *, formats: Seque
     budget = Budget(max_bytes, max_host_latency_ms)
     _check_numbers(max_accuracy_drop, score_threshold, budget, formats)
     if bundle is not None:
-        check_bundle(bundle)
+        check_bundle(bundle, run, formats)
+    if encoded and "saved_model" not in formats:
+        raise InputError(f"expected the format saved_model with encoded, got {', '.join(formats)}; only a SavedModel can take encoded photos")
     model = in_float32(run.load_model())
     if data is not None:
         check_data(run, data)
     data, calibration = _photos_of(run, data)
-    if bundle is not None and data is None:
-        raise InputError(f"expected the photos of the run for the golden photos of '{bundle}', but they cannot be read; put them back, or leave the bundle out")
+    if bundle is not None and (data is None or not len(data.rows("test"))):
+        raise InputError(f"expected test photos for the golden photos of '{bundle}', but there are none or they cannot be read; "
+                         "put them back, give others as data, or leave the bundle out")
     temperature = _temperature(run, model, data) if calibrate_scores else 1.0
     contract = contract_of(run, temperature=temperature, score_threshold=score_threshold)
     check_model(model, contract)
+    if encoded:
+        check_encoded(contract)
     if calibrate_scores:
         divide_logits(model, temperature)
-    photos = _check_photos(model, data, calibration)
-    with tempfile.TemporaryDirectory() as folder:
-        remove_leftovers(run.path / "exports")
+    photos = _check_photos(run, model, data, calibration)
+    with alone_in(run.path / "exports"), tempfile.TemporaryDirectory() as folder:
         material = Material(model, contract, calibration.photos, calibration.held_out, Path(folder), encoded)
+        _prepare_record(run.path, formats, data_licence)
 
         def one(name: str) -> Export:
             with stage(f"export and check {name}", seconds=seconds):
@@ -138,16 +148,39 @@ def export(run: Run | str | Path, data: Dataset | None = None, *, formats: Seque
             return _record(run.path, result)
 
         exports = walk(one, budget) if AUTO in formats else [one(name) for name in dict.fromkeys(formats)]
-    if AUTO in formats:
-        for rung in exports:
-            _record(run.path, rung)  # again, with what was chosen
-    run = load_run(run.path)
-    if run.record["status"] == "finished":
-        write_report(run)  # page and card list the files
-    if bundle is not None:
+        if AUTO in formats:
+            for rung in exports:
+                _record(run.path, rung)  # again, with what was chosen
+    run = _write_card(run.path, data if bundle is not None else None)
+    if bundle is not None and not shippable(exports):
+        logger.warning("no bundle was written: no .tflite file passed its check")
+    elif bundle is not None:
         with stage("write the bundle", seconds=seconds):
-            write_bundle(run, bundle, exports=[e for e in exports if e.chosen is not False], data=data, model=model)
+            write_bundle(run, bundle, exports=shippable(exports), data=data, model=model, contract=contract)
     return exports
+
+
+def shippable(exports: Sequence[Export]) -> list[Export]:
+    """The .tflite files that passed their check; of `--format auto` the one that it settled on."""
+    return [e for e in exports if e.accepted and e.chosen is not False and e.path.endswith(".tflite")]
+
+
+def _prepare_record(folder: Path, formats: Sequence[str], data_licence: str | None) -> None:
+    """Another `--format auto` makes that of before a thing of the past."""
+    record = load_run(folder).record
+    rows = [{**row, "chosen": None} if AUTO in formats else row for row in record.get("exports", [])]
+    licence = {"licence": data_licence} if data_licence is not None else {}
+    write_record(folder, {**record, "data": {**record["data"], **licence}, "exports": rows})
+
+
+def _write_card(folder: Path, data: Dataset | None) -> Run:
+    """Lists the files in page and card: of a finished run, or with data of any run, for a bundle has a card."""
+    run = load_run(folder)
+    if data is not None and "test" not in run.record:
+        run = write_record(folder, {**run.record, "test": evaluate(run, data).to_dict()})
+    if data is not None or run.record["status"] == "finished":
+        write_report(run)
+    return run
 
 
 def check_formats(formats: Sequence[str]) -> None:
@@ -180,7 +213,7 @@ def _photos_of(run: Run, data: Dataset | None) -> tuple[Dataset | None, Calibrat
     kept = read_calibration(run)
     if data is None:
         try:
-            data = load_run_data(run)
+            data = load_run_data(run, "test" if kept else None)
         except InputError as error:
             if kept is None:
                 raise
@@ -198,10 +231,11 @@ def _temperature(run: Run, model, data: Dataset | None) -> float:
     return fit_temperature(forward(model, data.inputs, rows), data.targets(rows))
 
 
-def _check_photos(model, data: Dataset | None, calibration: Calibration) -> _Photos:
+def _check_photos(run: Run, model, data: Dataset | None, calibration: Calibration) -> _Photos:
     """The test split; without one, what the run keeps."""
     rows = data.rows("test") if data is not None else ()
     if len(rows):
+        say_seen(run, data, rows)
         pixels = data.photos(rows)
         return _Photos("test", pixels, data.targets(rows), [data.items[row].path for row in rows], forward(model, pixels))
     if data is not None:
@@ -226,7 +260,7 @@ def _export_one(folder: Path, material: Material, name: str, photos: _Photos, ma
         verdict = Verdict.unchecked(exporter.text) if measured is None else compare(
             measured.scores, photos.scores, photos.targets, material.contract.labels, exact=exporter.exact, max_accuracy_drop=max_accuracy_drop)
         if exporter.runtime == "tflite" and not exporter.exact:
-            details, verdict = _blame(aside, photos, details, verdict, max_accuracy_drop)
+            details, verdict = _try_plain_kernels(aside, photos, details, verdict)
         state = "unchecked" if verdict.verdict == UNCHECKED else "" if verdict.accepted else "rejected"
         changed = _write_changes(folder / "exports" / "changes" / f"{name}.csv", photos, measured, material.contract.labels)
         publish(aside, places[state])
@@ -245,20 +279,19 @@ def _export_one(folder: Path, material: Material, name: str, photos: _Photos, ma
                   memory=measured and measured.memory, details=details, **asdict(verdict))
 
 
-def _blame(path: Path, photos: _Photos, details: dict, verdict: Verdict, max_accuracy_drop: float) -> tuple[dict, Verdict]:
+def _try_plain_kernels(path: Path, photos: _Photos, details: dict, verdict: Verdict) -> tuple[dict, Verdict]:
     """Tells whether an 8-bit file that answers otherwise does so by itself or by the kernels that were chosen for this processor.
 
     LiteRT computes 8 bits by kernels of XNNPACK that differ between processors. Where answers changed, the file is run once more
     by LiteRT's own kernels, which are slow and the same everywhere.
     """
-    if verdict.agreement >= 1 - max_accuracy_drop:
+    if verdict.agreement >= 1 - KERNELS_DIFFER:
         return details, verdict
     agreement = float(np.mean(scores_of("tflite_plain", path, photos.pixels).argmax(axis=1) == photos.scores.argmax(axis=1)))
-    details = {**details, "agreement_plain_kernels": agreement}
-    if agreement - verdict.agreement > max_accuracy_drop:
+    if agreement - verdict.agreement > KERNELS_DIFFER:
         said = f"LiteRT's own kernels agree with Keras on {agreement:.3f}: the 8-bit kernels of this processor are to blame, run the file on the phone"
         verdict = dataclasses.replace(verdict, reason="; ".join(filter(None, [verdict.reason, said])))
-    return details, verdict
+    return {**details, "agreement_plain_kernels": agreement}, verdict
 
 
 def _write_changes(file: Path, photos: _Photos, measured, labels) -> int | None:
@@ -278,7 +311,6 @@ def _write_changes(file: Path, photos: _Photos, measured, labels) -> int | None:
 def _record(folder: Path, result: Export) -> Export:
     """Stores the result in run.json at once, so that a failing format does not hide those before it."""
     record = load_run(folder).record
-    names = {field.name for field in dataclasses.fields(Export)}
-    rows = {row["format"]: row for row in record.get("exports", []) if set(row) == names}  # of an older version: it says too little
+    rows = {row["format"]: row for row in record["exports"]}
     write_record(folder, {**record, "exports": list({**rows, result.format: asdict(result)}.values())})
     return result

@@ -1,4 +1,4 @@
-"""`walk`: from the smallest format up to float32, until a file is good enough and within the budget."""
+"""`walk`: from all in 8 bits up to float32, until a file is good enough and within the budget."""
 
 import dataclasses
 import logging

@@ -10,6 +10,7 @@ from tfcnn.errors import InputError, WorkError
 from tfcnn.record import write_aside
 
 WEB = Path(__file__).with_name("web")
+LICENSE = Path(__file__).with_name("LICENSE-apache")  # of LiteRT.js, and of what tfcnn puts into a bundle
 # What the page loads. The builds with threads and for accelerators are left out: the first needs headers that a plain server does not
 # send, the second is for graphics processors. The compatible one is for browsers without relaxed SIMD.
 FILES = ("core/dist/index.js", "core/package.json", "core/wasm/litert_wasm_internal.js", "core/wasm/litert_wasm_internal.wasm",
@@ -43,7 +44,7 @@ def fetch_litertjs() -> dict[str, Path]:
     missing = [name for name, file in files.items() if not file.is_file()]
     if missing:
         raise WorkError(f"expected '{missing[0]}' in '{folder}', but it is not there; remove this folder and start again")
-    return files | {"LICENSE": WEB / "LICENSE-litert"}
+    return files | {"LICENSE": LICENSE}
 
 
 def _run_npm(npm: str, folder: Path) -> None:

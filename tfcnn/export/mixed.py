@@ -12,17 +12,18 @@ import re
 import numpy as np
 
 from tfcnn.export.run_file import load_tflite
-from tfcnn.export.tflite import quiet
+from tfcnn.export.tflite import float32_file, quiet
 from tfcnn.models.forward import forward
 
 GROUPS = 20        # of neighbouring layers; each costs one quantisation and one pass over the photos
 LOOKED_AT = 50     # photos
-FLOAT_SHARE = 1 / 3  # of the groups at most: beyond it the file is nearly as large as a float one
+FLOAT_GROUPS = 7     # at most
+FLOAT_SHARE = 0.5    # of the bytes of a float32 file at most: float16 needs as many, and loses next to nothing
 NEAR_BEST = 1.05   # fewer layers in float are taken if the scores are this near to the nearest
 
 
 def choose_layers(material, converter) -> tuple[bytes, list[str], int]:
-    """Leaves in float what brings the scores nearest to those of Keras.
+    """Leaves in float what brings the scores nearest to those of Keras, as long as the file stays smaller than one of float16.
 
     Args:
         material: with the model, `calibration` and, where there are any, `held_out` photos.
@@ -42,12 +43,20 @@ def choose_layers(material, converter) -> tuple[bytes, list[str], int]:
         run = load_tflite(str(candidate), threads=2)
         return float(np.abs(np.stack([run(photo[None]) for photo in photos]) - expected).mean())
 
-    gains = [error(_quantize(quantizer, group)) for group in groups]
-    order = [groups[row] for row in np.argsort(gains, kind="stable")][:max(1, round(FLOAT_SHARE * len(groups)))]
-    files = [_quantize(quantizer, [name for group in order[:count] for name in group]) for count in range(1, len(order) + 1)]
-    errors = [error(content) for content in files]
-    count = next(row for row, value in enumerate(errors) if value <= NEAR_BEST * min(errors))
-    return files[count], [readable(name) for group in order[:count + 1] for name in group], len(names)
+    alone = [error(_quantize(quantizer, group)) for group in groups]
+    limit = FLOAT_SHARE * len(float32_file(material))
+    content = _quantize(quantizer, [])
+    tried = [(error(content), content, [])]  # with more and more layers in float
+    for group in (groups[row] for row in np.argsort(alone, kind="stable")):
+        in_float = [*tried[-1][2], *group]
+        content = _quantize(quantizer, in_float)
+        if len(content) <= limit:
+            tried.append((error(content), content, in_float))
+        if len(tried) > FLOAT_GROUPS:
+            break
+    nearest = min(value for value, _, _ in tried)
+    _, content, in_float = next(row for row in tried if row[0] <= NEAR_BEST * nearest)
+    return content, [readable(name) for name in in_float], len(names)
 
 
 def readable(name: str) -> str:

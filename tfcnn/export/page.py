@@ -1,11 +1,13 @@
 """The web page of a run: its own files, and `model.json`, which tells page and apps what the model files take and give."""
 
+import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tfcnn.errors import InputError
+from tfcnn.export.contract import Contract
 from tfcnn.export.litertjs import WEB
 from tfcnn.export.read_tflite import read_tflite
 from tfcnn.record import Run
@@ -31,24 +33,32 @@ def accepted_files(run: Run, exports: Iterable) -> list[ModelFile]:
 
     Args:
         run: whose folder the paths are relative to.
-        exports: objects with `format`, `path` and `accepted`.
+        exports: objects with `format`, `path`, `accepted` and `sha256`.
 
     Raises:
-        InputError: there is none, or one is gone; the model does not take square grey or RGB photos.
+        InputError: there is none, or one is gone or not what was checked; the model does not take square grey or RGB photos.
     """
+    check_shape(run)
+    accepted = [e for e in exports if e.accepted and e.path.endswith(".tflite")]
+    if not accepted:
+        raise InputError(f"expected a TFLite file that passed its check in '{run.path}', found none; "
+                         f"write one with 'tfcnn export {run.path} --format tflite_float32'")
+    for e in accepted:
+        file = run.path / e.path
+        if file.parent != run.path / "exports":
+            raise InputError(f"expected files in '{run.path / 'exports'}', but run.json lists '{e.path}'; it was changed by hand: export again")
+        if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != e.sha256:
+            raise InputError(f"expected the file '{file}' as it was when it was checked, but it {'was changed' if file.is_file() else 'is gone'}; "
+                             f"write it again with 'tfcnn export {run.path} --format {e.format}'")
+    return [ModelFile(e.format, run.path / e.path) for e in accepted]
+
+
+def check_shape(run: Run) -> None:
+    """Raises InputError for a model of photos that a browser cannot show exactly."""
     height, width, channels = run.record["input_shape"]
     if height != width or channels not in (1, 3):
         raise InputError(f"expected a model of square photos with 1 or 3 channels, got input_shape={height}x{width}x{channels}; "
                          "a browser cannot show others exactly: use the files in exports/ as they are")
-    files = [ModelFile(e.format, run.path / e.path) for e in exports if e.accepted and e.path.endswith(".tflite")]
-    if not files:
-        raise InputError(f"expected a TFLite file that passed its check in '{run.path}', found none; "
-                         f"write one with 'tfcnn export {run.path} --format tflite_float32'")
-    for file in files:
-        if not file.path.is_file():
-            raise InputError(f"expected the file '{file.path}' that run.json lists, but it is gone; "
-                             f"write it again with 'tfcnn export {run.path} --format {file.format}'")
-    return files
 
 
 def page_files(*, with_litertjs: bool) -> dict[str, bytes]:
@@ -59,17 +69,18 @@ def page_files(*, with_litertjs: bool) -> dict[str, bytes]:
     return files
 
 
-def describe_models(run: Run, files: Iterable[ModelFile], *, golden: bool) -> dict[str, Any]:
+def describe_models(run: Run, files: Iterable[ModelFile], contract: Contract, *, golden: bool) -> dict[str, Any]:
     """`model.json`: what apps and page have to know; paths are relative to it.
 
     Args:
         run: the run of the files.
         files: from `accepted_files`.
+        contract: of the files.
         golden: whether there are golden photos beside it.
     """
     return {"name": run.path.resolve().name, "labels": run.labels, "image_size": run.record["input_shape"][0],
             "channels": run.record["input_shape"][2], "geometry": run.record["geometry"],
-            "models": [_describe(file) for file in files], "expected": "golden/expected.json" if golden else None}
+            "score_threshold": contract.score_threshold, "models": [_describe(file) for file in files], "expected": "golden/expected.json" if golden else None}
 
 
 def to_json(value: Any) -> bytes:
@@ -84,11 +95,14 @@ def _describe(file: ModelFile) -> dict[str, Any]:
         scale, zero_point = tensor.quantization if tensor.dtype != "float32" else (1.0, 0)
         described[name] = {"dtype": tensor.dtype, "scale": scale, "zero_point": zero_point}
     return {"file": f"models/{file.name}", "format": file.format, "bytes": file.path.stat().st_size,
-            "minimum_runtime": _minimum_runtime(file.path), **described}
+            "minimum_runtime": "" if file.format == "tflite_weight_int8" else _minimum_runtime(file.path), **described}
 
 
 def _minimum_runtime(path: Path) -> str:
-    """The oldest TensorFlow Lite that has all operators of a file, as its converter wrote it down; empty if it did not."""
+    """The oldest TensorFlow Lite that has all operators of a file, as its converter wrote it down; empty if it did not.
+
+    The quantizer of weight_int8 leaves what was written of the float file, which is not asked.
+    """
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.Model.GetRootAs(path.read_bytes())

@@ -1,8 +1,8 @@
 """`serve`: the page of the bundle for a run folder, on this computer alone."""
 
+import dataclasses
 import errno
 import logging
-import shutil
 from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,8 +10,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from tfcnn.errors import InputError
+from tfcnn.export.contract import contract_of
 from tfcnn.export.litertjs import fetch_litertjs
 from tfcnn.export.page import accepted_files, describe_models, page_files, to_json
+from tfcnn.export.read_tflite import read_tflite
 from tfcnn.record import Run, load_run
 
 ADDRESS = "127.0.0.1"
@@ -72,7 +74,8 @@ def _content(run: Run) -> dict[str, bytes | Path]:
     content: dict[str, bytes | Path] = {f"/web/{name}": page for name, page in page_files(with_litertjs=True).items()}
     content |= {f"/web/litert/{name}": file for name, file in fetch_litertjs().items()}
     content |= {f"/models/{file.name}": file.path for file in files}
-    content["/model.json"] = to_json(describe_models(run, files, golden=False))
+    contract = dataclasses.replace(contract_of(run), score_threshold=read_tflite(files[0].path).contract["output"]["score_threshold"])
+    content["/model.json"] = to_json(describe_models(run, files, contract, golden=False))
     return content | {"/web/": content["/web/index.html"]}
 
 
@@ -84,32 +87,33 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         port = self.server.server_port
-        if self.headers.get("Host") not in (f"{ADDRESS}:{port}", f"localhost:{port}"):  # a foreign name that was made to point here
+        names = [f"{name}:{port}" for name in (ADDRESS, "localhost")] + ([ADDRESS, "localhost"] if port == 80 else [])
+        if self.headers.get("Host") not in names:  # a foreign name that was made to point here
             return self._send(HTTPStatus.FORBIDDEN, b"open this page as localhost\n", "text/plain")
         path = self.path.partition("?")[0]
         if path == "/":
             return self._send(HTTPStatus.FOUND, b"", "text/plain", Location="/web/")
         found = self.contents.get(path)
-        if found is None or (isinstance(found, Path) and not found.is_file()):
+        if isinstance(found, Path):
+            try:
+                found = found.read_bytes()
+            except OSError:  # removed since
+                found = None
+        if found is None:
             return self._send(HTTPStatus.NOT_FOUND, b"not found\n", "text/plain")
         return self._send(HTTPStatus.OK, found, _type(path))
 
     do_HEAD = do_GET
 
-    def _send(self, status: HTTPStatus, body: bytes | Path, kind: str, **headers: str) -> None:
+    def _send(self, status: HTTPStatus, body: bytes, kind: str, **headers: str) -> None:
         self.send_response(status)
-        length = body.stat().st_size if isinstance(body, Path) else len(body)
-        for name, value in {"Content-Type": kind, "Content-Length": str(length), **HEADERS, **headers}.items():
+        for name, value in {"Content-Type": kind, "Content-Length": str(len(body)), **HEADERS, **headers}.items():
             self.send_header(name, value)
         self.end_headers()
         if self.command == "HEAD":
             return
         try:
-            if isinstance(body, Path):
-                with open(body, "rb") as file:
-                    shutil.copyfileobj(file, self.wfile)
-            else:
-                self.wfile.write(body)
+            self.wfile.write(body)
         except (BrokenPipeError, ConnectionResetError):  # the browser went away
             self.close_connection = True
 

@@ -39,7 +39,7 @@ class Material:
 
 def write_float32(material: Material, path: Path) -> dict:
     """Weights and arithmetic in float32."""
-    return _write(material, path, _float32(material))
+    return _write(material, path, float32_file(material))
 
 
 def write_float16(material: Material, path: Path) -> dict:
@@ -61,7 +61,7 @@ def write_weight_int8(material: Material, path: Path) -> dict:
     from ai_edge_quantizer import quantizer, recipe
 
     with quiet():
-        result = quantizer.Quantizer(_float32(material), recipe.weight_only_wi8_afp32()).quantize(enable_progress_report=False)
+        result = quantizer.Quantizer(float32_file(material), recipe.weight_only_wi8_afp32()).quantize(enable_progress_report=False)
     return _write(material, path, bytes(result.quantized_model))
 
 
@@ -106,7 +106,7 @@ def _write(material: Material, path: Path, content: bytes, *, whole: bool = Fals
     return {"operators": dict(Counter(name for name in file.operators if name != "DELEGATE").most_common())}
 
 
-def _float32(material: Material) -> bytes:
+def float32_file(material: Material) -> bytes:
     """The float32 file without metadata, converted once."""
     kept = material.folder / "float32.tflite"
     if not kept.exists():

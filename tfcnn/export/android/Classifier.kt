@@ -20,7 +20,10 @@ class Classifier(context: Context, file: String) : Closeable {
     /** All labels, best first. The photo has to stand upright, as `readPhoto` gives it. */
     fun classify(photo: Bitmap): List<Answer> = classifySquare(toSquare(photo, settings.side, settings.geometry))
 
-    /** The same for a square of the model's size, which is taken as it is. */
+    /** The best of them; null where it scores less than the threshold that the model was exported with. */
+    fun best(photo: Bitmap): Answer? = classify(photo).first().takeIf { it.score >= settings.scoreThreshold }
+
+    /** All labels for a square of the model's size, which is taken as it is. */
     fun classifySquare(square: Bitmap): List<Answer> {
         val input = interpreter.getInputTensor(0)
         val pixels = ByteBuffer.allocateDirect(input.numBytes()).order(ByteOrder.nativeOrder())
@@ -43,12 +46,13 @@ class Classifier(context: Context, file: String) : Closeable {
     override fun close() = interpreter.close()
 }
 
-/** What model.json says of the photos. */
+/** What model.json says of photos and scores. */
 class Settings(context: Context) {
     private val json = JSONObject(String(readAsset(context, "model.json")))
     val side: Int = json.getInt("image_size")
     val channels: Int = json.getInt("channels")
     val geometry: String = json.getString("geometry")
+    val scoreThreshold: Float = if (json.isNull("score_threshold")) 0f else json.getDouble("score_threshold").toFloat()
 }
 
 fun readAsset(context: Context, name: String): ByteArray = context.assets.open(name).use { it.readBytes() }

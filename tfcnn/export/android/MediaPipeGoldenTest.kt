@@ -8,6 +8,6 @@ import org.junit.runner.RunWith
 class MediaPipeGoldenTest {
     @Test
     fun everyModelGivesTheGoldenAnswersInMediaPipe() = checkGolden { context, file, squares ->
-        MediaPipeClassifier(context, file).use { classifier -> squares.map { classifier.classifySquare(it) } }
+        MediaPipeClassifier(context, file, scoreThreshold = 0f).use { classifier -> squares.map { classifier.classifySquare(it) } }
     }
 }

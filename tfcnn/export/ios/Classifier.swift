@@ -7,16 +7,18 @@ struct Answer {
   let score: Float
 }
 
-/// What model.json says of the photos.
+/// What model.json says of photos and scores.
 struct Settings: Decodable {
   let side: Int
   let channels: Int
   let geometry: String
+  let scoreThreshold: Float?
 
   enum CodingKeys: String, CodingKey {
     case side = "image_size"
     case channels
     case geometry
+    case scoreThreshold = "score_threshold"
   }
 }
 
@@ -32,6 +34,11 @@ final class Classifier {
       .split(separator: "\n").map(String.init)
     interpreter = try Interpreter(modelPath: folder.appendingPathComponent("models/" + file).path)
     try interpreter.allocateTensors()
+  }
+
+  /// The best label; nil where it scores less than the threshold that the model was exported with.
+  func best(pixels: [UInt8]) throws -> Answer? {
+    try classify(pixels: pixels).first.flatMap { $0.score >= settings.scoreThreshold ?? 0 ? $0 : nil }
   }
 
   /// All labels, best first. `pixels` are those of a square of the model's size, from `pixels(of:channels:)`.

@@ -9,7 +9,7 @@ let model; // model.json
 let litert; // the module @litertjs/core
 let loaded; // { file, compiled }: one model at a time
 let last; // the pixels of the last photo, for when another file is chosen
-let turn = Promise.resolve(); // what uses the model waits for its turn
+let turn = Promise.resolve(); // what loads or uses the model waits for its turn
 
 /** Classifies all golden photos with the chosen file; gives one {photo, expected, got, difference, ok} a photo. */
 window.checkGolden = async () => {
@@ -50,7 +50,7 @@ async function get(path) {
 }
 
 async function prepare() {
-  await load(chosen());
+  await inTurn(() => load(chosen()));
   say('Ready. Choose a photo.');
 }
 
@@ -74,7 +74,7 @@ async function load(file) {
 
 /** All labels with their scores, best first. `pixels` is a Uint8Array of height x width x channels. */
 function classify(pixels) {
-  const result = turn.then(async () => {
+  return inTurn(async () => {
     const file = chosen(), compiled = await load(file), side = model.image_size;
     const input = new litert.Tensor(file.input.dtype === 'uint8' ? pixels : Float32Array.from(pixels), [1, side, side, model.channels]);
     const [output] = await compiled.run(input);
@@ -84,6 +84,10 @@ function classify(pixels) {
     output.delete();
     return scores.map((score, index) => ({ label: model.labels[index], score })).sort((a, b) => b.score - a.score);
   });
+}
+
+function inTurn(action) {
+  const result = turn.then(action);
   turn = result.catch(() => {});
   return result;
 }
@@ -115,10 +119,11 @@ async function showPhoto(blob) {
 }
 
 async function answer() {
-  await turn.then(() => load(chosen())); // not part of the time
+  await inTurn(() => load(chosen())); // not part of the time
   const before = performance.now();
   const answers = await classify(last);
-  say(`Took ${Math.max(1, Math.round(performance.now() - before))} ms on this device.`);
+  const unsure = answers[0].score < (model.score_threshold ?? 0);
+  say(`Took ${Math.max(1, Math.round(performance.now() - before))} ms on this device.${unsure ? ` No answer: all labels score less than ${percent(model.score_threshold)}.` : ''}`);
   $('answers').replaceChildren(...answers.slice(0, TOP).map(({ label, score }) => {
     const item = document.createElement('li'), bar = document.createElement('meter');
     Object.assign(bar, { min: 0, max: 1, value: score, title: label });
@@ -194,7 +199,7 @@ function listen() {
   document.addEventListener('drop', act(async (event) => event.dataTransfer.files.length && showPhoto(event.dataTransfer.files[0])));
   $('models').addEventListener('change', act(() => {
     $('error').hidden = true;
-    return last ? answer() : turn.then(prepare);
+    return last ? answer() : prepare();
   }));
   $('check').addEventListener('click', act(() => window.checkGolden()));
   $('camera').addEventListener('click', act(() => ($('video').srcObject ? stopCamera() : startCamera())));
