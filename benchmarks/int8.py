@@ -3,8 +3,9 @@
     python benchmarks/int8.py [--seeds 5] [--backbones mobilenet_v2 mobilenet_v3_small]
 
 Each seed draws its own split of `trashnet600`, trains with all defaults, and exports every rung of the ladder. Drops are paired:
-the same 120 test photos a split in Keras and in the file; the interval is over the photos of all splits together. Last, the ladder runs
-on a copy of the first run whose calibration photos were replaced by faint noise. The ImageNet weights are recovered from 8-bit files.
+the same 120 test photos a split in Keras and in the file; the interval is Student's over the drops of the splits, 90 % two-sided, for
+the splits are of the same 600 photos, so that their photos together are fewer than they seem. Last, the ladder runs on a copy of the
+first run whose calibration photos were replaced by faint noise. The ImageNet weights are recovered from 8-bit files.
 """
 
 import argparse
@@ -20,10 +21,10 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
+from scipy import stats
 
 import tfcnn
 from tfcnn.export.ladder import LADDER
-from tfcnn.export.verdict import paired_interval
 
 DATA = Path(os.environ.get("TFCNN_DATA", "../shared/data"))
 WEIGHTS = {"mobilenet_v3_small": "mobilenet_v3_small_224_1.0_from_uint8_no_top.h5", "mobilenet_v2": "mobilenet_v2_1.0_224_from_ptq_no_top.h5"}
@@ -58,21 +59,24 @@ def train(backbone: str, seed: int, image_size: int, output: Path):
 
 def show(backbone: str, results: dict[str, list]) -> None:
     """One line a format, over all splits."""
-    print(f"\n{backbone}: points of accuracy lost against Keras, mean ± sd over {len(results[LADDER[0]])} splits; 90 % interval over all photos together")
+    print(f"\n{backbone}: points of accuracy lost against Keras, mean ± sd over {len(results[LADDER[0]])} splits; 90 % interval of the mean over splits")
     print(f"{'format':<20}{'MB':>7}{'lost':>14}{'interval':>16}{'agreement':>11}{'accepted':>10}")
     for name, rows in results.items():
         drops = [100 * row.accuracy_drop for row in rows]
-        low, high = paired_interval(sum(r.lost for r in rows), sum(r.gained for r in rows), sum(r.n for r in rows))
         sd = statistics.stdev(drops) if len(drops) > 1 else 0.0
-        print(f"{name:<20}{rows[0].bytes / 1e6:>7.2f}{f'{statistics.mean(drops):.1f} ± {sd:.1f}':>14}{f'{100 * low:.1f} to {100 * high:.1f}':>16}"
+        half = stats.t.ppf(0.95, len(drops) - 1) * sd / len(drops) ** 0.5 if len(drops) > 1 else float("nan")
+        low, high = statistics.mean(drops) - half, statistics.mean(drops) + half
+        print(f"{name:<20}{rows[0].bytes / 1e6:>7.2f}{f'{statistics.mean(drops):.1f} ± {sd:.1f}':>14}{f'{low:.1f} to {high:.1f}':>16}"
               f"{statistics.mean(r.agreement for r in rows):>11.3f}{f'{sum(r.accepted for r in rows)} of {len(rows)}':>10}")
-    chosen = [next(name for name in LADDER if results[name][row].accepted) for row in range(len(results[LADDER[0]]))]
+    chosen = [next((name for name in LADDER if results[name][row].accepted), "none") for row in range(len(results[LADDER[0]]))]
     print(f"the ladder settles on: {', '.join(chosen)}")
     for rows in zip(*results.values(), strict=True):
-        smallest = min((row for row in rows if row.accepted), key=lambda row: row.bytes)
-        print(f"the smallest that lost at most 2 points: {smallest.format}, {smallest.bytes / 1e6:.2f} MB")
-    layers = [list(dict.fromkeys(row.details["float_layers"])) for row in results["tflite_int8_mixed"]]
-    print(f"left in float by tflite_int8_mixed in the first split, of {results['tflite_int8_mixed'][0].details['layers']} layers: {', '.join(layers[0])}\n")
+        smallest = min((row for row in rows if row.accepted), key=lambda row: row.bytes, default=None)
+        print(f"the smallest that lost at most 2 points: {smallest and f'{smallest.format}, {smallest.bytes / 1e6:.2f} MB'}")
+    for split, row in enumerate(results["tflite_int8_mixed"]):
+        layers = list(dict.fromkeys(row.details["float_layers"]))
+        print(f"left in float by tflite_int8_mixed in split {split}, {len(layers)} of {row.details['layers']} layers: {', '.join(layers)}")
+    print()
 
 
 def planted(run: Path, copy: Path) -> None:
