@@ -67,7 +67,7 @@ def load_run(path: str | Path) -> Run:
         record = json.loads(file.read_text(encoding="utf-8"))
         if record["format"] > FORMAT:
             raise InputError(f"expected a run record of format {FORMAT} or below in '{file}', got format={record['format']}; update tfcnn")
-        record["labels"], record["status"], record["geometry"]
+        list(record["labels"]), record["status"], record["geometry"]
         if len(record["input_shape"]) != 3:
             raise ValueError(f"input_shape is {record['input_shape']}")
         if "exports" in record:  # rows of older versions say too little

@@ -32,6 +32,7 @@ from tfcnn.progress import stage
 from tfcnn.record import Run, alone_in, load_run, name_aside, publish, remove, write_record, write_rows
 
 MAX_ACCURACY_DROP = 0.02
+SURE_TEMPERATURE = 100  # validation photos; with 12 a temperature made the log loss of the test photos worse
 KERNELS_DIFFER = 0.02  # share of photos: an 8-bit file that changes more answers is run by other kernels too
 
 logger = logging.getLogger(__name__)
@@ -136,6 +137,9 @@ def export(run: Run | str | Path, data: Dataset | None = None, *, formats: Seque
     if encoded:
         check_encoded(contract)
     if calibrate_scores:
+        logger.info("logits are divided by the temperature %.3f, which was fitted on the validation photos; predict and evaluate do without it", temperature)
+        if run.record["data"]["splits"]["validation"] < SURE_TEMPERATURE:
+            logger.warning("these are few (%d): calibrated scores of other photos may mean less than they say", run.record["data"]["splits"]["validation"])
         divide_logits(model, temperature)
     photos = _check_photos(run, model, data, calibration)
     with alone_in(run.path / "exports"), tempfile.TemporaryDirectory() as folder:
@@ -151,6 +155,8 @@ def export(run: Run | str | Path, data: Dataset | None = None, *, formats: Seque
         if AUTO in formats:
             for rung in exports:
                 _record(run.path, rung)  # again, with what was chosen
+            if not exports[-1].chosen:
+                logger.warning("auto settled on no file: none is both accepted and within the budget")
     run = _write_card(run.path, data if bundle is not None else None)
     if bundle is not None and not shippable(exports):
         logger.warning("no bundle was written: no .tflite file passed its check")
@@ -288,7 +294,7 @@ def _try_plain_kernels(path: Path, photos: _Photos, details: dict, verdict: Verd
     if verdict.agreement >= 1 - KERNELS_DIFFER:
         return details, verdict
     agreement = float(np.mean(scores_of("tflite_plain", path, photos.pixels).argmax(axis=1) == photos.scores.argmax(axis=1)))
-    if agreement - verdict.agreement > KERNELS_DIFFER:
+    if agreement >= 1 - KERNELS_DIFFER:
         said = f"LiteRT's own kernels agree with Keras on {agreement:.3f}: the 8-bit kernels of this processor are to blame, run the file on the phone"
         verdict = dataclasses.replace(verdict, reason="; ".join(filter(None, [verdict.reason, said])))
     return {**details, "agreement_plain_kernels": agreement}, verdict

@@ -53,4 +53,4 @@ def over_budget(rung, budget: Budget) -> str:
         beyond.append(f"{rung.bytes:,} bytes are more than the {budget.max_bytes:,} allowed")
     if budget.max_host_latency_ms is not None and rung.milliseconds > budget.max_host_latency_ms:
         beyond.append(f"{rung.milliseconds:g} ms a photo on this host are more than the {budget.max_host_latency_ms:g} allowed")
-    return " and ".join(beyond)
+    return "beyond the budget: " + " and ".join(beyond) if beyond else ""
