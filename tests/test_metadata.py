@@ -32,6 +32,14 @@ def test_labels_are_a_stored_member_of_the_file(file):
         assert archive.read("labels.txt").decode() == "blue\ngreen\nred\n"
 
 
+def test_a_file_whose_archive_calls_itself_encrypted_is_one_line(file, tmp_path):
+    content = bytearray(file.read_bytes())
+    content[content.rindex(b"PK\x01\x02") + 8] |= 1
+    (tmp_path / "m.tflite").write_bytes(content)
+    with pytest.raises(tfcnn.InputError, match="damaged"):
+        read_tflite(tmp_path / "m.tflite")
+
+
 @pytest.mark.parametrize("mark", [b"blue\ngreen", b'"geometry"', b"TFLITE_METADATA", b"PK\x01\x02"])
 def test_damaged_metadata_are_one_line_or_found_by_the_check(file, tmp_path, mark):
     """Some bytes in the middle of labels, contract, name of the metadata or directory of the archive are turned around."""

@@ -108,11 +108,16 @@ def alone_in(folder: Path) -> Iterator[None]:
         os.close(lock)
         raise InputError(f"expected to write to '{folder}', but another process does; wait until it is done") from error
     try:
-        for aside in folder.rglob(".tmp-*"):
-            remove(aside)
+        remove_leftovers(folder)
         yield
     finally:
         os.close(lock)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Deletes what a killed process left below a folder under temporary names."""
+    for aside in folder.rglob(".tmp-*"):
+        remove(aside)
 
 
 def publish(aside: Path, path: Path) -> None:

@@ -9,10 +9,12 @@ from pathlib import Path
 from tfcnn.data.dataset import Dataset
 from tfcnn.data.photo import GEOMETRIES
 from tfcnn.errors import InputError, WorkError
-from tfcnn.export.contract import CONTRACT_FILE, LABELS_FILE, Contract, contract_of
+from tfcnn.export.contract import CONTRACT_FILE, LABELS_FILE
 from tfcnn.export.golden import PHOTOS, Golden, choose_golden, to_png
+from tfcnn.export.ladder import AUTO
 from tfcnn.export.litertjs import LICENSE, WEB, fetch_litertjs
 from tfcnn.export.page import ModelFile, accepted_files, check_shape, describe_models, page_files, to_json
+from tfcnn.export.read_tflite import read_tflite
 from tfcnn.models.backbones import BACKBONES
 from tfcnn.record import Run, labels_text, prepare_folder, write_aside
 
@@ -26,8 +28,12 @@ logger = logging.getLogger(__name__)
 def check_bundle(path: str | Path, run: Run, formats: Iterable[str]) -> None:
     """Raises InputError for a name that a bundle cannot be written to, a run that no bundle can be made of, or formats without a .tflite file."""
     check_shape(run)
-    if not any(name == "auto" or name.startswith("tflite_") for name in formats):
+    if not any(name == AUTO or name.startswith("tflite_") for name in formats):
         raise InputError(f"expected a format of TFLite for the bundle, got {', '.join(formats)}; add for example tflite_float16")
+    _check_name(path)
+
+
+def _check_name(path: str | Path) -> None:
     if not str(path).endswith(".zip"):
         raise InputError(f"expected a bundle named *.zip, got '{path}'; write for example '{Path(path).name or 'bundle'}.zip'")
     if Path(path).is_dir():
@@ -38,7 +44,7 @@ def check_bundle(path: str | Path, run: Run, formats: Iterable[str]) -> None:
         raise InputError(f"expected a bundle in a folder that can be written, but '{Path(path).parent}' cannot; give another name") from error
 
 
-def write_bundle(run: Run, path: str | Path, *, exports: Iterable, data: Dataset, model=None, contract: Contract | None = None) -> Path:
+def write_bundle(run: Run, path: str | Path, *, exports: Iterable, data: Dataset, model=None) -> Path:
     """Writes what an app developer needs of a run into one zip.
 
     Args:
@@ -47,7 +53,6 @@ def write_bundle(run: Run, path: str | Path, *, exports: Iterable, data: Dataset
         exports: objects with `format`, `path` relative to the run folder, and `accepted`; accepted TFLite files go in.
         data: with the test split; some of its photos go in as golden photos.
         model: the `keras.Model` as it was exported, whose scores stand beside those of the files; that of the run if None.
-        contract: of the files; that of the run, without threshold and temperature, if None.
 
     Returns:
         `path`.
@@ -57,17 +62,16 @@ def write_bundle(run: Run, path: str | Path, *, exports: Iterable, data: Dataset
             grey or RGB photos.
     """
     path = Path(path)
-    contract = contract or contract_of(run)
+    _check_name(path)
     files = accepted_files(run, exports)
-    check_bundle(path, run, [file.format for file in files])
     if not len(data.rows("test")):
         raise InputError("expected test photos for the golden photos of the bundle, found none; give data with a test split")
     litertjs = _litertjs_or_none()
     golden = choose_golden(run, data, files, model or run.load_model())
     if len(golden.photos) < PHOTOS:
         logger.warning("the bundle has %d golden photos, not %d: of no other test photo is the answer beyond doubt in every file", len(golden.photos), PHOTOS)
-    description = describe_models(run, files, contract, golden=True)
-    members = _members(run, files, golden, litertjs) | {CONTRACT_FILE: contract.to_json().encode(), "LICENSE": LICENSE}
+    description = describe_models(run, files, golden=True)
+    members = _members(run, files, golden, litertjs) | {CONTRACT_FILE: to_json(read_tflite(files[0].path).contract), "LICENSE": LICENSE}
     members |= {"model.json": to_json(description), "README.md": _readme(run, description, golden, with_litertjs=bool(litertjs))}
     with write_aside(path) as aside, zipfile.ZipFile(aside, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in members.items():

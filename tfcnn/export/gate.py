@@ -162,7 +162,7 @@ def export(run: Run | str | Path, data: Dataset | None = None, *, formats: Seque
         logger.warning("no bundle was written: no .tflite file passed its check")
     elif bundle is not None:
         with stage("write the bundle", seconds=seconds):
-            write_bundle(run, bundle, exports=shippable(exports), data=data, model=model, contract=contract)
+            write_bundle(run, bundle, exports=shippable(exports), data=data, model=model)
     return exports
 
 

@@ -2,14 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tfcnn.errors import InputError
-from tfcnn.export.contract import Contract
 from tfcnn.export.litertjs import WEB
-from tfcnn.export.read_tflite import read_tflite
+from tfcnn.export.read_tflite import File, read_tflite
 from tfcnn.record import Run
 
 PAGE = ("index.html", "style.css", "app.js", "pixels.js")  # of the folder web
@@ -69,18 +68,19 @@ def page_files(*, with_litertjs: bool) -> dict[str, bytes]:
     return files
 
 
-def describe_models(run: Run, files: Iterable[ModelFile], contract: Contract, *, golden: bool) -> dict[str, Any]:
+def describe_models(run: Run, files: Sequence[ModelFile], *, golden: bool) -> dict[str, Any]:
     """`model.json`: what apps and page have to know; paths are relative to it.
 
     Args:
         run: the run of the files.
         files: from `accepted_files`.
-        contract: of the files.
         golden: whether there are golden photos beside it.
     """
+    contents = [read_tflite(file.path) for file in files]
     return {"name": run.path.resolve().name, "labels": run.labels, "image_size": run.record["input_shape"][0],
             "channels": run.record["input_shape"][2], "geometry": run.record["geometry"],
-            "score_threshold": contract.score_threshold, "models": [_describe(file) for file in files], "expected": "golden/expected.json" if golden else None}
+            "score_threshold": contents[0].contract["output"]["score_threshold"],
+            "models": [_describe(file, read) for file, read in zip(files, contents, strict=True)], "expected": "golden/expected.json" if golden else None}
 
 
 def to_json(value: Any) -> bytes:
@@ -88,8 +88,7 @@ def to_json(value: Any) -> bytes:
     return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
 
 
-def _describe(file: ModelFile) -> dict[str, Any]:
-    read = read_tflite(file.path)
+def _describe(file: ModelFile, read: File) -> dict[str, Any]:
     described = {}
     for name, tensor in (("input", read.input), ("output", read.output)):
         scale, zero_point = tensor.quantization if tensor.dtype != "float32" else (1.0, 0)

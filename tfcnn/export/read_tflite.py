@@ -73,7 +73,7 @@ def read_tflite(path: str | Path) -> File:
         pixels = _image_metadata(path.read_bytes())
         files = _files_in(path)
         contract = json.loads(files[CONTRACT_FILE]) if CONTRACT_FILE in files else {}
-    except (ValueError, TypeError, LookupError, struct.error, zlib.error, zipfile.BadZipFile, NotImplementedError) as error:
+    except (ValueError, TypeError, LookupError, struct.error, zlib.error, zipfile.BadZipFile, RuntimeError) as error:
         raise InputError(f"expected readable metadata in '{path}', but they are damaged ({type(error).__name__}); "
                          "write it again with 'tfcnn export'") from error
     return File(_tensor(entry), _tensor(result), operators, *pixels, tuple(files.get(LABELS_FILE, "").splitlines()), contract)

@@ -1,6 +1,5 @@
 """`serve`: the page of the bundle for a run folder, on this computer alone."""
 
-import dataclasses
 import errno
 import logging
 from collections.abc import Callable
@@ -10,10 +9,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from tfcnn.errors import InputError
-from tfcnn.export.contract import contract_of
 from tfcnn.export.litertjs import fetch_litertjs
 from tfcnn.export.page import accepted_files, describe_models, page_files, to_json
-from tfcnn.export.read_tflite import read_tflite
 from tfcnn.record import Run, load_run
 
 ADDRESS = "127.0.0.1"
@@ -74,8 +71,7 @@ def _content(run: Run) -> dict[str, bytes | Path]:
     content: dict[str, bytes | Path] = {f"/web/{name}": page for name, page in page_files(with_litertjs=True).items()}
     content |= {f"/web/litert/{name}": file for name, file in fetch_litertjs().items()}
     content |= {f"/models/{file.name}": file.path for file in files}
-    contract = dataclasses.replace(contract_of(run), score_threshold=read_tflite(files[0].path).contract["output"]["score_threshold"])
-    content["/model.json"] = to_json(describe_models(run, files, contract, golden=False))
+    content["/model.json"] = to_json(describe_models(run, files, golden=False))
     return content | {"/web/": content["/web/index.html"]}
 
 

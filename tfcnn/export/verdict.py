@@ -73,38 +73,35 @@ def compare(scores: np.ndarray, keras_scores: np.ndarray, targets: np.ndarray | 
     difference = np.abs(scores.astype(np.float64) - keras_scores)
     values = _nothing() | {"agreement": agreement, "max_score_difference": float(difference.max()), "mean_score_difference": float(difference.mean())}
     if targets is None:
-        return Verdict(**(values | _judge_parity(agreement, explained, exact, max_accuracy_drop)))
-    right, keras_right = answers == targets, keras_answers == targets
-    lost, gained = int((keras_right & ~right).sum()), int((right & ~keras_right).sum())
-    drop, interval = (lost - gained) / n, paired_interval(lost, gained, n)
-    values |= {"accuracy": float(right.mean()), "interval": wilson_interval(int(right.sum()), n), "accuracy_drop": drop, "accuracy_drop_interval": interval,
-               "lost": lost, "gained": gained, "p_value": mcnemar(lost, gained), "recall_change": _recall_change(right, keras_right, targets, labels)}
-    return Verdict(**(values | _judge(drop, interval, explained, n, exact, max_accuracy_drop)))
-
-
-def _judge_parity(agreement: float, explained: float, exact: bool, limit: float) -> dict:
-    """Without test photos: of a file that changes few answers at most so much is lost; what changed answers are worth, nobody knows."""
+        judged = _judge_parity(agreement, exact, max_accuracy_drop)
+    else:
+        right, keras_right = answers == targets, keras_answers == targets
+        lost, gained = int((keras_right & ~right).sum()), int((right & ~keras_right).sum())
+        drop, interval = (lost - gained) / n, paired_interval(lost, gained, n)
+        values |= {"accuracy": float(right.mean()), "interval": wilson_interval(int(right.sum()), n), "accuracy_drop": drop,
+                   "accuracy_drop_interval": interval, "lost": lost, "gained": gained, "p_value": mcnemar(lost, gained),
+                   "recall_change": _recall_change(right, keras_right, targets, labels)}
+        judged = _judge(drop, interval, n, exact, max_accuracy_drop)
     if exact and explained < MIN_AGREEMENT:
-        return _other_answers(explained)
-    said = f"no test photos: only parity was checked, it agrees with Keras on {agreement:.3f} of the photos"
+        judged = {"verdict": REJECTED, "accepted": False,
+                  "reason": f"answers as Keras does, or takes the other side of a tie, on {explained:.3f} of the photos; a float file must on {MIN_AGREEMENT}"}
+    return Verdict(**(values | judged))
+
+
+def _judge_parity(agreement: float, exact: bool, limit: float) -> dict:
+    """Without test photos: of a file that changes few answers at most so much is lost; what changed answers are worth, nobody knows."""
     if exact:
         return {"verdict": ACCEPTED, "accepted": True, "reason": ""}
+    said = f"no test photos: only parity was checked, it agrees with Keras on {agreement:.3f} of the photos"
     few = agreement >= 1 - limit
     return {"verdict": UNDECIDED, "accepted": few, "reason": said if few else f"{said}, so it may have lost more than {100 * limit:g} points"}
 
 
-def _other_answers(explained: float) -> dict:
-    return {"verdict": REJECTED, "accepted": False,
-            "reason": f"answers as Keras does, or takes the other side of a tie, on {explained:.3f} of the photos; a float file must on {MIN_AGREEMENT}"}
-
-
-def _judge(drop: float, interval: tuple[float, float], explained: float, n: int, exact: bool, limit: float) -> dict:
+def _judge(drop: float, interval: tuple[float, float], n: int, exact: bool, limit: float) -> dict:
     low, high = interval
     lost = f"lost {100 * drop:.1f} points against Keras" if drop > 0 else "lost nothing against Keras"
     chance = f"on {n} photos the true drop lies between {100 * low:.1f} and {100 * high:.1f} points"
     beyond = drop > limit + 1e-9
-    if exact and explained < MIN_AGREEMENT:
-        return _other_answers(explained)
     if beyond:
         return {"verdict": REJECTED if low > limit else UNDECIDED, "accepted": False, "reason": f"{lost}, allowed are {100 * limit:g}; {chance}"}
     sure = exact or high <= limit + 1e-9

@@ -19,7 +19,7 @@ from tfcnn.models.forward import forward
 from tfcnn.models.freeze import has_batch_norm, is_named, stages_of
 from tfcnn.models.temperature import fit_temperature
 from tfcnn.progress import stage
-from tfcnn.record import Run, labels_text, prepare_output, remove, write_aside, write_record, write_rows, write_text
+from tfcnn.record import Run, labels_text, prepare_output, remove, remove_leftovers, write_aside, write_record, write_rows, write_text
 from tfcnn.training.config import TrainingConfig, check_training
 from tfcnn.training.features import cached_features, feature_network, network_digest
 from tfcnn.training.fine_tune import fine_tune, fine_tunes, phases_of
@@ -66,8 +66,7 @@ def train(model, data: Dataset, config: TrainingConfig | None = None, *, output:
         record["replaced"] = existing.record.get("replaced")
     elif (path / "run.json").exists():
         record["replaced"] = _set_aside(path)
-    for leftover in path.rglob(".tmp-*"):  # of a process that was killed
-        remove(leftover)
+    remove_leftovers(path)
     write_record(path, record)
 
     import keras
