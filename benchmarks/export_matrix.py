@@ -18,15 +18,14 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
-import numpy as np
+from int8 import DATA, WEIGHTS, train  # of this folder
 
 import tfcnn
+from tfcnn.demo import digit_scans
 from tfcnn.export.formats import EXPORTERS, has_extra
 from tfcnn.models.freeze import every_layer
 
-DATA = Path(os.environ.get("TFCNN_DATA", "../shared/data"))
 NAMED = ("resnet50", "efficientnet_b0", "mobilenet_v3_small", "mobilenet_v3_large", "vgg16", "vit_b_16")
-WEIGHTS = {"mobilenet_v2": "mobilenet_v2_1.0_224_from_ptq_no_top.h5", "mobilenet_v3_small": "mobilenet_v3_small_224_1.0_from_uint8_no_top.h5"}
 TRAINED = (*WEIGHTS, "resnet50")
 
 
@@ -86,14 +85,8 @@ def trained_run(backbone: str, output: Path):
     """A run with all defaults from pretrained weights; without any, all stages trained on digits."""
     keras.utils.set_random_seed(0)
     if backbone in WEIGHTS:
-        data = tfcnn.load_images(DATA / "trashnet600")
-        model = tfcnn.build_classifier(backbone, labels=data.labels, weights=str(DATA / "weights" / WEIGHTS[backbone]))
-        return tfcnn.train(model, data, output=output)
-    from sklearn.datasets import load_digits
-
-    scans = load_digits()
-    pixels = np.round(np.kron(scans.images * (255 / 16), np.ones((1, 4, 4)))).astype(np.uint8)
-    data = tfcnn.load_images((np.repeat(pixels[..., None], 3, axis=-1), scans.target))
+        return train(backbone, 0, 224, output)
+    data = digit_scans(range(10), split=(0.7, 0.1, 0.2), seed=0)
     model = tfcnn.build_classifier(backbone, labels=data.labels, weights=None, image_size=32)
     config = tfcnn.TrainingConfig(trainable=True, epochs=10, learning_rate=1e-3, head_learning_rate=1e-3, batch_norm="train", mirror=False)
     return tfcnn.train(model, data, config, output=output)

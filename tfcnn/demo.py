@@ -47,13 +47,13 @@ def run_demo(output: str | Path, *, seeds: int = 5) -> dict:
     replaces = _is_demo(output)
     prepare_output(output, overwrite=replaces)
     started = time.perf_counter()
-    few = [_digits(range(5, 10), split=FEW, seed=seed) for seed in range(seeds)]
+    few = [digit_scans(range(5, 10), split=FEW, seed=seed) for seed in range(seeds)]
     transferred, scratch = [], []
     with tempfile.TemporaryDirectory() as folder:
         keras.utils.set_random_seed(0)
         backbone = build_features((SIDE, SIDE, 3), filters=FILTERS)
         with stage("pretrain on the digits 0-4"):
-            _train(backbone, _digits(range(5), split=(0.7, 0.1, 0.2), seed=0), PRETRAINING, Path(folder) / "pretrained")
+            _train(backbone, digit_scans(range(5), split=(0.7, 0.1, 0.2), seed=0), PRETRAINING, Path(folder) / "pretrained")
         pretrained = backbone.get_weights()
         for seed, data in enumerate(few):
             with stage(f"transfer to the digits 5-9, seed {seed}"):
@@ -69,7 +69,7 @@ def run_demo(output: str | Path, *, seeds: int = 5) -> dict:
     return _result(run, few[0], transferred, scratch)
 
 
-def _digits(digits: range, *, split: tuple[float, float, float], seed: int) -> Dataset:
+def digit_scans(digits: range, *, split: tuple[float, float, float], seed: int) -> Dataset:
     """Scans of these digits as RGB photos of SIDE x SIDE pixels, 0-255."""
     from sklearn.datasets import load_digits
 
