@@ -139,11 +139,12 @@ def shipped(trained, tmp_path_factory):
     import shutil
 
     import tfcnn
+    from tfcnn.record import write_record
 
     run, data, _ = trained
     folder = tmp_path_factory.mktemp("runs") / "colours"
     shutil.copytree(run.path, folder)
-    (folder / "card.md").write_text("# Card\n")
+    write_record(folder, {**run.record, "test": tfcnn.evaluate(run, data).to_dict()})
     formats = ["tflite_float32", "tflite_float16", "tflite_int8"]
     exports = tfcnn.export(folder, data, formats=formats, max_accuracy_drop=1.0)  # the gate is tested elsewhere
     return tfcnn.load_run(folder), data, exports

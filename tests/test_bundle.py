@@ -49,14 +49,16 @@ def test_the_bundle_holds_what_its_readme_lists(bundle, shipped):
         "LICENSE", "README.md", "android", "card.md", "contract.json", "golden", "ios", "labels.txt", "model.json", "models", "web"]
     assert (bundle / "LICENSE").read_text() == (Path(__file__).parents[1] / "LICENSE").read_text()
     assert json.loads((bundle / "contract.json").read_text())["output"]["labels"] == run.labels
-    assert (bundle / "card.md").read_text() == "# Card\n"
+    card = (bundle / "card.md").read_text()
+    assert f"on {run.record['test']['n']} test photos" in card and all(f"| {e.path} |" in card for e in exports) and "int8_mixed" not in card
+    assert (bundle / "android" / "README.md").read_text().count("float32.tflite") == (bundle / "ios" / "README.md").read_text().count("float32.tflite") == 1
     assert (bundle / "labels.txt").read_text().split() == run.labels
     for e in exports:
         assert (bundle / "models" / Path(e.path).name).read_bytes() == (run.path / e.path).read_bytes()
     readme = (bundle / "README.md").read_text()
     for name in re.findall(r"^\| `([^`]+)`", readme, re.M):
         assert (bundle / name).exists() or (bundle / "models" / name).exists(), name
-    assert "copies of your own test photos" in readme and "not on a device" in readme
+    assert "copies of your own photos" in readme and "not on a device" in readme
 
 
 def test_model_json_says_what_every_file_takes_and_gives(bundle, shipped):
@@ -229,6 +231,18 @@ def check_in_mediapipe(vision, bundle, file):  # noqa: F811
         found = dict(zip(names, scores, strict=True))
         for answer in row["expected"][file]:
             assert found[answer["label"]] == pytest.approx(answer["score"], abs=golden["files"][file]["tolerance"])
+
+
+def test_mediapipe_leaves_out_labels_below_the_threshold(vision, trained, bundle, tmp_path):  # noqa: F811
+    run, data, _ = trained
+    shutil.copytree(run.path, tmp_path / "run")
+    (export,) = tfcnn.export(tmp_path / "run", data, formats=["tflite_float32"], score_threshold=0.4)
+    everything = list(classify(vision, bundle / "models" / "float32.tflite", pixels_of(bundle)))
+    answers = list(classify(vision, tmp_path / "run" / export.path, pixels_of(bundle)))
+    for (names, scores), (all_names, all_scores) in zip(answers, everything, strict=True):
+        kept = sum(score >= 0.4 for score in all_scores)
+        assert len(all_names) == 3 and names == all_names[:kept] and scores == pytest.approx(all_scores[:kept])
+    assert any(len(names) < 3 for names, _ in answers)
 
 
 @pytest.mark.slow

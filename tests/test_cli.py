@@ -146,7 +146,7 @@ def test_export_exits_1_if_a_file_that_was_asked_for_is_rejected(finished, capsy
     whole = gate.run_file
     monkeypatch.setattr(gate, "run_file", lambda *arguments: (m := whole(*arguments))._replace(scores=m.scores[:, ::-1]))
     code, out, _ = run(capsys, "export", copy, "--format", "tflite_float32")
-    assert code == 1 and "rejected: agrees with Keras" in out
+    assert code == 1 and "rejected: answers as Keras does" in out
 
 
 def test_resume_of_a_finished_run_is_a_no_op(finished, capsys):
@@ -191,22 +191,22 @@ def test_a_class_with_one_photo(capsys, tmp_path):
     (["--weights", "no/such.h5"], "there is no file 'no/such.h5'"),
     (["--trainable", "stage9"], "stage4"),
     (["--trainable", "99"], "0 to 6 stages"),
-    (["--learning-rate", "7"], "learning_rate=7.0"),
+    (["--learning-rate", "7"], "--learning-rate 7.0"),
     (["--learning-rates", "stage9=0.1"], "got one for 'stage9'"),
     (["--learning-rates", "stage4=1e-4", "stage4=1e-5"], "expected one rate for each stage, got several for 'stage4' in --learning-rates"),
-    (["--trainable", "-1"], "expected 0 to 6 stages to train, got trainable=-1"),
-    (["--learning-rates", "stem=0.1", "--trainable", "3"], "'stem', which stays frozen with trainable=3; leave it out, or give --trainable stem"),
+    (["--trainable", "-1"], "expected 0 to 6 stages to train, got --trainable -1"),
+    (["--learning-rates", "stem=0.1", "--trainable", "3"], "'stem', which stays frozen with --trainable 3; leave it out, or give --trainable stem"),
     (["--optimizer", "adamv"], "did you mean 'adam'?"),
-    (["--epochs", "-1"], "epochs=-1"),
+    (["--epochs", "-1"], "got --epochs -1"),
     (["--augmentation", "lite"], "light"),
     (["--split", "0.5", "0.5", "0.5"], "add up to 1"),
-    (["--image-size", "7"], "image_size=7"),
+    (["--image-size", "7"], "got --image-size 7"),
     (["--strategy", "mirored"], "did you mean 'mirrored'?"),
-    (["--hidden", "0"], "hidden=(0,)"),
+    (["--hidden", "0"], "got --hidden 0; write --hidden 256 for one layer"),
     (["--activation", "reluu"], "did you mean 'relu'?"),
     (["--pooling", "token"], "mobilenet_v3_small, which has no class token"),
-    (["--channels", "2"], "channels=2"),
-    (["--channels", "4"], "with channels=4, since photos in files have three"),
+    (["--channels", "2"], "got --channels 2"),
+    (["--channels", "4"], "with --channels 4, since photos in files have three"),
     (["--backbone", "vit_b_16", "--image-size", "225"], "give 224 or 240"),
     (["--overwrite", "--resume"], "got both"),
 ])
@@ -409,10 +409,10 @@ def test_a_source_that_cannot_be_opened_is_refused_before_any_work(capsys, tmp_p
 
 @pytest.mark.parametrize("command", ["audit", "train"])
 @pytest.mark.parametrize(("flags", "words"), [
-    (["--group-by", "patient"], "group_by='patient'"),
-    (["--data-dir", "data"], "data_dir='data'"),
+    (["--group-by", "patient"], "got --group-by 'patient'"),
+    (["--data-dir", "data"], "got --data-dir 'data'"),
     (["--geometry", "strech"], "did you mean 'stretch'?"),
-    (["--image-size", "7"], "image_size=7"),
+    (["--image-size", "7"], "got --image-size 7"),
     (["--split", "0.5", "0.5", "0.5"], "add up to 1"),
     (["--split", "1", "0", "0"], "three positive fractions"),
 ])
@@ -422,7 +422,7 @@ def test_a_flag_of_audit_and_train_that_cannot_be_used_is_refused_before_any_wor
 
 
 def test_a_difference_that_none_can_see_and_an_output_among_the_photos_are_refused(capsys, photos, tmp_path):
-    assert "difference=0.0" in refused_at_once(capsys, "audit", photos, "--difference", "0", "--output", tmp_path)
+    assert "got --difference 0.0" in refused_at_once(capsys, "audit", photos, "--difference", "0", "--output", tmp_path)
     assert "outside of the photos" in refused_at_once(capsys, "audit", photos, "--output", photos / "audit")
     assert not (photos / "audit").exists()
 
@@ -435,15 +435,15 @@ def test_an_audit_that_cannot_be_written_is_refused_before_any_work(capsys, phot
 
 
 @pytest.mark.parametrize(("flags", "words"), [
-    (["--folds", "1"], "folds=1"),
-    (["--folds", "0"], "folds=0"),
-    (["--fold", "0"], "folds=None"),
-    (["--folds", "3", "--fold", "3"], "from 0 to 2, got fold=3"),
-    (["--folds", "3", "--fold", "-1"], "from 0 to 2, got fold=-1"),
+    (["--folds", "1"], "--folds 1"),
+    (["--folds", "0"], "--folds 0"),
+    (["--fold", "0"], "no --folds"),
+    (["--folds", "3", "--fold", "3"], "from 0 to 2, got --fold 3"),
+    (["--folds", "3", "--fold", "-1"], "from 0 to 2, got --fold -1"),
     (["--balance", "oversampel"], "did you mean 'oversample'?"),
     (["--like", "no/such/run"], "there is no folder 'no/such/run'"),
     (["--like", "."], "has no run.json"),
-    (["--folds", "3", "--like", "."], "folds=3"),
+    (["--folds", "3", "--like", "."], "--folds 3"),
     (["--folds", "100"], "at least 100"),
 ])
 def test_a_flag_of_the_data_that_cannot_be_used_is_refused_before_any_work(capsys, photos, tmp_path, monkeypatch, flags, words):
@@ -500,12 +500,21 @@ def arguments_of(monkeypatch, *command) -> tuple[str, dict]:
 
 def test_a_training_without_flags_has_the_defaults(monkeypatch):
     from tfcnn.data.config import DataConfig
+    from tfcnn.training.machine import MachineConfig
 
     name, options = arguments_of(monkeypatch, "train", "some/photos")
     assert name == "train_and_export" and options["source"] == "some/photos" and options["output"] == Path("saved_models/photos")
     assert (options["data"], options["model"], options["training"]) == (DataConfig(), tfcnn.ModelConfig(), tfcnn.TrainingConfig())
     assert options["formats"] == ["saved_model", "tflite_float32", "tflite_float16"]
-    assert (options["strategy"], options["overwrite"], options["resume"]) == ("auto", False, False)
+    assert (options["machine"], options["overwrite"], options["resume"]) == (MachineConfig(), False, False)
+
+
+def test_every_flag_of_the_machine_arrives_in_the_config(monkeypatch):
+    from tfcnn.training.machine import MachineConfig
+
+    flags = ["--strategy", "mirrored", "--devices", "0,2", "--deterministic", "--checkpoint-steps", "7", "--checkpoint-minutes", "2.5"]
+    _, options = arguments_of(monkeypatch, "train", "some/photos", *flags)
+    assert options["machine"] == MachineConfig("mirrored", (0, 2), True, 7, 2.5)
 
 
 def test_every_flag_of_the_data_arrives_in_the_config(monkeypatch):

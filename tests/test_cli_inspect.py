@@ -43,9 +43,9 @@ def test_inspect_takes_a_run(capsys, trained):
 
 @pytest.mark.parametrize(("arguments", "words"), [
     (["resnet5"], "expected the name of a backbone or a run folder, got 'resnet5', and there is no such folder; did you mean 'resnet50'?"),
-    (["resnet50", "--image-size", "20"], "expected an image size from 32 to 2048 pixels for resnet50, got image_size=20"),
+    (["resnet50", "--image-size", "20"], "expected an image size from 32 to 2048 pixels for resnet50, got --image-size 20"),
     (["vit_b_16", "--image-size", "30"], "give 16 or 32"),
-    (["mobilenet", "--image-size", "32", "--trainable", "9"], "expected 0 to 5 stages to train, got trainable=9"),
+    (["mobilenet", "--image-size", "32", "--trainable", "9"], "expected 0 to 5 stages to train, got --trainable 9"),
     ([], "the following arguments are required: NAME|RUN"),
     (["resnet50", "--image-size", "big"], "argument --image-size: invalid int value: 'big'"),
 ])

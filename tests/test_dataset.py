@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tfcnn.data import dataset as dataset_module
-from tfcnn.data.dataset import BALANCES, Dataset, Item, batches, class_weights, examples_per_epoch, training_batches
+from tfcnn.data.dataset import BALANCES, Dataset, Item, Replicas, batches, class_weights, examples_per_epoch, training_batches
 from tfcnn.data.store import Store
 
 SPLITS = ["train", "test", "train", "validation", "train", "train", "test", "train", "train", "validation", "train", "train"]
@@ -23,7 +23,7 @@ def data():
 
 def rows_of(dataset):
     """The row numbers in the order in which they come, one list a batch."""
-    return [(pixels.numpy()[:, 0, 0, 0] / 10).astype(int).tolist() for pixels, _ in dataset]
+    return [(pixels.numpy()[:, 0, 0, 0] / 10).astype(int).tolist() for pixels, *_ in dataset]
 
 
 def test_rows_and_targets_of_a_split_are_in_the_order_of_the_items(data):
@@ -67,26 +67,44 @@ def test_each_epoch_is_a_permutation_of_the_training_split(data):
     assert len({tuple(epoch) for epoch in epochs}) == 4 and [0, 2, 4, 5, 7, 8, 10, 11] not in epochs
 
 
-@pytest.mark.parametrize("balance", BALANCES)
-def test_a_full_last_batch_repeats_the_first_photos_of_its_epoch(data, balance):
-    streams = [list(training_batches(data, batch_size=5, augmentation="none", balance=balance, seed=5, epochs=2, full=full)) for full in (False, True)]
-    plain, full = ([(batch[0].numpy()[:, 0, 0, 0] / 10).astype(int).tolist() for batch in stream] for stream in streams)
-    per_epoch = len(plain) // 2
-    assert len(full) == len(plain) and {len(batch) for batch in full} == {5}
-    for epoch in range(2):
-        photos = [row for batch in plain[epoch * per_epoch:(epoch + 1) * per_epoch] for row in batch]
-        expected = (photos + photos)[:5 * per_epoch]
-        assert [row for batch in full[epoch * per_epoch:(epoch + 1) * per_epoch] for row in batch] == expected
+@pytest.mark.parametrize(("replicas", "balance"), [(2, "none"), (3, "class_weight"), (4, "oversample")])
+def test_replicas_together_see_what_one_alone_sees(replicas, balance):
+    """Strong augmentation mixes photos with the one before them, also across the border of two replicas."""
+    inputs = np.random.default_rng(0).integers(0, 256, (13, 8, 8, 3), np.uint8)
+    items = tuple(Item(str(row), "abc"[min(row // 3, 2)], "train", str(row)) for row in range(13))
+    data = Dataset(inputs=inputs, items=items, labels=("a", "b", "c"), input_shape=(8, 8, 3))
+    arguments = {"batch_size": 5, "augmentation": "strong", "balance": balance, "seed": 5, "epochs": 2, "mixing": 1.0}
+    alone = [[part.numpy() for part in batch] for batch in training_batches(data, **arguments)]
+    for first, here in [(0, replicas)] + [(number, 1) for number in range(replicas)]:
+        parts = list(training_batches(data, **arguments, replicas=Replicas(replicas, first, here)))
+        assert len(parts) == len(alone) * here
+        for step, (pixels, targets, weights) in enumerate(alone):
+            start, end = len(pixels) * first // replicas, len(pixels) * (first + here) // replicas
+            own = [[part.numpy() for part in batch] for batch in parts[step * here:(step + 1) * here]]
+            assert all(1 <= len(batch[0]) <= -(-len(pixels) // replicas) for batch in own)
+            real = [np.concatenate([batch[kind][batch[2] > 0] for batch in own]) for kind in range(3)]
+            for whole, part in zip((pixels, targets, weights), real, strict=True):
+                np.testing.assert_allclose(whole[start:end], part, rtol=1e-6, atol=1e-4)  # equal but for the last bit
+
+
+@pytest.mark.parametrize("first_step", [0, 1, 2])
+def test_a_stream_may_begin_in_the_middle_of_an_epoch(data, first_step):
+    arguments = {"batch_size": 3, "augmentation": "medium", "seed": 2, "epochs": 4}
+    whole, rest = list(training_batches(data, **arguments)), list(training_batches(data, **arguments, first_epoch=1, first_step=first_step))
+    assert len(rest) == 9 - first_step
+    for batch, again in zip(whole[3 + first_step:], rest, strict=True):
+        for part, same in zip(batch, again, strict=True):
+            np.testing.assert_array_equal(part, same)
 
 
 def test_training_targets_are_one_hot_and_belong_to_their_photo(data):
-    for pixels, targets in training_batches(data, batch_size=3, augmentation="none", seed=1, epochs=2):
+    for pixels, targets, _ in training_batches(data, batch_size=3, augmentation="none", seed=1, epochs=2):
         rows = (pixels.numpy()[:, 0, 0, 0] / 10).astype(int)
         np.testing.assert_array_equal(targets, np.eye(3, dtype=np.float32)[data.targets(rows)])
 
 
 def test_the_same_seed_gives_the_same_stream_and_another_seed_another(data):
-    stream = lambda seed: np.concatenate([pixels for pixels, _ in training_batches(data, batch_size=8, augmentation="medium", seed=seed, epochs=2)])
+    stream = lambda seed: np.concatenate([pixels for pixels, *_ in training_batches(data, batch_size=8, augmentation="medium", seed=seed, epochs=2)])
     first = stream(7)
     np.testing.assert_array_equal(first, stream(7))
     assert not np.array_equal(first, stream(8))
@@ -96,15 +114,15 @@ def test_the_same_seed_gives_the_same_stream_and_another_seed_another(data):
 
 def test_the_largest_seed_that_train_takes_works(data):
     got = list(training_batches(data, batch_size=3, augmentation="light", seed=2**31 - 1, first_epoch=1, epochs=2))
-    assert [len(pixels) for pixels, _ in got] == [3, 3, 2]
-    assert sum(targets.numpy().sum(axis=0) for _, targets in got).tolist() == [2, 4, 2]
+    assert [len(pixels) for pixels, *_ in got] == [3, 3, 2]
+    assert sum(targets.numpy().sum(axis=0) for _, targets, _ in got).tolist() == [2, 4, 2]
 
 
 def test_each_epoch_and_each_step_augments_anew():
     photo = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
     items = tuple(Item(str(row), "a", "train", "0") for row in range(4))  # equal photos: only the changes can tell them apart
     data = Dataset(inputs=np.stack([photo] * 4), items=items, labels=("a",), input_shape=(8, 8, 3))
-    changed = [pixels.numpy().tobytes() for pixels, _ in training_batches(data, batch_size=1, augmentation="light", seed=0, epochs=3)]
+    changed = [pixels.numpy().tobytes() for pixels, *_ in training_batches(data, batch_size=1, augmentation="light", seed=0, epochs=3)]
     assert len(set(changed)) == len(changed) == 12
 
 
@@ -113,7 +131,7 @@ def test_a_stream_that_starts_later_is_the_rest_of_the_full_one(data, first_epoc
     full = list(training_batches(data, batch_size=3, augmentation="medium", seed=2, epochs=4))
     rest = list(training_batches(data, batch_size=3, augmentation="medium", seed=2, first_epoch=first_epoch, epochs=4))
     assert len(rest) == (4 - first_epoch) * 3
-    for (pixels, targets), (again, targets_again) in zip(full[first_epoch * 3:], rest, strict=True):
+    for (pixels, targets, _), (again, targets_again, _) in zip(full[first_epoch * 3:], rest, strict=True):
         np.testing.assert_array_equal(pixels, again)
         np.testing.assert_array_equal(targets, targets_again)
 
@@ -158,7 +176,7 @@ def test_a_class_without_training_photos_is_not_made_up():
     items = tuple(Item(str(row), "aaab"[row], "train" if row < 3 else "test", "") for row in range(4))
     data = Dataset(inputs=np.zeros((4, 4, 4, 3), np.uint8), items=items, labels=("a", "b"), input_shape=(4, 4, 3))
     assert examples_per_epoch(data, "oversample") == 3
-    (_, targets), = training_batches(data, batch_size=8, augmentation="none", balance="oversample", seed=0)
+    (_, targets, _), = training_batches(data, batch_size=8, augmentation="none", balance="oversample", seed=0)
     assert targets.numpy().tolist() == [[1, 0]] * 3
 
 
@@ -182,9 +200,9 @@ def test_class_weights_come_with_their_photos(data):
     assert Counter(seen) == dict.fromkeys([0, 2, 4, 5, 7, 8, 10, 11], 2)
 
 
-def test_other_balances_have_no_weights(data):
+def test_with_other_balances_all_weigh_the_same(data):
     for balance in ("none", "oversample"):
-        assert len(training_batches(data, batch_size=3, augmentation="none", balance=balance, seed=1).element_spec) == 2
+        assert all((weights.numpy() == 1).all() for _, _, weights in training_batches(data, batch_size=3, augmentation="none", balance=balance, seed=1))
 
 
 def epochs_of(data, **arguments):
@@ -240,7 +258,7 @@ def colours():
 
 def test_strong_augmentation_mixes_targets_that_sum_to_one(colours):
     stream = list(training_batches(colours, batch_size=8, augmentation="strong", seed=1, epochs=6))
-    pixels, targets = (np.concatenate(part) for part in zip(*stream, strict=True))
+    pixels, targets, _ = (np.concatenate(part) for part in zip(*stream, strict=True))
     assert pixels.shape == (144, 16, 16, 3) and pixels.min() >= 0 and pixels.max() <= 255
     np.testing.assert_allclose(targets.sum(axis=1), 1, atol=1e-6)
     assert targets.min() >= 0 and (targets.max(axis=1) >= 0.5 - 1e-6).all()
@@ -251,7 +269,7 @@ def test_strong_augmentation_mixes_targets_that_sum_to_one(colours):
 
 def test_weaker_augmentation_mixes_nothing(colours):
     for augmentation in ("none", "light", "medium"):
-        for _, targets in training_batches(colours, batch_size=8, augmentation=augmentation, seed=1):
+        for _, targets, _ in training_batches(colours, batch_size=8, augmentation=augmentation, seed=1):
             assert set(np.unique(targets)) == {0, 1}
 
 

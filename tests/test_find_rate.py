@@ -47,7 +47,7 @@ def test_the_losses_are_those_of_each_step_and_not_means(data, monkeypatch):
     monkeypatch.setattr(module, "HIGHEST", 1.1e-6)
     rows = data.rows("train")
     pixels, targets = data.inputs[rows].astype(np.float32), np.eye(3, dtype=np.float32)[data.targets(rows)]
-    repeated = tf.data.Dataset.from_tensor_slices((pixels, targets)).batch(11).repeat()
+    repeated = tf.data.Dataset.from_tensor_slices((pixels, targets, np.ones(len(pixels), np.float32))).batch(11).repeat()
     monkeypatch.setattr(module, "photos_of", lambda *_, **__: repeated)
     model = tfcnn.build_classifier(build().get_layer("backbone"), labels=["0", "1", "2"], dropout=0.0)
     losses = np.array(find_learning_rate(model, data, CONFIG, steps=21).losses).reshape(7, 3)

@@ -12,7 +12,8 @@ from tfcnn.errors import InputError, WorkError
 from tfcnn.models.freeze import set_flags
 from tfcnn.training import fine_tune as module
 from tfcnn.training.config import TrainingConfig
-from tfcnn.training.fine_tune import Phase, fine_tune, phases_of, plateau_factor
+from tfcnn.training.fine_tune import Phase, Saving, fine_tune, phases_of, plateau_factor
+from tfcnn.training.learner import make_learner
 from tfcnn.training.optimizers import last_rates
 from tfcnn.training.train import checked_config
 
@@ -32,10 +33,10 @@ def build():
     return tfcnn.build_classifier(keras.Model(image, x), labels=["0", "1", "2"], dropout=0.3)
 
 
-def tune(data, path, config):
+def tune(data, path, config, saving=module.SAVING):
     """(model, history) of a fine-tuning."""
     model = build()
-    return model, fine_tune(model, data, checked_config(model, data, config), path, {})
+    return model, fine_tune(model, data, checked_config(model, data, config), path, {}, saving=saving)
 
 
 def weights_of(model):
@@ -54,16 +55,17 @@ def loss_of(model, data):
     return float(keras.losses.CategoricalCrossentropy(label_smoothing=0.1)(np.eye(3)[data.targets(rows)], scores))
 
 
-def interrupt_at(monkeypatch, epoch, name="save_checkpoint"):
-    """From now on the fine-tuning is interrupted before it writes the checkpoint of this epoch."""
-    original = getattr(module, name)
+def interrupt_at(monkeypatch, epoch, step=0):
+    """From now on the fine-tuning is interrupted before it writes the checkpoint after so many epochs and steps of the next one."""
+    original = module._save
 
-    def interrupted(model, folder, number):
-        if number == epoch:
+    def interrupted(model, folder, *at_and_history):
+        *at, history = at_and_history
+        if tuple(at) == (epoch, step):
             raise KeyboardInterrupt
-        return original(model, folder, number)
+        return original(model, folder, *at, history)
 
-    monkeypatch.setattr(module, name, interrupted)
+    monkeypatch.setattr(module, "_save", interrupted)
 
 
 def test_phases():
@@ -77,12 +79,12 @@ def test_phases():
 def test_gradual_unfreezing_opens_one_stage_after_the_other(tmp_path, data, monkeypatch):
     moved, before = [], {}
 
-    def remember(model, folder, epoch):
+    def remember(model, folder, epoch, step, history):
         now = weights_of(model)
         moved.append({path.split("/")[0] for path, value in now.items() if not np.array_equal(value, before.get(path, value))})
         before.update(now)
 
-    monkeypatch.setattr(module, "save_checkpoint", remember)
+    monkeypatch.setattr(module, "_save", remember)
     before.update(weights_of(build()))
     _, history = tune(data, tmp_path, replace(CONFIG, gradual=1))
     assert moved == [{"b", "logits"}, {"a", "b", "logits"}, {"a", "b", "logits"}]
@@ -93,15 +95,15 @@ def test_every_phase_is_checked_after_its_first_step(tmp_path, data, monkeypatch
     checks = []
     original = module.check_freeze
 
-    def spoiled(model, plan):
+    def spoiled(model, plan, **where):
         checks.append([variable.path for variable in plan.planned])
         if len(checks) == 2:  # a frozen statistic moves in the second phase only
             norm = model.get_layer("backbone").get_layer("norm_a")
-            callback = original(model, plan)
+            callback = original(model, plan, **where)
             begin = callback.on_train_begin
             callback.on_train_begin = lambda logs=None: (begin(logs), norm.moving_mean.assign_add(np.ones(4)))
             return callback
-        return original(model, plan)
+        return original(model, plan, **where)
 
     monkeypatch.setattr(module, "check_freeze", spoiled)
     with pytest.raises(WorkError, match="the first step moved norm_a/moving_mean"):
@@ -112,7 +114,7 @@ def test_every_phase_is_checked_after_its_first_step(tmp_path, data, monkeypatch
 def test_slots_and_rates_go_on_when_a_stage_is_opened(tmp_path, data):
     """The momenta of the head and of a stage that was open stay, the new stage begins with none and at the start of its own rise."""
     config = checked_config(build(), data, replace(CONFIG, gradual=1, warm_up=0.5))
-    model = build()
+    model = make_learner(build())
     phases = phases_of(config, ["a", "b"])
     _, first = module._open(model, config, phases[0], STEPS, last=False)
     module._fit(model, data, config, [], first=0, end=1, steps=STEPS)
@@ -132,19 +134,34 @@ def test_slots_and_rates_go_on_when_a_stage_is_opened(tmp_path, data):
     replace(CONFIG, gradual=2, ema=0.5, schedule="plateau"),
     *(pytest.param(config, marks=pytest.mark.slow) for config in (replace(CONFIG, patience=2, ema=0.5, epochs=4), replace(CONFIG, batch_norm="train"))),
 ], ids=["gradual", "patience", "batch_norm"])
-@pytest.mark.parametrize("epoch", [pytest.param(2, marks=pytest.mark.slow), 3])
-def test_an_interrupted_fine_tuning_ends_like_an_undisturbed_one(tmp_path, data, monkeypatch, config, epoch):
+@pytest.mark.parametrize(("epoch", "step"), [(2, 2), *(pytest.param(*at, marks=pytest.mark.slow) for at in ((0, 2), (2, 0), (2, 1), (3, 0)))])
+def test_an_interrupted_fine_tuning_ends_like_an_undisturbed_one_to_the_last_bit(tmp_path, data, monkeypatch, config, epoch, step):
     undisturbed, history = tune(data, tmp_path / "undisturbed", config)
     with monkeypatch.context() as patch:
-        interrupt_at(patch, epoch)
+        interrupt_at(patch, epoch, step)
         with pytest.raises(KeyboardInterrupt):
-            tune(data, tmp_path / "again", config)
-    model, resumed = tune(data, tmp_path / "again", config)
-    for path, value in weights_of(undisturbed).items():
-        np.testing.assert_allclose(weights_of(model)[path], value, atol=1e-6, err_msg=path)
-    assert [row["epoch"] for row in resumed] == [row["epoch"] for row in history]
-    np.testing.assert_allclose([row["val_loss"] for row in resumed], [row["val_loss"] for row in history], atol=2e-5)
-    np.testing.assert_allclose([row["rate_a"] for row in resumed], [row["rate_a"] for row in history], atol=1e-9)
+            tune(data, tmp_path / "again", config, Saving(steps=1))
+    model, resumed = tune(data, tmp_path / "again", config, Saving(steps=1))
+    assert_equal(model, undisturbed)
+    without_time = lambda rows: [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
+    assert without_time(resumed) == without_time(history)
+
+
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path, data, monkeypatch, caplog):
+    undisturbed, _ = tune(data, tmp_path / "undisturbed", CONFIG)
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 2, 2)
+        with pytest.raises(KeyboardInterrupt):
+            tune(data, tmp_path / "again", CONFIG, Saving(steps=1))
+    older, newer = sorted((tmp_path / "again" / "checkpoint").glob("epoch-*.npz"))
+    assert older.name == "epoch-0002-step-0000000.npz" and newer.name == "epoch-0002-step-0000001.npz"
+    content = bytearray(newer.read_bytes())
+    content[len(content) // 2] ^= 1
+    newer.write_bytes(content)
+    with caplog.at_level("WARNING"):
+        model, _ = tune(data, tmp_path / "again", CONFIG)
+    assert f"'{newer}' is damaged" in caplog.text and str(older) not in caplog.text
+    assert_equal(model, undisturbed)
 
 
 @pytest.mark.slow
@@ -161,7 +178,7 @@ def test_a_fine_tuning_that_is_done_is_not_done_again(tmp_path, data, monkeypatc
 def test_the_running_average_is_validated_and_kept(tmp_path, data, monkeypatch):
     """Weighed by hand from the weights after each step."""
     seen = []
-    monkeypatch.setattr(module, "check_freeze", lambda model, plan: keras.callbacks.LambdaCallback(
+    monkeypatch.setattr(module, "check_freeze", lambda model, plan, **_: keras.callbacks.LambdaCallback(
         on_train_batch_end=lambda step, logs: seen.append(weights_of(model))))
     start = weights_of(build())
     model, history = tune(data, tmp_path, replace(CONFIG, ema=0.5))
@@ -199,15 +216,16 @@ def test_patience_begins_to_count_when_all_stages_are_open(tmp_path, data, monke
     assert [module._is_over(rows[:count], config, phases) for count in range(6)] == [False] * 5 + [True]
     model, history = tune(data, tmp_path, replace(config, learning_rate=1e-4, epochs=4))
     assert len(history) == 4 and loss_of(model, data) == pytest.approx(history[-1]["val_loss"], abs=2e-5)
-    assert sorted(path.name for path in (tmp_path / "checkpoint").iterdir()) == ["best-0004.npz", "epoch-0004.npz"]
+    assert sorted(path.name for path in (tmp_path / "checkpoint").iterdir()) == [
+        "best-0004.npz", "epoch-0003-step-0000000.npz", "epoch-0004-step-0000000.npz"]
 
 
 def test_a_training_that_diverges_ends_with_its_epoch_and_keeps_what_was_good(tmp_path, data, monkeypatch):
     spoil = lambda model: lambda epoch, logs: epoch == 1 and model.get_layer("logits").bias.assign(np.full(3, np.nan))
-    monkeypatch.setattr(module, "check_freeze", lambda model, plan: keras.callbacks.LambdaCallback(on_epoch_begin=spoil(model)))
+    monkeypatch.setattr(module, "check_freeze", lambda model, plan, **_: keras.callbacks.LambdaCallback(on_epoch_begin=spoil(model)))
     with pytest.raises(WorkError, match=r"expected a finite loss, got nan in training and nan in validation in epoch 2: the training diverged; give lower"):
         tune(data, tmp_path, CONFIG)
-    assert [path.name for path in (tmp_path / "checkpoint").iterdir()] == ["epoch-0001.npz"]
+    assert [path.name for path in (tmp_path / "checkpoint").iterdir()] == ["epoch-0001-step-0000000.npz"]
 
 
 @pytest.mark.parametrize(("losses", "factor"), [
@@ -245,7 +263,7 @@ def test_the_rates_that_are_logged_are_those_that_were_applied(tmp_path, data, m
     config = replace(CONFIG, learning_rates={"a": 1e-3}, layer_decay=0.5, optimizer="lion", weight_decay=0, epochs=4)
     seen, rates = [], []
 
-    def watch(model, plan):
+    def watch(model, plan, **_):
         def remember(step, logs=None):
             seen.append({v.path: v.numpy() for v in model.trainable_variables})
             rates.append(last_rates(members_of[-1]))

@@ -53,7 +53,7 @@ def test_a_trained_run_is_not_finished_on_another_split(photos, settings):
 
     run = tfcnn.train_and_export(photos, **settings)
     write_record(run.path, {**run.record, "status": "trained"})
-    with pytest.raises(tfcnn.InputError, match="photos and split"):
+    with pytest.raises(tfcnn.InputError, match=r"the arguments that the run began with, but seed was 0 and is 1; give the same"):
         tfcnn.train_and_export(photos, **{**settings, "training": tfcnn.TrainingConfig(epochs=0, seed=1)}, resume=True)
 
 
@@ -255,8 +255,9 @@ def test_the_python_example_runs_as_it_is_written(shared, v3_small_weights, tmp_
 @pytest.mark.parametrize("training", [{"trainable": False, "epochs": 5}, {"trainable": 1, "epochs": 0}])
 def test_gradual_unfreezing_asks_nothing_of_a_training_of_the_head_alone(tmp_path, training):
     from tfcnn.flow import _check
+    from tfcnn.training.machine import MachineConfig
 
-    _check("photos", tmp_path, tfcnn.ModelConfig(weights="none"), tfcnn.TrainingConfig(gradual=2, **training), tfcnn.DataConfig(), (), "cpu")
+    _check("photos", tmp_path, tfcnn.ModelConfig(weights="none"), tfcnn.TrainingConfig(gradual=2, **training), tfcnn.DataConfig(), (), MachineConfig())
 
 
 def test_too_few_epochs_to_open_every_stage_are_refused_before_anything_is_read(tmp_path):

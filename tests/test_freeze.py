@@ -166,15 +166,13 @@ def test_batch_norm_and_dropout_inside_of_composite_layers_are_found():
     assert sorted(layer.seed_generator.state.numpy()[0] for layer in every_layer(model) if hasattr(layer, "seed_generator")) == [3, 3, 3]
 
 
-def test_stages_that_a_training_left_frozen_need_an_optimizer(data, tmp_path):
+def test_a_model_that_was_trained_is_compiled_like_any_other(data, tmp_path):
     model = tfcnn.build_classifier(build_features((8, 8, 3), filters=(4, 4)), labels=data.labels)
     tfcnn.train(model, data, tfcnn.TrainingConfig(epochs=1, trainable=1), output=tmp_path / "run")
-    with pytest.raises(InputError, match=r"expected an optimizer for stages that the training left frozen \(conv1\), got none"):
-        tfcnn.set_trainable(model, True)
-    assert not model.get_layer("backbone").get_layer("conv1").trainable
-    tfcnn.set_trainable(model, False)
-    tfcnn.set_trainable(model, True, optimizer=keras.optimizers.SGD(1e-5))
-    assert isinstance(model.optimizer, keras.optimizers.SGD) and model.get_layer("backbone").get_layer("conv1").trainable
+    assert not model.compiled and not model.get_layer("backbone").get_layer("conv1").trainable
+    tfcnn.set_trainable(model, True)
+    model.compile(keras.optimizers.SGD(1e-5), "sparse_categorical_crossentropy")
+    assert {"conv1/kernel", "conv2/kernel", "logits/kernel"} <= moved_by_a_step(model, PIXELS[:, :8, :8])
 
 
 def test_a_model_of_another_maker_is_named(tmp_path, trained):

@@ -50,6 +50,18 @@ def test_a_feature_that_never_changes_changes_nothing(value):
     assert np.abs(model.get_layer("logits").kernel.numpy()[-1]).max() < 1e-3
 
 
+def test_a_feature_of_one_photo_gets_no_giant_weight():
+    """As a dying ReLU makes them; 8-bit files share their steps among all weights of the head."""
+    features, targets = clouds(3, count=300, features=5)
+    features = (features - features.mean(axis=0)) / features.std(axis=0)
+    rare = np.zeros((300, 1), np.float32)
+    rare[7] = 1e-3
+    model = classifier(3)
+    train_head(model, np.concatenate([features, rare], axis=1), targets, TrainingConfig())
+    largest = np.abs(model.get_layer("logits").kernel.numpy()).max(axis=1)
+    assert largest[-1] < largest[:-1].min()
+
+
 def test_the_head_is_the_model_after_pooling():
     model = classifier(3, hidden=(7,))
     pixels = np.random.default_rng(0).uniform(0, 255, (5, 4, 4, 3)).astype(np.float32)

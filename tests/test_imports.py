@@ -10,11 +10,12 @@ import pytest
 import tfcnn
 
 PACKAGE = Path(tfcnn.__file__).parent
-BASE = {"errors", "progress", "record"}  # everybody may import these
+BASE = {"errors", "progress", "record", "workers"}  # everybody may import these
 MAY_IMPORT = {
     "errors": set(),
     "record": {"errors"},
     "progress": set(),
+    "workers": {"errors"},
     "data": BASE,
     "models": BASE,
     "training": BASE | {"data", "models"},
@@ -22,11 +23,14 @@ MAY_IMPORT = {
     "export": BASE | {"data", "models", "evaluation"},
     "flow": BASE | {"data", "models", "training", "evaluation", "export"},
     "demo": BASE | {"data", "models", "training", "evaluation", "export", "flow"},
+    "diagnosis": BASE | {"data", "models", "training"},
+    "repetition": BASE | {"data", "models", "training", "flow"},
     "flags": {"errors", "training"},
+    "parser": {"data", "models", "training", "export", "flags"},
     "texts": {"evaluation"},
-    "cli": BASE | {"data", "models", "training", "evaluation", "export", "flow", "demo", "flags", "texts"},
+    "cli": BASE | {"data", "models", "training", "evaluation", "export", "flow", "demo", "diagnosis", "repetition", "flags", "parser", "texts"},
     "__main__": {"cli"},
-    "__init__": BASE | {"data", "models", "training", "evaluation", "export", "flow"},
+    "__init__": BASE | {"data", "models", "training", "evaluation", "export", "flow", "diagnosis", "repetition"},
 }
 
 

@@ -164,3 +164,11 @@ def test_the_classical_rates_for_resnet50_move_its_last_two_stages_and_nothing_e
         else:
             assert not change.any(), weight.path
     assert largest == pytest.approx({"conv4": 1, "conv5": 1, "head": 1}, rel=0.01)
+
+
+@pytest.mark.parametrize(("optimizer", "factor"), [("sgd", 4.0), ("adamw", 2.0), ("adam", 2.0), ("lion", 2.0)])
+def test_rates_that_are_meant_for_another_batch_are_scaled(optimizer, factor):
+    config = TrainingConfig(trainable=True, learning_rate=1e-3, head_learning_rate=1e-2, learning_rates={"b": 2e-3}, batch_size=64, optimizer=optimizer)
+    assert stage_rates(["a", "b"], config) == {"to_rgb": 1e-3, "a": 1e-3, "b": 2e-3, "head": 1e-2}
+    scaled = stage_rates(["a", "b"], replace(config, rate_batch=16))
+    assert scaled == pytest.approx({"to_rgb": 1e-3 * factor, "a": 1e-3 * factor, "b": 2e-3 * factor, "head": 1e-2 * factor})

@@ -4,22 +4,33 @@ import base64
 import functools
 import io
 import json
+import shutil
 import threading
+from contextlib import contextmanager
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
-from conftest import expected_of
+from conftest import expected_of, unzip
 from PIL import Image
+from test_bundle import check_in_mediapipe
+from test_mediapipe import vision  # noqa: F401 (a fixture)
 
 import tfcnn
 from tfcnn.data.photo import GEOMETRIES, decode_photo
+from tfcnn.export.bundle import write_bundle
 
 
 @pytest.fixture(scope="module")
 def site(bundle):
     """The address of the unzipped bundle on a plain static server."""
-    handler = functools.partial(QuietHandler, directory=str(bundle))
+    with serving(bundle) as address:
+        yield address
+
+
+@contextmanager
+def serving(folder):
+    handler = functools.partial(QuietHandler, directory=str(folder))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -52,6 +63,29 @@ def test_the_browser_gives_the_golden_answers(litertjs, site, page, bundle, file
     assert page.locator("#rows tr").count() == 20 and page.locator("#rows .bad").count() == 0
     assert page.inner_text("#summary").startswith(f"{file}: 20 of 20 as expected")
     page.wait_for_load_state("networkidle")  # so that whatever it would ask for later is seen
+
+
+@pytest.mark.slow
+def test_the_other_formats_give_the_golden_answers_in_browser_and_mediapipe(litertjs, vision, page, trained, tmp_path):  # noqa: F811
+    run, data, _ = trained
+    shutil.copytree(run.path, tmp_path / "run")
+    formats = ["tflite_dynamic", "tflite_weight_int8", "tflite_int8_mixed"]
+    exports = tfcnn.export(tmp_path / "run", data, formats=formats, max_accuracy_drop=1.0)
+    folder = unzip(write_bundle(tfcnn.load_run(tmp_path / "run"), tmp_path / "app.zip", exports=exports, data=data)) / "run"
+    with serving(folder) as address:
+        open_page(page, address)
+        for name in formats:
+            file = f"{name.removeprefix('tflite_')}.tflite"
+            check_in_mediapipe(vision, folder, file)
+            page.get_by_label(file).check()
+            results = page.evaluate("window.checkGolden()")
+            assert len(results) == len(expected_of(folder)["photos"]) > 0 and all(result["ok"] for result in results)
+
+
+def test_no_golden_photo_is_no_success(litertjs, site, page, bundle):
+    page.route("**/expected.json", lambda route: route.fulfill(json={**expected_of(bundle), "photos": []}))
+    open_page(page, site, "?check")
+    page.locator("#summary.bad", has_text="nothing was checked").wait_for()
 
 
 def test_a_wrong_answer_is_shown_as_one(litertjs, site, page, bundle):

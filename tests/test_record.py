@@ -74,6 +74,11 @@ def test_a_block_that_writes_nothing_is_an_error_and_keeps_the_old_file(tmp_path
     with pytest.raises(FileNotFoundError), write_aside(tmp_path / "a.txt"):
         pass
     assert (tmp_path / "a.txt").read_text() == "old"
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved" / "old").write_text("old")
+    with pytest.raises(FileNotFoundError), write_aside(tmp_path / "saved"):
+        pass
+    assert names_in(tmp_path) == ["a.txt", "saved", "saved/old"]
 
 
 def test_rows_that_fail_halfway_leave_no_file(tmp_path):
@@ -114,21 +119,33 @@ def test_a_folder_that_is_no_run_is_named(tmp_path):
     with pytest.raises(InputError, match=r"has no run\.json"):
         load_run(tmp_path)
     (tmp_path / "model.keras").write_bytes(b"x")
-    with pytest.raises(InputError, match="there is no folder"):
+    with pytest.raises(InputError, match="is a file; give its folder"):
         load_run(tmp_path / "model.keras")
 
 
 RECORD = b'{"format": 1, "labels": ["a"], "status": "trained", "geometry": "stretch"'
+WHOLE = RECORD + b', "input_shape": [8, 8, 3]'
 
 
 @pytest.mark.parametrize("content", [
     b"", b'{"labels": ["a"], "status"', b"[]", b"null", b"3", b'{"labels": ["a"]}', b'{"status": "trained"}', b"\xff\xfe\x00", b'"text"',
-    RECORD + b"}", RECORD + b', "input_shape": [8]}', RECORD + b', "input_shape": [8, 8, 3], "exports": [3]}', RECORD + b', "input_shape": 8}'])
+    RECORD + b"}", RECORD + b', "input_shape": [8]}', RECORD + b', "input_shape": [8, 8, "3"]}', RECORD + b', "input_shape": 8}',
+    *(WHOLE + damage for damage in (b', "exports": [3]}', b', "exports": null}', b', "data": null}', b', "model": "vgg16"}', b', "temperature": "x"}',
+                                    b', "temperature": 0}', b', "labels": null}', b', "labels": "ab"}', b', "labels": [1]}', b', "geometry": []}'))])
 def test_a_damaged_record_is_one_line(tmp_path, content):
     (tmp_path / "run.json").write_bytes(content)
     with pytest.raises(InputError, match="damaged") as caught:
         load_run(tmp_path)
     assert "\n" not in str(caught.value) and "run.json" in str(caught.value) and "--overwrite" in str(caught.value)
+
+
+def test_a_value_that_was_removed_from_a_record_is_named_where_it_is_missed(tmp_path):
+    (tmp_path / "run.json").write_bytes(WHOLE + b', "data": {"source": "photos"}}')
+    record = load_run(tmp_path).record
+    assert record.get("training") is None and record["data"]["source"] == "photos"
+    for read in (lambda: record["training"], lambda: record["data"]["splits"]):
+        with pytest.raises(InputError, match=r"^expected a run record in '.*run\.json', but it is damaged \('(training|splits)' is missing\)"):
+            read()
 
 
 def test_a_record_of_a_later_format_is_not_misread(tmp_path):
@@ -214,6 +231,12 @@ def test_a_name_that_the_file_system_does_not_take_is_an_input_error(tmp_path):
 def test_a_run_without_a_model_says_that_it_is_unfinished(tmp_path):
     run = write_record(tmp_path, {"labels": ["a", "b"], "status": "started", "geometry": "stretch", "input_shape": [8, 8, 3]})
     with pytest.raises(InputError, match=r"not completed.*--resume"):
+        run.load_model()
+
+
+def test_a_finished_run_whose_model_is_gone_is_not_called_unfinished(tmp_path):
+    run = write_record(tmp_path, {"labels": ["a", "b"], "status": "finished", "geometry": "stretch", "input_shape": [8, 8, 3]})
+    with pytest.raises(InputError, match=r"is gone; put it back"):
         run.load_model()
 
 

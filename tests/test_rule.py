@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from tfcnn.training.config import OPTIMIZERS, TrainingConfig, check_training
+from tfcnn.training.config import CHOSEN_BY_MACHINE, OPTIMIZERS, TrainingConfig, check_training
 from tfcnn.training.rule import FACTORS, FIELDS, complete, open_by_rule
 
 STAGES = ["stem", "stage1", "stage2", "stage3", "stage4", "top"]
@@ -75,5 +75,5 @@ def test_what_is_given_stays():
 
 def test_the_rule_fills_in_every_field_it_names_and_leaves_nothing_else_open():
     open_fields = {field.name for field in fields(TrainingConfig) if field.default is None}
-    assert set(FIELDS) == open_fields - {"learning_rates", "mixing"}
+    assert set(FIELDS) == open_fields - {"learning_rates", "mixing", *CHOSEN_BY_MACHINE}
     assert all(getattr(filled(), name) is not None for name in FIELDS)

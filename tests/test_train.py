@@ -158,11 +158,11 @@ def interrupt(monkeypatch, name, at, module=module):
 
 def test_an_interrupted_training_ends_as_if_nothing_had_happened(tmp_path, monkeypatch, data, backbone, undisturbed):
     with monkeypatch.context() as patch:
-        interrupt(patch, "save_checkpoint", lambda arguments: arguments[2] == 2, fine_tune)
+        interrupt(patch, "_save", lambda arguments: arguments[2:4] == (2, 0), fine_tune)
         with pytest.raises(KeyboardInterrupt):
             tfcnn.train(build(backbone), data, CONFIG, output=tmp_path / "run")
     assert load_run(tmp_path / "run").record["status"] == "started" and not (tmp_path / "run" / "model.keras").exists()
-    assert [path.name for path in (tmp_path / "run" / "checkpoint").iterdir()] == ["epoch-0001.npz"]
+    assert [path.name for path in (tmp_path / "run" / "checkpoint").iterdir()] == ["epoch-0001-step-0000000.npz"]
 
     model = build(backbone)
     run = tfcnn.train(model, data, CONFIG, output=tmp_path / "run", resume=True)
@@ -299,7 +299,7 @@ def test_the_head_is_kept_only_where_fine_tuning_lost_clearly(monkeypatch, data,
     head_targets, fine_targets = targets.copy(), targets.copy()
     fine_targets[:lost] = (targets[:lost] + 1) % 3
     head_targets[lost:lost + gained] = (targets[lost:lost + gained] + 1) % 3
-    monkeypatch.setattr(module, "forward", lambda *_: np.eye(3)[fine_targets])
+    monkeypatch.setattr(module, "forward", lambda *_, **__: np.eye(3)[fine_targets])
     head_weights = [weight + 1 for weight in model.get_weights()]
     fine_weights = model.get_weights()
     scores, which, reason = module._keep_better(model, data, head_weights, np.eye(3)[head_targets])

@@ -13,7 +13,7 @@ from tfcnn.models.forward import forward
 from tfcnn.models.freeze import set_flags
 from tfcnn.training import fine_tune, twin
 from tfcnn.training.config import TrainingConfig
-from tfcnn.training.twin import make_twin, warn_of_mixed
+from tfcnn.training.twin import chosen_by_machine, make_twin
 
 LABELS = ["a", "b", "c"]
 
@@ -64,8 +64,8 @@ def test_a_twin_is_equal_and_apart():
 def test_a_training_in_mixed_precision_leaves_a_float32_model(tmp_path, monkeypatch, data, policy):
     monkeypatch.setattr(twin, "_policy", lambda strategy: policy)
     optimizers = []
-    save = fine_tune.save_checkpoint
-    monkeypatch.setattr(fine_tune, "save_checkpoint", lambda model, *arguments: (optimizers.append(model.optimizer), save(model, *arguments)))
+    save = fine_tune._save
+    monkeypatch.setattr(fine_tune, "_save", lambda model, *arguments: (optimizers.append(model.optimizer), save(model, *arguments)))
     runs = []
     for mixed in (False, True):
         keras.utils.set_random_seed(0)
@@ -94,12 +94,24 @@ def test_a_machine_on_which_mixed_precision_is_slower_is_warned_of_the_cost(monk
     monkeypatch.setattr(twin, "Path", lambda path: tmp_path / path.rsplit("/", 1)[-1])
     monkeypatch.setattr(logging.getLogger("tfcnn"), "propagate", True)
     with caplog.at_level(logging.WARNING, logger="tfcnn"):
-        warn_of_mixed(tf.distribute.get_strategy())
+        chosen = chosen_by_machine(TrainingConfig(mixed_precision=True), tf.distribute.get_strategy())
+    assert chosen == {"mixed_precision": True, "xla": False}
     assert {f"a step took {cost} times" in record.getMessage() for record in caplog.records if record.name.startswith("tfcnn")} == {True}
 
 
 def test_a_machine_with_units_is_not_warned(monkeypatch, caplog):
     monkeypatch.setattr(twin, "_policy", lambda strategy: "mixed_float16")
     with caplog.at_level(logging.WARNING, logger="tfcnn"):
-        warn_of_mixed(tf.distribute.get_strategy())
+        assert chosen_by_machine(TrainingConfig(mixed_precision=True), tf.distribute.get_strategy())["mixed_precision"]
     assert not [record for record in caplog.records if record.name.startswith("tfcnn")]
+
+
+def test_what_is_left_open_is_chosen_by_the_machine_and_the_log_says_why(monkeypatch, caplog):
+    monkeypatch.setattr(logging.getLogger("tfcnn"), "propagate", True)
+    with caplog.at_level(logging.INFO, logger="tfcnn"):
+        assert chosen_by_machine(TrainingConfig(), tf.distribute.get_strategy()) == {"mixed_precision": False, "xla": False}
+    assert "mixed precision off: a step took" in caplog.text and "XLA off: on CPUs" in caplog.text
+    monkeypatch.setattr(twin, "_policy", lambda strategy: "mixed_float16")
+    monkeypatch.setattr(twin, "_on_gpus", lambda strategy: True)
+    assert chosen_by_machine(TrainingConfig(), tf.distribute.get_strategy()) == {"mixed_precision": True, "xla": True}
+    assert chosen_by_machine(TrainingConfig(mixed_precision=False, xla=False), tf.distribute.get_strategy()) == {"mixed_precision": False, "xla": False}

@@ -52,10 +52,26 @@ def test_a_float_file_may_take_the_other_side_of_a_tie():
     keras_scores, scores = scores_for(np.zeros(100, int)), scores_for(np.zeros(100, int))
     keras_scores[:5], scores[:5] = (0.505, 0.495), (0.498, 0.502)
     targets = np.zeros(100, int)
-    judged = lambda: compare(scores, keras_scores, targets, ["a", "b"], exact=True, max_accuracy_drop=0.05)
-    assert judged().accepted and judged().agreement == 0.95
+    judged = lambda: compare(scores, keras_scores, targets, ["a", "b"], exact=True, max_accuracy_drop=0.02)
+    assert (judged().verdict, judged().accepted, judged().agreement) == ("accepted", True, 0.95)
+    assert judged().accuracy_drop == pytest.approx(0.05)  # it is told, and is that of chance
     keras_scores[:2] = 0.52, 0.48  # two of 100 photos that Keras can tell
     assert not judged().accepted and "on 0.980 of the photos" in judged().reason
+
+
+def test_a_float_file_with_other_scores_is_rejected_even_where_its_answers_are_those_of_keras():
+    keras_scores = scores_for(np.zeros(100, int))
+    for scores in (np.log(keras_scores), keras_scores**0.5 / (keras_scores**0.5).sum(axis=1, keepdims=True)):  # without softmax; another temperature
+        for targets in (np.zeros(100, int), None):
+            v = compare(scores, keras_scores, targets, ["a", "b"], exact=True, max_accuracy_drop=0.02)
+            assert v.agreement == 1.0 and v.verdict == "rejected" and "a score differs" in v.reason
+
+
+def test_scores_that_hardly_differ_are_no_ties_of_each_other():
+    """A head of 100 labels that learned little: every score is below 0.02."""
+    keras_scores = np.random.default_rng(0).dirichlet(np.full(100, 50), size=200)
+    v = compare(np.roll(keras_scores, 1, axis=1), keras_scores, None, [str(label) for label in range(100)], exact=True, max_accuracy_drop=0.02)
+    assert keras_scores.max() < 0.02 and v.verdict == "rejected"
 
 
 def test_the_numbers_are_those_of_the_photos():

@@ -125,7 +125,8 @@ def test_without_kerashub_the_message_has_the_command_that_installs_it(tiny_vit,
     monkeypatch.setattr(vit.importlib.util, "find_spec", lambda name: None)
     (tmp_path / "config.json").write_text("{}")
     for weights in ("imagenet", "vit_base_patch16_224_imagenet", tmp_path):
-        assert "but it is not installed; install it with pip install 'tfcnn[vit]', or give --weights none, FILE or RUN" in refusal(tiny_vit, weights)
+        refused = refusal(tiny_vit, weights)
+        assert "but it is not installed; install it with pip install -c constraints.txt '.[vit]' in the folder of tfcnn, or give --weights none" in refused
     tfcnn.build_classifier(tiny_vit, labels=["a", "b"], weights="none")  # needs none
 
 

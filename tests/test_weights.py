@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import urllib.request
 
 import keras
 import numpy as np
@@ -263,6 +264,17 @@ def test_a_file_that_the_host_does_not_have_is_named(host):
     _, served, cache = host
     (served / FILE).unlink()
     assert f"put '{FILE}' into '{cache}'" in failure()
+
+
+def test_the_answer_of_a_host_without_the_file_is_closed(host, monkeypatch):
+    """It was left to the collector of garbage, which at times warned of an open socket in whatever test ran then."""
+    _, served, _ = host
+    (served / FILE).unlink()
+    answers, original = [], urllib.request.HTTPDefaultErrorHandler.http_error_default
+    monkeypatch.setattr(urllib.request.HTTPDefaultErrorHandler, "http_error_default",
+                        lambda self, request, answer, *rest: answers.append(answer) or original(self, request, answer, *rest))
+    failure()
+    assert [answer.closed for answer in answers] == [True]
 
 
 def test_a_file_with_another_hash_is_refused_and_not_loaded(host, monkeypatch):

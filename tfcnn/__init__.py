@@ -28,6 +28,10 @@ _WHERE = {
     "predict": "tfcnn.evaluation.evaluate",
     "EXPORTERS": "tfcnn.export.formats",
     "export": "tfcnn.export.gate",
+    "Repetition": "tfcnn.repetition",
+    "repeat": "tfcnn.repetition",
+    "Diagnosis": "tfcnn.diagnosis",
+    "doctor": "tfcnn.diagnosis",
     "train_and_export": "tfcnn.flow",
     "cross_validate": "tfcnn.flow",
     "Run": "tfcnn.record",
@@ -44,6 +48,7 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time the names below 
     from tfcnn.data.dataset import Dataset
     from tfcnn.data.grid import draw_grid
     from tfcnn.data.images import load_images
+    from tfcnn.diagnosis import Diagnosis, doctor
     from tfcnn.errors import InputError, WorkError
     from tfcnn.evaluation.evaluate import Report, evaluate, predict
     from tfcnn.export.formats import EXPORTERS
@@ -55,6 +60,7 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time the names below 
     from tfcnn.models.freeze import set_trainable
     from tfcnn.models.inspect import inspect_model
     from tfcnn.record import Run, load_run
+    from tfcnn.repetition import Repetition, repeat
     from tfcnn.training.checks import check_freeze
     from tfcnn.training.config import TrainingConfig
     from tfcnn.training.find_rate import RateRange, find_learning_rate

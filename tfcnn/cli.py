@@ -1,6 +1,5 @@
 """The command line: one subcommand a function of the library, and nothing else."""
 
-import argparse
 import contextlib
 import dataclasses
 import json
@@ -14,10 +13,10 @@ import warnings
 from pathlib import Path
 
 from tfcnn.errors import InputError, WorkError, first_line
-from tfcnn.flags import add_flags, add_split, config_of, parse_stages
+from tfcnn.flags import config_of
+from tfcnn.parser import make_parser
 from tfcnn.texts import cache_text, exports_text, folds_text, left_out_text, run_text
 
-SOURCE = "folder of class folders, CSV (path,label[,split]), .npz, or tfds:NAME[/CONFIG][:VERSION]"
 EXPORT_FLAGS = ("max_accuracy_drop", "max_bytes", "max_host_latency_ms", "calibrate_scores", "score_threshold", "encoded", "bundle",
                 "data_licence")  # arguments of `export`
 OUT_OF_MEMORY = "expected the work to fit into memory, but it did not; give a smaller --batch-size or --image-size"
@@ -26,12 +25,12 @@ EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command; returns its exit code: 0 done, 1 failed or below what was asked, 2 bad usage, 130 interrupted."""
-    args = _parser().parse_args(arguments)
+    args = make_parser(COMMANDS).parse_args(arguments)
     _set_up_output(verbose=args.verbose)
     try:
         return args.command(args)
     except InputError as error:
-        return _fail(error, EXIT_USAGE)
+        return _fail(_with_flags(str(error), args), EXIT_USAGE)
     except WorkError as error:
         return _fail(error, EXIT_FAILED)
     except MemoryError:
@@ -56,6 +55,7 @@ def _train(args) -> int:
     from tfcnn.models.classifier import ModelConfig
     from tfcnn.record import load_run
     from tfcnn.training.config import TrainingConfig
+    from tfcnn.training.machine import MachineConfig
 
     if "none" in args.export and len(args.export) > 1:
         raise InputError(f"expected 'none' or formats, got --export {' '.join(args.export)}")
@@ -64,7 +64,7 @@ def _train(args) -> int:
     crossed = data.folds is not None and data.fold is None
     args.output = args.output or Path("saved_models") / f"{_name_of(args.source)}{'-folds' if crossed else ''}"
     arguments = {"output": args.output, "model": config_of(ModelConfig, args), "training": config_of(TrainingConfig, args), "data": data,
-                 "strategy": args.strategy, "overwrite": args.overwrite, "resume": args.resume}
+                 "machine": config_of(MachineConfig, args), "overwrite": args.overwrite, "resume": args.resume}
     if crossed:
         result = cross_validate(args.source, **arguments, formats=asked)
         _say(folds_text(result))
@@ -72,8 +72,11 @@ def _train(args) -> int:
         return max(_verdict(load_run(run).record["exports"], asked) for run in result["runs"]) if asked else EXIT_DONE
     formats = [] if args.export == ["none"] else asked or list(DEFAULT_FORMATS)
     run = train_and_export(args.source, **arguments, formats=formats)
-    _say(run_text(run))
     record = run.record
+    if "test" not in record:  # of a worker that does not write
+        _json(args, {"run": str(run.path), "labels": run.labels, "validation": record["validation"]})
+        return EXIT_DONE
+    _say(run_text(run))
     _json(args, {"run": str(run.path), "labels": run.labels, "test": record["test"], "validation": record["validation"],
                  "seconds": record["seconds"]["total"], "stages": record["seconds"], "exports": record.get("exports", []),
                  "quarantined": record["data"]["quarantined"]})
@@ -86,11 +89,12 @@ def _find_rate(args) -> int:
     from tfcnn.models.classifier import ModelConfig
     from tfcnn.training.config import TrainingConfig
     from tfcnn.training.find_rate import check_picture
+    from tfcnn.training.machine import MachineConfig
 
     output = Path(args.output or Path("saved_models") / f"{_name_of(args.source)}-rates.png")
     check_picture(output)
     found = find_rate(args.source, model=config_of(ModelConfig, args), training=config_of(TrainingConfig, args), data=config_of(DataConfig, args),
-                      strategy=args.strategy, steps=args.steps)
+                      machine=config_of(MachineConfig, args), steps=args.steps)
     found.plot(output)
     _say(f"{found}\n\npicture: {output}")
     _json(args, {**found.to_dict(), "picture": str(output)})
@@ -158,10 +162,11 @@ def _predict(args) -> int:
 
 def _export(args) -> int:
     from tfcnn.export.formats import DEFAULT_FORMATS
-    from tfcnn.export.gate import export, shippable
+    from tfcnn.export.gate import check_formats, export, shippable
     from tfcnn.record import load_run
 
     run, formats = load_run(args.run), args.format or DEFAULT_FORMATS
+    check_formats(formats)  # before photos are decoded
     written = export(run, _other_photos(args, run), formats=formats, **{name: getattr(args, name) for name in EXPORT_FLAGS})
     exports, bundle = [dataclasses.asdict(e) for e in written], args.bundle if shippable(written) else None
     _say(exports_text(exports) + (f"\nbundle: {bundle}" if bundle else ""))
@@ -193,6 +198,26 @@ def _inspect(args) -> int:
     return EXIT_DONE
 
 
+def _repeat(args) -> int:
+    from tfcnn.repetition import repeat
+    from tfcnn.training.machine import MachineConfig
+
+    machine = config_of(MachineConfig, args)
+    result = repeat(args.run, output=args.output, machine=None if machine == MachineConfig() else machine, overwrite=args.overwrite)
+    _say(f"\n{result}")
+    _json(args, result.to_dict())
+    return EXIT_DONE
+
+
+def _doctor(args) -> int:
+    from tfcnn.diagnosis import NAMED, doctor
+
+    found = doctor(backbones=args.backbones or NAMED, measure=not args.quick)
+    _say(str(found))
+    _json(args, found.to_dict())
+    return EXIT_FAILED if found.unused else EXIT_DONE
+
+
 def _demo(args) -> int:
     from tfcnn.demo import run_demo
     from tfcnn.export.formats import DEFAULT_FORMATS
@@ -202,110 +227,6 @@ def _demo(args) -> int:
     _say(f"\nreport: {Path(result['run']) / 'report.html'}   ({result['seconds']:.0f} s)")
     _json(args, result)
     return _verdict(result["exports"], DEFAULT_FORMATS)
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> typing.NoReturn:
-        """One line instead of the whole usage."""
-        self.exit(EXIT_USAGE, f"tfcnn: {message}; '{self.prog} --help' lists what there is\n")
-
-
-def _parser() -> argparse.ArgumentParser:
-    from tfcnn.data.config import DataConfig
-    from tfcnn.export.formats import DEFAULT_FORMATS, EXPORTERS
-    from tfcnn.models.classifier import ModelConfig
-    from tfcnn.training.config import TrainingConfig
-
-    formats = f"{', '.join(EXPORTERS)}; or auto, the first that holds from 8 bits up to float32 (default: {' '.join(DEFAULT_FORMATS)})"
-    parser = _Parser(prog="tfcnn", description="From a folder of photos to a convolutional model that provably works on a server or a phone.")
-    parser.set_defaults(verbose=False)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    def add(name, function, text):
-        command = commands.add_parser(name, help=text, description=text)
-        command.set_defaults(command=function)
-        command.add_argument("--json", action="store_true", help="print one JSON object as the last line of standard output")
-        command.add_argument("--verbose", action="store_true", help="show what TensorFlow says too")
-        return command
-
-    def add_training(command):
-        command.add_argument("source", help=SOURCE)
-        for config in (ModelConfig, DataConfig, TrainingConfig):
-            add_flags(command, config)
-        command.add_argument("--strategy", default="auto", help="auto, cpu, one_device or mirrored (default: %(default)s)")
-
-    demo = add("demo", _demo, "the whole flow on digits that ship with the installation, no download")
-    demo.add_argument("--output", default="saved_models/demo", help="run folder; an earlier demo in it is replaced (default: %(default)s)")
-    demo.add_argument("--seeds", type=int, default=5, help="repetitions of the comparison with training from scratch (default: %(default)s)")
-
-    audit = add("audit", _audit, "say what is wrong with the data, before training; changes no file")
-    audit.add_argument("source", help=SOURCE)
-    audit.add_argument("--output", help="folder for audit.json and audit.html, a page of pictures (default: saved_models/NAME OF SOURCE-audit)")
-    audit.add_argument("--strict", action="store_true", help="exit 1 for warnings too, not only for what would spoil training")
-    audit.add_argument("--image-size", type=int, default=224, help="side of the squares that are kept for the training (default: %(default)s)")
-    audit.add_argument("--geometry", default="stretch", help="stretch, letterbox or center_crop (default: %(default)s)")
-    audit.add_argument("--difference", type=float, default=0.05, help="difference of accuracies that the test split should show (default: %(default)s)")
-    add_split(audit)
-    audit.add_argument("--group-by", help="a column of a CSV whose equal values must stay in one split")
-    audit.add_argument("--data-dir", help="the folder where tensorflow-datasets keeps its data")
-
-    train = add("train", _train, "train on photos, evaluate, export and check the files")
-    add_training(train)
-    train.add_argument("--export", action="extend", nargs="+", default=[], metavar="FORMAT",
-                       help=f"{formats}; none exports nothing")
-    train.add_argument("--output", help="run folder (default: saved_models/NAME OF SOURCE)")
-    train.add_argument("--overwrite", action="store_true", help="replace the run that the output folder holds")
-    train.add_argument("--resume", action="store_true", help="go on with the run that the output folder holds")
-
-    find_rate = add("find-rate", _find_rate, "a learning-rate range test: where training on these photos breaks, with a picture")
-    add_training(find_rate)
-    find_rate.add_argument("--steps", type=int, default=100, help="steps at most (default: %(default)s)")
-    find_rate.add_argument("--output", help="the picture (default: saved_models/NAME OF SOURCE-rates.png)")
-
-    evaluate = add("evaluate", _evaluate, "measure a run on one split of its own photos or of another folder")
-    evaluate.add_argument("run", help="run folder")
-    evaluate.add_argument("source", nargs="?", help=f"{SOURCE} (default: the run's own photos and split)")
-    evaluate.add_argument("--data-dir", metavar="DATA_DIR", help="the folder where tensorflow-datasets keeps its data")
-    evaluate.add_argument("--split", default="test", help="train, validation or test (default: %(default)s)")
-
-    predict = add("predict", _predict, "tell what is on some photos")
-    predict.add_argument("run", help="run folder")
-    predict.add_argument("files", nargs="+", help="photos")
-
-    export = add("export", _export, "write a run's model in some formats and check each file on the test split")
-    export.formatter_class = argparse.RawDescriptionHelpFormatter
-    export.epilog = "formats:\n" + "\n".join(f"  {name:<20}{row.text}{f' (extra {row.extra})' if row.extra else ''}" for name, row in EXPORTERS.items())
-    export.add_argument("run", help="run folder")
-    export.add_argument("source", nargs="?", help=f"other photos to check the files on, all of them (default: the test photos of the run): {SOURCE}")
-    export.add_argument("--data-dir", help="folder of tensorflow-datasets")
-    export.add_argument("--format", action="extend", nargs="+", metavar="FORMAT", help=formats)
-    export.add_argument("--max-accuracy-drop", type=float, default=0.02, help="how far below Keras a file may be (default: %(default)s)")
-    export.add_argument("--max-bytes", type=int, help="with auto: the largest file to settle on")
-    export.add_argument("--max-host-latency-ms", type=float, help="with auto: the longest median time a photo, one thread of this computer (not of a phone)")
-    export.add_argument("--calibrate-scores", action="store_true", help="temperature scaling: a score of 0.8 is right about 8 times of 10; no answer changes")
-    export.add_argument("--score-threshold", type=float, help="for the metadata: MediaPipe Tasks leaves out labels that score less")
-    export.add_argument("--encoded", action="store_true", help="the SavedModel gets a signature that takes JPEG and PNG files")
-    export.add_argument("--bundle", metavar="FILE.zip", help="also a zip for app developers: .tflite files, golden photos, Kotlin, Swift, a web page")
-    export.add_argument("--data-licence", metavar="TEXT", help="licence of the photos, for the card")
-
-    serve = add("serve", _serve, "a page on this computer that runs the .tflite files of a run in the browser; nothing else is exposed")
-    serve.add_argument("run", help="run folder")
-    serve.add_argument("--port", type=int, default=8000, help="0 takes a free one (default: %(default)s)")
-
-    backbones = add("backbones", _backbones, "list the backbones, their sizes, licences and papers")
-    backbones.add_argument("--markdown", action="store_true", help="as the table of README.md, with the names of the stages")
-
-    inspect = add("inspect", _inspect, "show stages, shapes, parameters, multiply-adds and receptive fields of a backbone or a run")
-    inspect.add_argument("network", metavar="NAME|RUN", help="a backbone, for which no weights are loaded, or a run folder")
-    inspect.add_argument("--layers", action="store_true", help="every layer under the stages")
-    inspect.add_argument("--image-size", type=int, help="side in pixels to look at a backbone at (default: its own)")
-    inspect.add_argument("--trainable", type=parse_stages, help="stages to open: none, all, the last n, or a stage to begin at "
-                                                           "(default: all of a backbone, those of a run as they are)")
-
-    cache = add("cache", _cache, "show and clear decoded photos and features, which can always be computed again")
-    cache.add_argument("--clear", action="store_true", help="remove everything that no process is using")
-    cache.add_argument("--keep", type=float, metavar="GB", help="remove what was not used for longest until this much is left")
-    return parser
 
 
 def _name_of(source: str) -> str:
@@ -352,6 +273,15 @@ def _fail(message, code: int) -> int:
     return code
 
 
+def _with_flags(text: str, args) -> str:
+    """Arguments as the command line takes them: max_bytes=3 is --max-bytes 3, hidden=(256, 128) is --hidden 256,128."""
+    def flag(found: re.Match) -> str:
+        name, value = f"--{found[1].replace('_', '-')}", found[2]
+        return f"no {name}" if value == "None" else f"{name} {value.strip('(,)').replace(', ', ',')}"
+
+    return re.sub(rf"(?<![\w-])({'|'.join(vars(args))})=(None|\([^()]*\)|(?=\S))", flag, text)
+
+
 def _say(text: str) -> None:
     """Prints to standard output; whoever reads it, such as `head`, may have enough and close it, which changes no exit code."""
     try:
@@ -363,3 +293,9 @@ def _say(text: str) -> None:
 def _json(args, values: dict) -> None:
     if args.json:
         _say(json.dumps(values, ensure_ascii=False))
+
+
+COMMANDS = {
+    "demo": _demo, "doctor": _doctor, "audit": _audit, "train": _train, "repeat": _repeat, "find-rate": _find_rate, "evaluate": _evaluate,
+    "predict": _predict, "export": _export, "serve": _serve, "backbones": _backbones, "inspect": _inspect, "cache": _cache,
+}

@@ -20,7 +20,7 @@ def add_flags(command, config) -> None:
             add_split(command)
             continue
         flag, text = f"--{field.name.replace('_', '-')}", " ".join(texts[field.name].split()).replace("%", "%%")
-        if types[field.name] is bool:
+        if types[field.name] in (bool, bool | None):
             command.add_argument(flag, action=argparse.BooleanOptionalAction, default=field.default, help=text)
         elif field.name == "learning_rates":
             command.add_argument(flag, type=_rate, action="extend", nargs="+", metavar="STAGE=RATE", help=text)
@@ -52,8 +52,8 @@ def config_of(kind, args):
 def _parser_of(name: str, kind):
     if name == "trainable":
         return parse_stages
-    if name == "hidden":
-        return _units
+    if name in ("hidden", "devices"):
+        return _numbers
     kinds = typing.get_args(kind) or (kind,)
     return int if int in kinds else float if float in kinds else str
 
@@ -63,9 +63,9 @@ def parse_stages(text: str) -> bool | int | str:
     return {"none": False, "all": True}.get(text, int(text) if re.fullmatch(r"-?\d+", text) else text)
 
 
-def _units(text: str) -> tuple[int, ...]:
+def _numbers(text: str) -> tuple[int, ...]:
     try:
-        return tuple(int(units) for units in text.split(",") if units)
+        return tuple(int(number) for number in text.split(",") if number)
     except ValueError:
         raise argparse.ArgumentTypeError(f"expected whole numbers with commas between them, got '{text}'") from None
 

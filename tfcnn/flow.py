@@ -14,7 +14,7 @@ import numpy as np
 from tfcnn.data.channels import check_shape
 from tfcnn.data.config import DataConfig
 from tfcnn.data.grid import draw_grid
-from tfcnn.data.images import check_examples, check_like, load_images
+from tfcnn.data.images import check_examples, check_files, check_like, load_images
 from tfcnn.data.photo import check_geometry
 from tfcnn.data.sources import check_outside, open_source, sort_labels
 from tfcnn.data.split import check_folds, check_fractions
@@ -30,9 +30,11 @@ from tfcnn.record import Run, load_run, prepare_output, write_aside, write_recor
 from tfcnn.training.config import TrainingConfig, check_training
 from tfcnn.training.find_rate import RateRange, check_steps, find_learning_rate
 from tfcnn.training.fine_tune import fine_tunes, phases_of
+from tfcnn.training.machine import MachineConfig, check_machine
 from tfcnn.training.optimizers import check_rates
-from tfcnn.training.strategy import check_strategy, make_strategy
-from tfcnn.training.train import train
+from tfcnn.training.strategy import make_strategy
+from tfcnn.training.train import check_code, train
+from tfcnn.workers import check_same, is_chief, on_chief, together
 
 DRAWN_CLASSES, DRAWN_COLUMNS = 4, 8  # rows and columns of the picture of augmented photos
 
@@ -41,7 +43,7 @@ logger = logging.getLogger(__name__)
 
 def train_and_export(source: Any, *, output: str | Path, model: ModelConfig | None = None, training: TrainingConfig | None = None,
                      data: DataConfig | None = None, formats: Sequence[str] = DEFAULT_FORMATS,
-                     strategy: str = "auto", overwrite: bool = False, resume: bool = False) -> Run:
+                     machine: MachineConfig | None = None, overwrite: bool = False, resume: bool = False) -> Run:
     """From a folder of photos to a run folder with a trained, evaluated model and files that were checked.
 
     Args:
@@ -51,48 +53,63 @@ def train_and_export(source: Any, *, output: str | Path, model: ModelConfig | No
         training: how to train it; the defaults if None. Its seed also draws the split.
         data: how the source is split and made square; the defaults if None.
         formats: names of `tfcnn.export.formats.EXPORTERS`.
-        strategy: a name that `make_strategy` takes.
+        machine: on what to train it; the defaults if None. Of several workers one evaluates, exports and writes.
         overwrite: replace the run that `output` holds.
         resume: go on with the run that `output` holds; nothing to do if it is finished.
 
     Returns:
-        The finished run; `run.record` has the keys validation, test, exports and seconds.
+        The finished run; `run.record` has the keys validation, test, exports and seconds. Workers that do not write get the run as it
+        was trained.
 
     Raises:
         InputError: anything that cannot work, before the slow part begins.
         WorkError: a download, a conversion or a write that failed.
     """
-    training, data = training or TrainingConfig(), data or DataConfig()
-    model = _check(source, output, model or ModelConfig(), training, data, formats, strategy)
+    training, data, machine = training or TrainingConfig(), data or DataConfig(), machine or MachineConfig()
+    model = _check(source, output, model or ModelConfig(), training, data, formats, machine)
     opened = _open(source, model, data)
-    existing = prepare_output(output, overwrite=overwrite, resume=resume)
-    if existing is not None and existing.record["status"] == "finished":
-        _say_finished(existing, model, training, data)
-        return _export_missing(existing, formats)
+    machine, is_left_out = _alone_where_trained(machine, output, resume=resume)
+    if is_left_out:
+        logger.info("'%s' is trained already; worker 0 evaluates, exports and writes", output)
+        return load_run(output)
+    if not _several(machine):  # several workers ask together when they have met
+        existing = prepare_output(output, overwrite=overwrite, resume=resume)
+        if existing is not None and existing.record["status"] == "finished":
+            _say_finished(existing, model, training, data)
+            return _export_missing(existing, formats)
 
     seconds: dict[str, float] = {}
     start = time.perf_counter()
-    classifier, photos = _build_and_load(opened, model, training, data, strategy, seconds)
-    run = train(classifier, photos, training, output=output, overwrite=overwrite, resume=existing is not None, seconds=seconds)
+    classifier, photos = _build_and_load(opened, model, training, data, machine, seconds, output=(output, overwrite, resume))
+    run = train(classifier, photos, training, output=output, overwrite=overwrite, resume=resume, seconds=seconds, machine=machine)
+    if not is_chief(classifier.distribute_strategy):
+        logger.info("this worker is done; worker 0 evaluates, exports and writes")
+        return run
+    if run.record["status"] == "finished":
+        _say_finished(run, model, training, data)
+        return _export_missing(run, formats)
     return finish(run, photos, formats=formats, started=start)
 
 
 def find_rate(source: Any, *, model: ModelConfig | None = None, training: TrainingConfig | None = None, data: DataConfig | None = None,
-              strategy: str = "auto", steps: int = 100) -> RateRange:
+              machine: MachineConfig | None = None, steps: int = 100) -> RateRange:
     """A learning-rate range test on a source; see `tfcnn.training.find_rate.find_learning_rate`, and `train_and_export` for the arguments.
 
     Raises:
         InputError: anything that cannot work, before the slow part begins.
         WorkError: a download that failed, or a loss that is no number.
     """
-    training, data = training or TrainingConfig(), data or DataConfig()
+    training, data, machine = training or TrainingConfig(), data or DataConfig(), machine or MachineConfig()
     check_steps(steps)
-    model = _check(source, None, model or ModelConfig(), training, data, (), strategy)
-    return find_learning_rate(*_build_and_load(_open(source, model, data), model, training, data, strategy, {}), training, steps=steps)
+    model = _check(source, None, model or ModelConfig(), training, data, (), machine)
+    if _several(machine):
+        raise InputError("expected one process for a range test, got several workers; leave TF_CONFIG out")
+    return find_learning_rate(*_build_and_load(_open(source, model, data), model, training, data, machine, {}), training, steps=steps)
 
 
 def cross_validate(source: Any, *, output: str | Path, model: ModelConfig | None = None, training: TrainingConfig | None = None,
-                   data: DataConfig, formats: Sequence[str] = (), strategy: str = "auto", overwrite: bool = False, resume: bool = False) -> dict:
+                   data: DataConfig, formats: Sequence[str] = (), machine: MachineConfig | None = None, overwrite: bool = False,
+                   resume: bool = False) -> dict:
     """Trains once a fold, so that every photo is tested once by a model that did not see it.
 
     Args:
@@ -107,7 +124,10 @@ def cross_validate(source: Any, *, output: str | Path, model: ModelConfig | None
         and the `runs`.
     """
     check_folds(data.folds)
-    model = _check(source, output, model or ModelConfig(), training or TrainingConfig(), data, formats, strategy)
+    machine = machine or MachineConfig()
+    model = _check(source, output, model or ModelConfig(), training or TrainingConfig(), data, formats, machine)
+    if _several(machine):
+        raise InputError("expected one process for a cross-validation, got several workers; give each worker other folds with --fold, without TF_CONFIG")
     _open(source, model, data)
     if (Path(output) / "run.json").exists():
         raise InputError(f"expected a folder for the folds, but '{output}' holds a run; give another --output")
@@ -115,7 +135,7 @@ def cross_validate(source: Any, *, output: str | Path, model: ModelConfig | None
     for fold in range(data.folds):
         logger.info("fold %d of %d", fold, data.folds)
         runs.append(train_and_export(source, output=Path(output) / f"fold-{fold}", model=model, training=training, data=replace(data, fold=fold),
-                                     formats=formats, strategy=strategy, overwrite=overwrite, resume=resume))
+                                     formats=formats, machine=machine, overwrite=overwrite, resume=resume))
     tests = [run.record["test"] for run in runs]
     accuracies, n = [test["accuracy"] for test in tests], sum(test["n"] for test in tests)
     right = sum(round(test["accuracy"] * test["n"]) for test in tests)
@@ -125,7 +145,7 @@ def cross_validate(source: Any, *, output: str | Path, model: ModelConfig | None
     return result
 
 
-def _check(source, output, model: ModelConfig, training: TrainingConfig, data: DataConfig, formats, strategy: str) -> ModelConfig:
+def _check(source, output, model: ModelConfig, training: TrainingConfig, data: DataConfig, formats, machine: MachineConfig) -> ModelConfig:
     """Raises InputError for an argument that cannot work; gives the model's with its defaults filled in."""
     check_config(model)
     if not isinstance(model.backbone, str):
@@ -136,7 +156,7 @@ def _check(source, output, model: ModelConfig, training: TrainingConfig, data: D
     if data.folds is not None or data.fold is not None:
         check_folds(data.folds, data.fold or 0)
     check_like(data.like, data.folds)
-    check_strategy(strategy)
+    check_machine(machine)
     stages = [name for name, _ in BACKBONES[model.backbone].stages]
     check_rates(stages, training)
     if training.epochs is not None and training.trainable is not None and fine_tunes(training):  # else `train` knows it when it knows the photos
@@ -148,23 +168,55 @@ def _check(source, output, model: ModelConfig, training: TrainingConfig, data: D
     return model
 
 
-def _build_and_load(opened, model: ModelConfig, training: TrainingConfig, data: DataConfig, strategy: str, seconds: dict[str, float]):
-    """(classifier, photos) of a source that was opened; receives the seconds of each stage."""
+def _build_and_load(opened, model: ModelConfig, training: TrainingConfig, data: DataConfig, machine: MachineConfig, seconds: dict[str, float],
+                    output: tuple | None = None):
+    """(classifier, photos) of a source that was opened; receives the seconds of each stage.
+
+    Workers compare first what they were told, and what the first of them thinks of the output folder: to build the network they have
+    to be alike already.
+    """
     with stage("load TensorFlow", seconds=seconds):
         import keras
+        import tensorflow as tf
 
-        devices = make_strategy(strategy)
+        if machine.deterministic:
+            tf.config.experimental.enable_op_determinism()
+        strategy = make_strategy(machine.strategy, devices=machine.devices)
+    if _several(machine):
+        check_code(strategy)
+        told = [{**asdict(model), "weights": ""}, asdict(training), asdict(data), asdict(machine)]
+        check_same(strategy, "the same arguments", json.dumps(told, default=str), "start all with the same command")
+        check_files(opened, strategy)
+        if output:
+            on_chief(strategy, lambda: prepare_output(output[0], overwrite=output[1], resume=output[2]) and None)
 
     def build(labels):
-        with stage("build the classifier", seconds=seconds), devices.scope():
+        with stage("build the classifier", seconds=seconds), strategy.scope():
             keras.utils.set_random_seed(training.seed)
             return build_classifier(labels=labels, **asdict(model))
 
     # Where the labels are known, before the photos are decoded, since weights may be missing or of another network.
-    classifier = build(sort_labels(e.label for e in opened.examples)) if opened.examples else None
-    photos = load_images(opened, image_size=model.image_size, channels=model.channels, seed=training.seed, seconds=seconds,
-                         **{**asdict(data), "fold": data.fold or 0})
-    return classifier or build(photos.labels), photos
+    with together(strategy):
+        classifier = build(sort_labels(e.label for e in opened.examples)) if opened.examples else None
+        photos = load_images(opened, image_size=model.image_size, channels=model.channels, seed=training.seed, seconds=seconds,
+                             strategy=strategy, **{**asdict(data), "fold": data.fold or 0})
+        return classifier or build(photos.labels), photos
+
+
+def _several(machine: MachineConfig) -> bool:
+    task = check_machine(machine)
+    return task is not None and task.count > 1
+
+
+def _alone_where_trained(machine: MachineConfig, output, *, resume: bool) -> tuple[MachineConfig, bool]:
+    """What to go on with, and whether this worker has nothing to do: of a run that is trained, worker 0 does the rest without the others.
+
+    They may be gone for good, where a scheduler starts only the one again that failed.
+    """
+    task = check_machine(machine)
+    if task is None or task.count == 1 or not resume or not (Path(output) / "run.json").exists() or load_run(output).record["status"] == "started":
+        return machine, False
+    return replace(machine, strategy="one_device"), task.index > 0
 
 
 def _open(source, model: ModelConfig, data: DataConfig):

@@ -10,19 +10,20 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def stage(name: str, total: int | None = None, seconds: dict[str, float] | None = None) -> Iterator[Callable]:
+def stage(name: str, total: int | None = None, seconds: dict[str, float] | None = None, *, photos: int = 0) -> Iterator[Callable]:
     """Times one stage of the work and shows how far it is.
 
     Args:
         name: what is being done, as the user reads it.
         total: number of steps; None shows a spinner without a percentage.
         seconds: a dict that receives the stage's wall time under its name; a repeated stage adds up.
+        photos: in one step, for the rate that the bar shows; 0 shows none.
 
     Yields:
         `advance(steps=1, note="")`, to be called as the work goes on.
     """
     start = time.perf_counter()
-    bar = _bar(name, total)
+    bar = _bar(name, total, photos)
     with bar:
         yield bar.advance
     taken = time.perf_counter() - start
@@ -31,8 +32,8 @@ def stage(name: str, total: int | None = None, seconds: dict[str, float] | None 
     logger.info("%-34s %7.1f s", name, taken)
 
 
-def _bar(name: str, total: int | None):
-    return _Bar(name, total) if _is_interactive() else _NoBar()
+def _bar(name: str, total: int | None, photos: int):
+    return _Bar(name, total, photos) if _is_interactive() else _NoBar()
 
 
 def _is_interactive() -> bool:
@@ -55,15 +56,15 @@ class _Bar:
 
     _display = None
 
-    def __init__(self, name: str, total: int | None):
-        self._name, self._total = name, total
+    def __init__(self, name: str, total: int | None, photos: int):
+        self._name, self._total, self._photos = name, total, photos
 
     def __enter__(self):
         self._owns = _Bar._display is None
         if self._owns:
             _Bar._display = _new_display()
             _Bar._display.start()
-        self._task = _Bar._display.add_task(self._name, total=self._total, note="")
+        self._task = _Bar._display.add_task(self._name, total=self._total, note="", photos=self._photos)
         return self
 
     def __exit__(self, *_):
@@ -78,7 +79,11 @@ class _Bar:
 
 def _new_display():
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, ProgressColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-    return Progress(TextColumn("{task.description:<34}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(),
+    class Rate(ProgressColumn):
+        def render(self, task) -> str:
+            return f"{task.speed * task.fields['photos']:.0f} photos/s" if task.speed and task.fields["photos"] else ""
+
+    return Progress(TextColumn("{task.description:<34}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), Rate(),
                     TextColumn("{task.fields[note]}"), console=Console(stderr=True), transient=True)

@@ -7,7 +7,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,8 +40,10 @@ class Run:
             InputError: the run has no model yet, or its file is damaged.
         """
         path = self.path / "model.keras"
-        if not path.exists():
+        if not path.exists() and self.record["status"] == "started":
             raise InputError(f"expected a finished run in '{self.path}', but its training was not completed; finish it with --resume")
+        if not path.exists():
+            raise InputError(f"expected the model of the run in '{path}', but it is gone; put it back or train again with --overwrite")
         import keras
 
         try:
@@ -59,24 +61,72 @@ def load_run(path: str | Path) -> Run:
     """
     path = Path(path)
     file = path / "run.json"
+    if path.is_file():
+        raise InputError(f"expected a run folder, but '{path}' is a file; give its folder")
     if not path.is_dir():
         raise InputError(f"expected a run folder, but there is no folder '{path}'; check the path")
     if not file.exists():
         raise InputError(f"expected a run folder, but '{path}' has no run.json; give the folder that 'tfcnn train --output' named")
     try:
-        record = json.loads(file.read_text(encoding="utf-8"))
+        record = json.loads(file.read_text(encoding="utf-8"), object_hook=lambda part: _Part(part, file))
+        if not isinstance(record, dict):
+            raise ValueError("it is no object of JSON")
         if record["format"] > FORMAT:
             raise InputError(f"expected a run record of format {FORMAT} or below in '{file}', got format={record['format']}; update tfcnn")
-        list(record["labels"]), record["status"], record["geometry"]
-        if len(record["input_shape"]) != 3:
-            raise ValueError(f"input_shape is {record['input_shape']}")
+        for name, is_right in {**REQUIRED, **{name: OPTIONAL[name] for name in record if name in OPTIONAL}}.items():
+            if not is_right(record[name]):
+                raise ValueError(f"{name} is {record[name]!r:.60}")
         if "exports" in record:  # rows of older versions say too little
             record["exports"] = [row for row in record["exports"] if {"verdict", "chosen"} <= set(row)]
     except InputError:
         raise
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"expected a run record in '{file}', but it is damaged ({error}); train again with --overwrite") from error
+        raise InputError(damaged(file, error)) from error
     return Run(path, record)
+
+
+def _is_shape(value) -> bool:
+    return isinstance(value, list) and len(value) == 3 and all(type(size) is int and size > 0 for size in value)
+
+
+def _is_part(value) -> bool:
+    return isinstance(value, dict)
+
+
+# What is true of the values of a run.json that a run has from its start, and of those that come later.
+REQUIRED = {"labels": lambda value: isinstance(value, list) and all(isinstance(label, str) for label in value),
+            "status": lambda value: isinstance(value, str), "geometry": lambda value: isinstance(value, str), "input_shape": _is_shape}
+OPTIONAL = {**dict.fromkeys(("data", "model", "training", "seconds", "calibration", "test"), _is_part),
+            "temperature": lambda value: value is None or (type(value) in (int, float) and value > 0), "exports": lambda value: isinstance(value, list)}
+
+
+class _Part(dict):
+    """An object of a run.json that was read; a value that was removed from it is a damage, wherever it is missed."""
+
+    def __init__(self, part: dict, file: Path):
+        super().__init__(part)
+        self.file = file
+
+    def __missing__(self, name: str):
+        raise _MissingError(damaged(self.file, f"'{name}' is missing"))
+
+
+class _MissingError(InputError, KeyError):
+    """Templates take a value that is missing for an undefined one if it is a `KeyError`."""
+
+    __str__ = Exception.__str__
+
+
+def damaged(file: Path, reason) -> str:
+    """What is said of a run.json that cannot be used."""
+    return f"expected a run record in '{file}', but it is damaged ({reason}); train again with --overwrite"
+
+
+def require(run: Run, *names: str) -> None:
+    """Raises InputError for a record that lacks one of these values."""
+    missing = [name for name in names if name not in run.record]
+    if missing:
+        raise InputError(damaged(run.path / "run.json", f"'{missing[0]}' is missing"))
 
 
 @contextmanager
@@ -111,6 +161,8 @@ def alone_in(folder: Path) -> Iterator[None]:
         remove_leftovers(folder)
         yield
     finally:
+        with suppress(OSError):  # what was refused leaves nothing behind
+            folder.rmdir()
         os.close(lock)
 
 
@@ -126,7 +178,11 @@ def publish(aside: Path, path: Path) -> None:
     if path.is_dir():  # a folder cannot be renamed over a full one: the old one goes when the new one is in place
         with name_aside(path.with_name(f"old-{path.name}")) as old:
             os.replace(path, old)
-            os.replace(aside, path)
+            try:
+                os.replace(aside, path)
+            except BaseException:
+                os.replace(old, path)
+                raise
     else:
         os.replace(aside, path)
 
@@ -206,10 +262,13 @@ def prepare_output(path: str | Path, *, overwrite: bool = False, resume: bool = 
     return None
 
 
-def prepare_folder(path: Path) -> None:
+def prepare_folder(path: Path, advice: str = "give another --output") -> None:
     """Makes sure that a folder can be made and written, raises InputError where it cannot; one that was not there is gone again.
 
     Who writes makes it, so that what is refused later leaves nothing behind.
+
+    Args:
+        advice: what to do where it cannot.
     """
     existed = os.path.exists(path)  # which takes any name
     try:
@@ -219,4 +278,4 @@ def prepare_folder(path: Path) -> None:
         if not existed:
             path.rmdir()
     except OSError as error:
-        raise InputError(f"expected a folder that can be written, but '{path}' cannot: {error.strerror}; give another --output") from error
+        raise InputError(f"expected a folder that can be written, but '{path}' cannot: {error.strerror}; {advice}") from error

@@ -2,8 +2,6 @@
 
 import time
 
-SHOWN_LAYERS = 5
-
 
 def run_text(run) -> str:
     """What a finished training says: times, test, what was kept and why, files left out, exports."""
@@ -30,6 +28,8 @@ def left_out_text(left_out: list[dict], rest: str = "in the line of --json") -> 
 
 def exports_text(exports: list[dict]) -> str:
     """A table of exports, as `tfcnn.export.gate.Export` has them, with the reason where one is not plainly accepted."""
+    from tfcnn.evaluation.report import layers_in_float
+
     shown = lambda value, form, width: f"{'-' if value is None else format(value, form):>{width}}"
     lines = [f"{'format':<18} {'MB':>7} {'accuracy':>9} {'lost':>6} {'agreement':>10} {'max diff':>9} {'ms/photo':>9}  file"]
     for e in exports:
@@ -37,15 +37,13 @@ def exports_text(exports: list[dict]) -> str:
         lines.append(f"{e['format']:<18} {e['bytes'] / 1e6:>7.2f} {shown(e['accuracy'], '.3f', 9)} {shown(lost, '.1f', 6)} "
                      f"{shown(e['agreement'], '.3f', 10)} {shown(e['max_score_difference'], '.1e', 9)} {shown(e['milliseconds'], '.1f', 9)}  "
                      f"{e['path']}{'  <- chosen' if e['chosen'] else ''}")
-        if e["verdict"] != "accepted" or e["reason"]:
-            lines.append(f"{'':<18} {e['verdict']}: {e['reason']}")
+        said = "; ".join(filter(None, [e["reason"], e["details"].get("over_budget")]))
+        if e["verdict"] != "accepted" or said:
+            lines.append(f"{'':<18} {e['verdict']}: {said}")
         if e["details"].get("float_layers"):
-            layers = list(dict.fromkeys(e["details"]["float_layers"]))
-            rest = f" and {len(layers) - SHOWN_LAYERS} more (report.html)" if len(layers) > SHOWN_LAYERS else ""
-            lines.append(f"{'':<18} {len(e['details']['float_layers'])} of {e['details']['layers']} layers left in float: "
-                         f"{', '.join(layers[:SHOWN_LAYERS])}{rest}")
-    counted = {e["n"] for e in exports if e["photos"] == "test"}
-    return "\n".join([*lines, f"lost: points of accuracy against Keras{f' on {max(counted)} test photos' if counted else ''}; ms: one thread of this computer"])
+            lines.append(f"{'':<18} {layers_in_float(e['details'])}")
+    photos = " and ".join(dict.fromkeys(f"{e['n']} {e['photos']} photos" for e in exports if e["accuracy"] is not None))
+    return "\n".join([*lines, f"lost: points of accuracy against Keras{f' on {photos}' if photos else ''}; ms: one thread of this computer"])
 
 
 def folds_text(result: dict) -> str:

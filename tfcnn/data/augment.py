@@ -64,7 +64,7 @@ on `draw_grid` of photos of waste and of flowers: the label stays readable in ev
 """
 
 
-def augment_photos(pixels, *, strength: str, mirror: bool = True, seed):
+def augment_photos(pixels, *, strength: str, mirror: bool = True, seed, places=None, total=None):
     """Moves, zooms, turns and recolours each photo by its own random amounts; "strong" adds RandAugment and erasing.
 
     All draws are functions of the seed, the size of the batch and the photo's place in it, never of the photo's size. Grey
@@ -76,6 +76,8 @@ def augment_photos(pixels, *, strength: str, mirror: bool = True, seed):
         strength: a row of `STRENGTHS`; "none" gives the pixels back.
         mirror: whether half of the photos are mirrored left to right.
         seed: two integers; the same seed gives the same changes.
+        places: int32 (batch,), where in a larger batch these photos are; they change as they would there.
+        total: the size of that batch.
 
     Returns:
         float32 of the same shape, 0-255.
@@ -88,10 +90,10 @@ def augment_photos(pixels, *, strength: str, mirror: bool = True, seed):
     ranges = check_strength(strength)
     if ranges is None:
         return pixels
-    count = tf.shape(pixels)[0]
-    draws = tf.random.stateless_uniform((7, count), seed=seed, minval=-1.0, maxval=1.0)
+    count = tf.shape(pixels)[0] if total is None else total
+    draws = tf.unstack(_at(places, tf.random.stateless_uniform((7, count), seed=seed, minval=-1.0, maxval=1.0), axis=1))
     # The rest is drawn apart, so that ranges which leave it out change no photo of those that do not know it.
-    more = tf.unstack(tf.random.stateless_uniform((count, 7 + 2 * ranges.operations), seed=_own_seed(seed, 1)), axis=1)
+    more = tf.unstack(_at(places, tf.random.stateless_uniform((count, 7 + 2 * ranges.operations), seed=_own_seed(seed, 1))), axis=1)
     chosen = [tf.cast(draw * len(OPERATIONS), tf.int32) for draw in more[7::2]]
     levels = [(2 * draw - 1) * (ranges.magnitude / 10) for draw in more[8::2]]
 
@@ -116,7 +118,7 @@ def augment_photos(pixels, *, strength: str, mirror: bool = True, seed):
     return pixels
 
 
-def mix_photos(pixels, targets, weights, *, strength: str, mixing: float | None = None, seed):
+def mix_photos(pixels, targets, weights, *, strength: str, mixing: float | None = None, seed, places=None, total=None):
     """Mixes photos with the one before them in the batch, the first with the last, and their targets and weights alike.
 
     Each photo draws for itself whether it is mixed, and then MixUp (all pixels are averaged) or CutMix (a box comes from the
@@ -131,6 +133,9 @@ def mix_photos(pixels, targets, weights, *, strength: str, mixing: float | None 
         strength: a row of `STRENGTHS`; one without `mixing` gives everything back unchanged.
         mixing: in place of that of the strength, which then mixes like "strong" where it knows no way of its own.
         seed: two integers; the same seed gives the same mixtures.
+        places: int32 (batch,), where in a larger batch these photos are; they are mixed as they would be there, but for the first,
+            for which the one before it is missing.
+        total: the size of that batch.
 
     Returns:
         (pixels, targets, weights) of the same shapes and ranges. A target is own share x own target + (1 - own share) x the
@@ -151,11 +156,12 @@ def mix_photos(pixels, targets, weights, *, strength: str, mixing: float | None 
         ranges = ways._replace(mixing=mixing)
     if ranges is None or not ranges.mixing or not (ranges.mixup or ranges.cutmix):
         return pixels, targets, weights
-    count, height, width = tf.shape(pixels)[0], pixels.shape[1], pixels.shape[2]
-    draws = tf.unstack(tf.random.stateless_uniform((count, 4), seed=_own_seed(seed, 2)), axis=1)
+    count, height, width = tf.shape(pixels)[0] if total is None else total, pixels.shape[1], pixels.shape[2]
+    draws = tf.unstack(_at(places, tf.random.stateless_uniform((count, 4), seed=_own_seed(seed, 2))), axis=1)
     mixed = draws[0] < ranges.mixing
     cut = draws[1] < (0.5 if ranges.mixup and ranges.cutmix else float(ranges.cutmix > 0))
-    share = tf.where(cut, _shares(ranges.cutmix, count, _own_seed(seed, 3)), _shares(ranges.mixup, count, _own_seed(seed, 4)))
+    shares = [_at(places, _shares(alpha, count, _own_seed(seed, use))) for use, alpha in ((3, ranges.cutmix), (4, ranges.mixup))]
+    share = tf.where(cut, *shares)
     edge = tf.sqrt(1 - share)  # of the box, as a share of the photo's side; its centre may lie anywhere
     box, boxed = _boxes(draws[2] - edge / 2, draws[3] - edge / 2, edge, edge, height, width)
     share = tf.where(mixed, tf.where(cut, 1 - boxed, share), 1.0)
@@ -169,6 +175,13 @@ def check_strength(strength: str) -> Strength | None:
     if strength not in STRENGTHS:
         raise InputError(f"expected a strength of augmentation, got strength='{strength}'; {closest(strength, STRENGTHS)}")
     return STRENGTHS[strength]
+
+
+def _at(places, draws, axis: int = 0):
+    """The draws of the photos at these places of a batch; all where none are named."""
+    import tensorflow as tf
+
+    return draws if places is None else tf.gather(draws, places, axis=axis)
 
 
 def _own_seed(seed, use: int):

@@ -22,6 +22,17 @@ class Item(NamedTuple):
     sha256: str
 
 
+class Replicas(NamedTuple):
+    """How many replicas share each batch, and which of them are served here: `here` of them from number `first` on."""
+
+    count: int
+    first: int
+    here: int
+
+
+ALONE = Replicas(1, 0, 1)
+
+
 class Quarantined(NamedTuple):
     """A file that was left out, and why."""
 
@@ -95,50 +106,60 @@ def batches(data: Dataset, split: str, *, batch_size: int = 32):
 
 
 def training_batches(data: Dataset, *, batch_size: int, augmentation: str, mixing: float | None = None, mirror: bool = True,
-                     balance: str = "none", seed: int, first_epoch: int = 0, epochs: int = 1, full: bool = False):
+                     balance: str = "none", seed: int, first_epoch: int = 0, first_step: int = 0, epochs: int = 1, replicas: Replicas = ALONE):
     """The training split from epoch `first_epoch` up to (not with) `epochs`, shuffled and augmented anew in each.
 
-    Order and augmentation are functions of (seed, epoch, position) alone, so a training that is resumed at an epoch sees
-    what the undisturbed one saw.
+    Order and augmentation are functions of (seed, epoch, position) alone, so a training that is resumed at a step sees
+    what the undisturbed one saw, and several replicas together see what one alone sees.
 
     Args:
-        batch_size: photos in a batch; the last of an epoch may be shorter.
+        batch_size: photos in a batch, over all replicas; the last of an epoch may be shorter.
         augmentation: a row of STRENGTHS.
         mixing: share of the photos that are mixed with another one; None takes that of the augmentation.
         mirror: whether half of the photos are mirrored.
         balance: a name of BALANCES.
         seed: from 0 to 2147483647.
-        full: fills up the last batch with the first photos of its epoch. Several replicas share a batch, and one that gets no
-            photo of the last ends a training of convolutions in an error of TensorFlow.
+        first_step: batches of the first epoch that are left out.
+        replicas: the part of each batch that is given; only its photos are read.
 
     Returns:
-        `tf.data.Dataset` of float32 pixels (batch, height, width, channels) 0-255 and float32 targets (batch, classes), one-hot or
-        mixed; with "class_weight" also of float32 weights (batch,).
+        `tf.data.Dataset` of float32 pixels (batch, height, width, channels) 0-255, float32 targets (batch, classes), one-hot or
+        mixed, and float32 weights in the loss (batch,). With several replicas each batch comes as one part for each of the
+        replicas here, equally large but for one photo; a replica that gets none of a small last batch, which would end a training
+        of convolutions in an error of TensorFlow, gets one of it with the weight 0.
     """
     import tensorflow as tf
 
     rows = data.rows("train")
-    read_rows = _reader(data, rows)
+    read_rows = _reader(data, rows, keep=replicas.here == replicas.count)
     targets = data.targets(rows)
     weights = class_weights(targets, len(data.labels)).astype(np.float32)
 
     def one_epoch(epoch):
         order = tf.random.experimental.stateless_shuffle(_positions(targets, balance, seed, epoch), seed=[seed, tf.cast(epoch, tf.int32)])
-        if full:
-            order = tf.gather(order, tf.range(-(-len(order) // batch_size) * batch_size) % len(order))
-        order = tf.data.Dataset.from_tensor_slices(order).batch(batch_size)
-        return order.enumerate().map(lambda step, positions: (epoch, step, positions))
+        skipped = tf.where(epoch == first_epoch, tf.cast(first_step, tf.int64), 0)
+        steps = tf.data.Dataset.from_tensor_slices(order[skipped * batch_size:]).batch(batch_size)
+        return steps.enumerate(skipped).map(lambda step, positions: (epoch, step, positions, tf.cast(replicas.first, tf.int64)))
 
-    def read(epoch, step, positions):
+    def each_replica(epoch, step, positions, first):
+        return tf.data.Dataset.range(first, first + replicas.here).map(lambda replica: (epoch, step, positions, replica))
+
+    def read(epoch, step, positions, replica):
         step_seed = tf.stack([tf.cast(seed, tf.int64) * 100_003 + epoch, step])
-        pixels = augment_photos(read_rows(positions), strength=augmentation, mirror=mirror, seed=step_seed)
+        places, count = _part_of_batch(tf.size(positions), replicas.count, tf.cast(replica, tf.int32))
+        draws = {"seed": step_seed, "places": places, "total": tf.size(positions)} if replicas.count > 1 else {"seed": step_seed}
+        positions = tf.gather(positions, places)
+        pixels = augment_photos(read_rows(positions), strength=augmentation, mirror=mirror, **draws)
         target = tf.gather(targets, positions)
-        pixels, mixed, weight = mix_photos(pixels, tf.one_hot(target, len(data.labels)), tf.gather(weights, target),
-                                           strength=augmentation, mixing=mixing, seed=step_seed)
-        return (pixels, mixed, weight) if balance == "class_weight" else (pixels, mixed)
+        weight = tf.gather(weights, target) if balance == "class_weight" else tf.ones(tf.shape(target))
+        pixels, mixed, weight = mix_photos(pixels, tf.one_hot(target, len(data.labels)), weight, strength=augmentation, mixing=mixing, **draws)
+        if replicas.count == 1:
+            return pixels, mixed, weight
+        return pixels[1:], mixed[1:], weight[1:] * tf.cast(count > 0, tf.float32)  # without the one that stands before the part
 
     dataset = tf.data.Dataset.range(first_epoch, epochs).flat_map(one_epoch)
-    return dataset.map(read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(2)
+    dataset = dataset.flat_map(each_replica) if replicas.here > 1 else dataset
+    return dataset.map(read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(2 * replicas.here)
 
 
 def examples_per_epoch(data: Dataset, balance: str = "none") -> int:
@@ -162,6 +183,21 @@ def class_weights(targets: np.ndarray, classes: int) -> np.ndarray:
     return len(targets) / (np.count_nonzero(counts) * np.maximum(counts, 1))
 
 
+def _part_of_batch(total, replicas: int, replica):
+    """Places in a batch of `total` photos that one of several replicas gets, and how many they are.
+
+    Before them stands the place that comes before the first, with which it may be mixed. Where there is nothing for a replica, one
+    place is given all the same.
+    """
+    import tensorflow as tf
+
+    if replicas == 1:
+        return tf.range(total), total
+    start, end = total * replica // replicas, total * (replica + 1) // replicas
+    start = tf.minimum(start, total - 1)
+    return tf.range(start - 1, tf.maximum(end, start + 1)) % total, end - start
+
+
 def _positions(targets: np.ndarray, balance: str, seed: int, epoch):
     """The positions of an epoch; oversampled, each class is repeated to the size of the largest, the rest drawn anew in each epoch."""
     import tensorflow as tf
@@ -177,11 +213,11 @@ def _positions(targets: np.ndarray, balance: str, seed: int, epoch):
     return tf.concat(positions, axis=0)
 
 
-def _reader(data: Dataset, rows: np.ndarray):
-    """A function of positions in `rows` that gives float32 pixels; photos that take little memory are read into it once."""
+def _reader(data: Dataset, rows: np.ndarray, *, keep: bool):
+    """A function of positions in `rows` that gives float32 pixels; photos that take little memory are read into it once, if they may be kept."""
     import tensorflow as tf
 
-    if len(rows) * int(np.prod(data.input_shape)) > IN_MEMORY_BYTES:
+    if not keep or len(rows) * int(np.prod(data.input_shape)) > IN_MEMORY_BYTES:
         return lambda positions: _read(data, tf.gather(rows, positions))
     with tf.device("/cpu:0"):
         pixels = tf.constant(data.inputs[rows])

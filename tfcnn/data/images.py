@@ -1,6 +1,7 @@
 """`load_images`: photos from anything `open_source` takes, decoded once, split, as a `Dataset`."""
 
 import csv
+import hashlib
 import logging
 import os
 from collections import Counter
@@ -18,6 +19,7 @@ from tfcnn.data.split import SPLITS, check_count, check_folds, check_fractions, 
 from tfcnn.errors import InputError
 from tfcnn.progress import stage
 from tfcnn.record import Run, load_run
+from tfcnn.workers import check_same, count_of
 
 FILE_SIZE = 224  # pixels, of files where nothing else is asked for: what most backbones were trained at
 
@@ -26,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 def load_images(source, *, image_size: int | None = None, geometry: str = "stretch", split: tuple[float, float, float] | None = (0.7, 0.1, 0.2),
                 seed: int = 0, folds: int | None = None, fold: int = 0, like: Run | str | Path | None = None, group_by: str | None = None,
-                data_dir: str | Path | None = None, channels: int = 3, seconds: dict[str, float] | None = None) -> Dataset:
+                data_dir: str | Path | None = None, channels: int = 3, seconds: dict[str, float] | None = None, strategy=None) -> Dataset:
     """Photos with their labels in three stratified splits.
 
     Each photo is decoded once and kept in an on-disk store that later runs read. Photos that cannot be decoded, and those
@@ -48,6 +50,7 @@ def load_images(source, *, image_size: int | None = None, geometry: str = "stret
         channels: 3 for RGB, 1 for grey; 4 for arrays, an `.npz` or `tf.data` with four channels, such as RGB and infrared, which
             must have the image size already and are kept in memory.
         seconds: receives the time of each stage.
+        strategy: a `tf.distribute.Strategy` whose workers call this together: each reads its share of the files.
 
     Raises:
         InputError: a source that cannot be used, fewer than two classes, or a class with too few readable photos.
@@ -69,7 +72,8 @@ def load_images(source, *, image_size: int | None = None, geometry: str = "stret
     arguments = {"image_size": image_size, "geometry": geometry, "split": split and list(split), "seed": seed, "folds": folds, "fold": fold,
                  "like": str(like.path if isinstance(like, Run) else like) if like is not None else None, "group_by": group_by,
                  "data_dir": data_dir, "channels": channels}
-    inputs, thumbnails, reads = _read_all(opened, image_size, geometry, seconds)
+    check_files(opened, strategy)
+    inputs, thumbnails, reads = _read_all(opened, image_size, geometry, seconds, strategy)
     good, quarantined = sort_out(reads)
     _check_good(opened, reads, good, quarantined, draws=split is not None)
     labels, digests = [r.example.label for r in good], [r.digest for r in good]
@@ -123,9 +127,12 @@ def load_run_data(run: Run, split: str | None = None) -> Dataset:
     Raises:
         InputError: the run was trained on arrays in memory, or its photos are missing or changed.
     """
+    check_geometry(None, run.record["geometry"])
     items = _items_of(run)
-    if not items:
+    if not items and run.record["status"] == "started":
         raise InputError(f"expected a finished run in '{run.path}', but its training was not completed; finish it with --resume")
+    if not items:
+        raise InputError(f"expected the list of the run's photos in '{run.path / 'items.csv'}', but it is gone; put it back or train again with --overwrite")
     items = tuple(item for item in items if item.split == split) or items
     source = _source_of(run, items)
     arguments = run.record["data"]["arguments"]
@@ -169,7 +176,22 @@ def _items_of(run: Run) -> tuple[Item, ...]:
         return tuple(Item(**row) for row in csv.DictReader(lines))
 
 
-def _read_all(source: Source, image_size: int | None, geometry: str, seconds):
+def check_files(source: Source, strategy) -> None:
+    """Raises InputError on all workers where one has other files, or in another order."""
+    if count_of(strategy) > 1:  # alone it would ask the size of every file for nothing
+        check_same(strategy, "the same files in the same order", _listing_digest(source) if source.examples else "", "give all workers the same data")
+
+
+def _listing_digest(source: Source) -> str:
+    """Of names, labels and sizes of the files of a source in their order, wherever its folder lies."""
+    paths = [example.path for example in source.examples]
+    folder = os.path.commonpath(paths) if all(os.path.isabs(path) for path in paths) else ""
+    size = lambda path: os.path.getsize(path) if os.path.isfile(path) else -1
+    lines = [f"{os.path.relpath(e.path, folder) if folder else e.path},{e.label},{e.split},{size(e.path)}" for e in source.examples]
+    return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
+
+
+def _read_all(source: Source, image_size: int | None, geometry: str, seconds, strategy=None):
     """(pixels of some of the reads, thumbnails of some of the reads, all reads); arrays of the right size stay in memory."""
     if source.shape is not None and (image_size is None or source.shape[:2] == (image_size, image_size)):
         pairs = list(source.read())
@@ -180,7 +202,7 @@ def _read_all(source: Source, image_size: int | None, geometry: str, seconds):
         # Of four channels the first three make the thumbnail, by which near copies are found.
         return (lambda of: pixels[chosen(of)]), (lambda of: make_thumbnails(pixels[chosen(of)][..., :3])), reads
     with stage("decode photos", source.count, seconds) as advance:
-        photos = read_photos(source, image_size or FILE_SIZE, geometry, advance=advance)
+        photos = read_photos(source, image_size or FILE_SIZE, geometry, advance=advance, strategy=strategy)
     rows = lambda store: lambda of: store.rows([read.digest for read in of])
     return rows(photos.pixels), rows(photos.thumbnails), photos.reads
 

@@ -85,9 +85,9 @@ GEOMETRIES = {
 }
 
 
-def check_geometry(image_size: int, geometry: str) -> None:
-    """Raises InputError for a size or a geometry that photos cannot be brought to."""
-    if isinstance(image_size, bool) or not isinstance(image_size, int) or not 8 <= image_size <= 2048:
+def check_geometry(image_size: int | None, geometry: str) -> None:
+    """Raises InputError for a size (None is one that is known to be good) or a geometry that photos cannot be brought to."""
+    if image_size is not None and (isinstance(image_size, bool) or not isinstance(image_size, int) or not 8 <= image_size <= 2048):
         raise InputError(f"expected an image size from 8 to 2048 pixels, got image_size={image_size}")
     if geometry not in GEOMETRIES:
         raise InputError(f"expected a geometry, got geometry='{geometry}'; {closest(geometry, GEOMETRIES)}")

@@ -2,9 +2,10 @@
 
 import errno
 import hashlib
+import logging
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -14,8 +15,11 @@ import numpy as np
 from tfcnn.data.photo import Facts, Photo, decode_photo, pixels_key, reason_of
 from tfcnn.data.sources import Example, Source
 from tfcnn.data.store import Store, cache_bound, cache_folder, trim_cache
+from tfcnn.workers import count_of, from_all, index_of
 
 PART_BYTES, PART_PHOTOS = 2**26, 2000  # pixels and photos in one part of the store: what a killed process loses at most
+
+logger = logging.getLogger(__name__)
 
 
 class Read(NamedTuple):
@@ -45,7 +49,8 @@ class Photos:
     thumbnails: Store
 
 
-def read_photos(source: Source, image_size: int, geometry: str, *, advance: Callable = lambda: None, always_decode: bool = False) -> Photos:
+def read_photos(source: Source, image_size: int, geometry: str, *, advance: Callable = lambda: None, always_decode: bool = False,
+                strategy=None) -> Photos:
     """Reads every example; those that the store does not hold are decoded, in parallel, and put into it.
 
     The parts of the store follow the order of the source, so a build that was killed goes on where it stopped and ends with
@@ -57,12 +62,51 @@ def read_photos(source: Source, image_size: int, geometry: str, *, advance: Call
         geometry: a name of GEOMETRIES.
         advance: called after each example.
         always_decode: decode what the store holds too, for the facts.
+        strategy: of several workers, which have to call this together: each reads its share of the parts. Where they share the cache,
+            none reads more.
     """
     trim_cache(cache_bound())
-    key = f"{pixels_key(geometry)}-{image_size}"
-    photos = Photos([], Store(cache_folder() / "photos" / key), Store(cache_folder() / "thumbnails" / key))
+    photos = _open_stores(image_size, geometry)
     part_size = min(PART_PHOTOS, max(1, PART_BYTES // (3 * image_size**2)))
+    if count_of(strategy) == 1:
+        return _read_parts(_parts(source.read(), part_size), photos, image_size, geometry, advance, always_decode=always_decode)
+    part_size = min(part_size, -(-(source.count or part_size) // count_of(strategy)))
+    examples: list[list[Example]] = []  # of each part
 
+    def own_parts():
+        for number, part in enumerate(_parts(source.read(), part_size)):
+            examples.append([example for example, _ in part])
+            if number % count_of(strategy) == index_of(strategy):
+                yield part
+
+    _read_parts(own_parts(), photos, image_size, geometry, advance, always_decode=always_decode)
+    told = [iter(of_worker) for of_worker in from_all(strategy, [[r.digest, r.reason, r.bytes] for r in photos.reads])]
+    photos = _open_stores(image_size, geometry)  # with what the others added
+    for number, part in enumerate(examples):
+        for example in part:
+            digest, reason, size = next(told[number % len(told)])
+            photos.reads.append(Read(example, digest, reason, None, size))
+    _read_lacking(source, photos, part_size, image_size, geometry)
+    return photos
+
+
+def _read_lacking(source: Source, photos: Photos, part_size: int, image_size: int, geometry: str) -> None:
+    """Reads what other workers put into a cache of their own."""
+    lacks = [bool(read.digest) and read.digest not in photos.pixels for read in photos.reads]
+    if any(lacks):
+        logger.warning("%d photos that other workers decoded are not in the cache here, so this worker decodes them too; let all workers share a folder "
+                       "with TFCNN_CACHE", sum(lacks))
+        pairs = (pair for pair, lacking in zip(source.read(), lacks, strict=True) if lacking)
+        _read_parts(_parts(pairs, part_size), Photos([], photos.pixels, photos.thumbnails), image_size, geometry, lambda: None)
+
+
+def _open_stores(image_size: int, geometry: str) -> Photos:
+    key = f"{pixels_key(geometry)}-{image_size}"
+    return Photos([], Store(cache_folder() / "photos" / key), Store(cache_folder() / "thumbnails" / key))
+
+
+def _read_parts(parts: Iterable[list], photos: Photos, image_size: int, geometry: str, advance: Callable, *, always_decode: bool = False) -> Photos:
+    """Reads and stores examples, a part at a time."""
     def read(example: Example, content) -> tuple[Read, Photo | None]:
         return _read(example, content, image_size, geometry, None if always_decode else photos)
 
@@ -70,7 +114,7 @@ def read_photos(source: Source, image_size: int, geometry: str, *, advance: Call
         warnings.simplefilter("ignore")  # a damaged EXIF block is worth a warning to Pillow; the pixels are whole
         waiting: list[Future] = []
         try:
-            for part in _parts(source.read(), part_size):
+            for part in parts:
                 started = [pool.submit(read, *pair) for pair in part]  # they are decoded while the part before is written
                 _store_part(waiting, photos, advance)
                 waiting = started

@@ -95,13 +95,14 @@ def evaluate(run: Run | str | Path, data: Dataset | None = None, *, split: str =
     return make_report(scores, data.targets(rows), run.labels, split)
 
 
-def say_seen(run: Run, data: Dataset, rows: np.ndarray) -> None:
-    """Warns of photos that the run was trained on and that are now taken for a test."""
+def say_seen(run: Run, data: Dataset, rows: np.ndarray) -> int:
+    """Warns of photos that the run was trained on and that are now taken for a test; returns their number."""
     known = splits_by_content(run)
     splits = [known.get(data.items[row].sha256) for row in rows]
     seen = sum(split == "train" != data.items[row].split for split, row in zip(splits, rows, strict=True))
     if seen:
         logger.warning("%d of the %d photos were trained on by '%s': the accuracy is too good to be true", seen, len(rows), run.path)
+    return seen
 
 
 def check_data(run: Run, data: Dataset) -> None:

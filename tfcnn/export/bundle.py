@@ -9,6 +9,7 @@ from pathlib import Path
 from tfcnn.data.dataset import Dataset
 from tfcnn.data.photo import GEOMETRIES
 from tfcnn.errors import InputError, WorkError
+from tfcnn.evaluation.report import card_of, last_name
 from tfcnn.export.contract import CONTRACT_FILE, LABELS_FILE
 from tfcnn.export.golden import PHOTOS, Golden, choose_golden, to_png
 from tfcnn.export.ladder import AUTO
@@ -20,6 +21,7 @@ from tfcnn.record import Run, labels_text, prepare_folder, write_aside
 
 HERE = Path(__file__).parent
 PINS = ("package.json", "package-lock.json")  # of LiteRT.js
+EXAMPLE = b"float32.tflite"  # in the READMEs for Android and iOS
 DATE = (1980, 1, 1, 0, 0, 0)  # of every member, the first that zip knows, so that the same run gives the same bundle
 
 logger = logging.getLogger(__name__)
@@ -35,13 +37,10 @@ def check_bundle(path: str | Path, run: Run, formats: Iterable[str]) -> None:
 
 def _check_name(path: str | Path) -> None:
     if not str(path).endswith(".zip"):
-        raise InputError(f"expected a bundle named *.zip, got '{path}'; write for example '{Path(path).name or 'bundle'}.zip'")
+        raise InputError(f"expected a bundle named *.zip, got '{path}'; write for example '{Path(path).stem or 'bundle'}.zip'")
     if Path(path).is_dir():
         raise InputError(f"expected a name for the bundle, but '{path}' is a folder; give another name")
-    try:
-        prepare_folder(Path(path).parent)
-    except InputError as error:
-        raise InputError(f"expected a bundle in a folder that can be written, but '{Path(path).parent}' cannot; give another name") from error
+    prepare_folder(Path(path).parent, "give the bundle another name")
 
 
 def write_bundle(run: Run, path: str | Path, *, exports: Iterable, data: Dataset, model=None) -> Path:
@@ -84,8 +83,9 @@ def write_bundle(run: Run, path: str | Path, *, exports: Iterable, data: Dataset
 def _members(run: Run, files: list[ModelFile], golden: Golden, litertjs: dict[str, Path]) -> dict[str, bytes | Path]:
     """Every file of the bundle by its name, as bytes or where it lies."""
     members: dict[str, bytes | Path] = {LABELS_FILE: labels_text(run.labels).encode()}
-    if (run.path / "card.md").is_file():
-        members["card.md"] = run.path / "card.md"
+    if "test" in run.record:
+        shipped = [file.format for file in files]
+        members["card.md"] = card_of(run, [row for row in run.record.get("exports", []) if row["format"] in shipped]).encode()
     members |= {f"models/{file.name}": file.path for file in files}
     members |= {f"golden/{row['photo']}": to_png(photo) for row, photo in zip(golden.expected["photos"], golden.photos, strict=True)}
     members["golden/expected.json"] = to_json(golden.expected)
@@ -93,6 +93,8 @@ def _members(run: Run, files: list[ModelFile], golden: Golden, litertjs: dict[st
     if run.record["input_shape"][2] != 3:  # MediaPipe takes RGB only
         sources = [file for file in sources if "MediaPipe" not in file.name]
     members |= {f"{file.parent.name}/{file.name}": file for file in sources}
+    for name in ("android/README.md", "ios/README.md"):  # their example takes a file that is there
+        members[name] = members[name].read_bytes().replace(EXAMPLE, files[0].name.encode())
     members |= {f"web/{name}": content for name, content in page_files(with_litertjs=bool(litertjs)).items()}
     members |= {f"web/{name}": WEB / name for name in PINS}
     return members | {f"web/litert/{name}": file for name, file in litertjs.items()}
@@ -112,7 +114,8 @@ def _readme(run: Run, description: dict, golden: Golden, *, with_litertjs: bool)
 
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(HERE), autoescape=False, trim_blocks=True, lstrip_blocks=True,
                                      keep_trailing_newline=True, undefined=jinja2.StrictUndefined)
+    environment.filters["last_name"] = last_name
     values = {"model": description, "run": run.record, "golden": golden.expected, "wanted": PHOTOS, "with_litertjs": with_litertjs,
-              "has_card": (run.path / "card.md").is_file(), "host": f"LiteRT {litert} on {platform.system()} {platform.machine()}",
+              "has_card": "test" in run.record, "host": f"LiteRT {litert} on {platform.system()} {platform.machine()}",
               "geometry": GEOMETRIES[run.record["geometry"]].text, "backbone": BACKBONES.get(run.record["model"]["backbone"])}
     return environment.get_template("bundle.md").render(values).encode()

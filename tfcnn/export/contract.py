@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 
 from tfcnn.data.channels import colours_of
-from tfcnn.data.photo import GEOMETRIES
+from tfcnn.data.photo import GEOMETRIES, check_geometry
 from tfcnn.errors import InputError
 from tfcnn.record import Run
 
@@ -57,6 +57,7 @@ class Contract:
 
 def contract_of(run: Run, *, temperature: float = 1.0, score_threshold: float | None = None) -> Contract:
     """The contract of a run."""
+    check_geometry(None, run.record["geometry"])
     return Contract(run.path.resolve().name, tuple(run.labels), tuple(run.record["input_shape"]), run.record["geometry"], temperature, score_threshold)
 
 

@@ -25,8 +25,8 @@ class Exporter(NamedTuple):
         runtime: a name of `run_file.LOADERS`, in which the file is run for the check; empty where none runs here.
         text: one line for users.
         exact: True where only float rounding separates it from Keras, so that nearly every answer must agree.
-        calibrated: True where it needs calibration photos.
-        extra: the extra of this package that it needs, and `module`, what the extra must bring.
+        integer: True where it computes in 8 bits, by kernels that differ between processors.
+        extra: the extra of this package that it needs, and `modules`, what the extra must bring.
     """
 
     file: str
@@ -34,9 +34,9 @@ class Exporter(NamedTuple):
     runtime: str
     text: str
     exact: bool = False
-    calibrated: bool = False
+    integer: bool = False
     extra: str = ""
-    module: str = ""
+    modules: tuple[str, ...] = ()
 
 
 def write_saved_model(material: Material, path: Path) -> None:
@@ -68,6 +68,7 @@ def write_onnx(material: Material, path: Path) -> None:
     import keras
     import onnx
 
+    _teach_tf2onnx_erfc()
     signature = [keras.InputSpec(shape=(None, *material.contract.input_shape), dtype="float32", name="image")]
     for layer in every_layer(material.model):
         if isinstance(layer, keras.layers.Normalization):  # of its tensors tf2onnx makes inputs, of arrays constants
@@ -89,6 +90,7 @@ def write_coreml(material: Material, path: Path) -> None:
     with tflite.quiet():
         import coremltools
 
+        _teach_coremltools_erfc()
         run = tf.function(functools.partial(material.model.__call__, training=False))
         image = tf.TensorSpec((1, *material.contract.input_shape), tf.float32, name="image")
         mlmodel = coremltools.convert([run.get_concrete_function(image)], source="tensorflow", convert_to="mlprogram")
@@ -96,19 +98,46 @@ def write_coreml(material: Material, path: Path) -> None:
         mlmodel.save(str(path))
 
 
+def _teach_tf2onnx_erfc() -> None:
+    """TensorFlow computes GELU by erfc, which ONNX does not have: 1 - erf."""
+    from tf2onnx.handler import tf_op
+
+    @tf_op("Erfc")
+    class Erfc:
+        @classmethod
+        def version_9(cls, ctx, node, **kwargs):
+            shape, dtype = ctx.get_shape(node.output[0]), ctx.get_dtype(node.output[0])
+            erf = ctx.make_node("Erf", [node.input[0]], shapes=[shape], dtypes=[dtype])
+            one = ctx.make_const(f"{node.name}_one", np.array(1, np.float32))
+            ctx.remove_node(node.name)
+            ctx.make_node("Sub", [one.output[0], erf.output[0]], name=node.name, outputs=node.output, shapes=[shape], dtypes=[dtype])
+
+
+def _teach_coremltools_erfc() -> None:
+    """As for ONNX."""
+    from coremltools.converters.mil import Builder, register_tf_op
+
+    @register_tf_op(tf_alias=[], override=True)
+    def Erfc(context, node):
+        erf = Builder.erf(x=context[node.inputs[0]])
+        context.add(node.name, Builder.sub(x=1.0, y=erf, name=node.name))
+
+
 EXPORTERS = {
     "saved_model": Exporter("saved_model", write_saved_model, "saved_model", "for servers", exact=True),
     "tflite_float32": Exporter("float32.tflite", tflite.write_float32, "tflite", "weights and arithmetic in float32", exact=True),
     "tflite_float16": Exporter("float16.tflite", tflite.write_float16, "tflite", "weights in float16, half the size", exact=True),
-    "tflite_dynamic": Exporter("dynamic.tflite", tflite.write_dynamic, "tflite", "weights in 8 bits, activations brought to 8 bits as they come"),
+    "tflite_dynamic": Exporter("dynamic.tflite", tflite.write_dynamic, "tflite", "weights in 8 bits, activations brought to 8 bits as they come",
+                               integer=True),
     "tflite_weight_int8": Exporter("weight_int8.tflite", tflite.write_weight_int8, "tflite", "weights in 8 bits, arithmetic in float32", extra="quantizer",
-                                   module="ai_edge_quantizer"),
-    "tflite_int8": Exporter("int8.tflite", tflite.write_int8, "tflite", "all in 8 bits, bytes in and out", calibrated=True),
+                                   modules=("ai_edge_quantizer",)),
+    "tflite_int8": Exporter("int8.tflite", tflite.write_int8, "tflite", "all in 8 bits, bytes in and out", integer=True),
     "tflite_int8_mixed": Exporter("int8_mixed.tflite", tflite.write_int8_mixed, "tflite", "8 bits but for the most sensitive layers, floats in and out",
-                                  calibrated=True),
-    "onnx": Exporter("model.onnx", write_onnx, "onnx", "for onnxruntime and what reads ONNX", exact=True, extra="onnx", module="tf2onnx"),
+                                  integer=True),
+    "onnx": Exporter("model.onnx", write_onnx, "onnx", "for onnxruntime and what reads ONNX", exact=True, extra="onnx",
+                     modules=("tf2onnx", "onnx", "onnxruntime")),
     "coreml": Exporter("model.mlpackage", write_coreml, "", "experimental: it cannot be run on Linux, so nothing here checked it", exact=True,
-                       extra="coreml", module="coremltools"),
+                       extra="coreml", modules=("coremltools",)),
 }
 DEFAULT_FORMATS = ("saved_model", "tflite_float32", "tflite_float16")
 
@@ -116,11 +145,11 @@ DEFAULT_FORMATS = ("saved_model", "tflite_float32", "tflite_float16")
 def check_extra(name: str) -> None:
     """Raises InputError for a format whose extra is not installed."""
     exporter = EXPORTERS[name]
-    if exporter.module and not has_extra(name):
-        raise InputError(f"expected the extra '{exporter.extra}' for the format {name}, but it is not installed; run: pip install 'tfcnn[{exporter.extra}]'")
+    if not has_extra(name):
+        raise InputError(f"expected the extra '{exporter.extra}' for the format {name}, but it is not installed; "
+                         f"in the folder of tfcnn, run: pip install -c constraints.txt '.[{exporter.extra}]'")
 
 
 def has_extra(name: str) -> bool:
     """True where what a format needs is installed."""
-    module = EXPORTERS[name].module
-    return not module or importlib.util.find_spec(module) is not None
+    return all(importlib.util.find_spec(module) for module in EXPORTERS[name].modules)

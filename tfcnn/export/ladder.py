@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable
 from typing import NamedTuple
 
+from tfcnn.errors import WorkError
 from tfcnn.export.formats import EXPORTERS, has_extra
 
 AUTO = "auto"
@@ -21,28 +22,38 @@ class Budget(NamedTuple):
 
 
 def walk(one: Callable, budget: Budget) -> list:
-    """Exports one format after the other and stops at the first that is accepted and within the budget.
+    """Exports one format after the other and stops at the first that may be shipped and is within the budget.
 
     Args:
         one: from the name of a format to its `Export`.
 
     Returns:
-        The rungs that were tried, `chosen` True for the one it settled on, if there is one.
+        The rungs that were written, `chosen` True for the one it settled on, if there is one.
+
+    Raises:
+        WorkError: none of them could be written.
     """
-    rungs = []
+    rungs, failed = [], None
     for name in LADDER:
         if not has_extra(name):
             logger.info("%s is left out: the extra '%s' is not installed", name, EXPORTERS[name].extra)
             continue
-        rung = one(name)
+        try:
+            rung = one(name)
+        except WorkError as error:
+            logger.warning("%s is passed over: %s", name, error)
+            failed = error
+            continue
         over = over_budget(rung, budget)
         chosen = rung.accepted and not over
         if rung.accepted and over:
             logger.info("%s is passed over: %s", name, over)
-            rung = dataclasses.replace(rung, reason="; ".join(filter(None, [rung.reason, over])))
+            rung = dataclasses.replace(rung, details={**rung.details, "over_budget": over})
         rungs.append(dataclasses.replace(rung, chosen=chosen))
         if chosen:
             break
+    if failed and not rungs:
+        raise failed
     return rungs
 
 

@@ -1,6 +1,7 @@
 """LiteRT.js, which runs TFLite files in a browser: fetched once with npm, at the versions and hashes of `web/package-lock.json`."""
 
 import hashlib
+import logging
 import shutil
 import subprocess
 from pathlib import Path
@@ -17,6 +18,8 @@ FILES = ("core/dist/index.js", "core/package.json", "core/wasm/litert_wasm_inter
          "core/wasm/litert_wasm_compat_internal.js", "core/wasm/litert_wasm_compat_internal.wasm",
          "wasm-utils/dist/index.js", "wasm-utils/package.json")
 FETCH_SECONDS = 600  # 12 MB over a slow line
+
+logger = logging.getLogger(__name__)
 
 
 def fetch_litertjs() -> dict[str, Path]:
@@ -35,6 +38,7 @@ def fetch_litertjs() -> dict[str, Path]:
         npm = shutil.which("npm")
         if npm is None:
             raise InputError("expected npm, which fetches LiteRT.js for the page, but it is not installed; install Node.js, which brings it")
+        logger.info("fetching LiteRT.js with npm (12 MB, once)")
         with write_aside(folder) as aside:
             aside.mkdir()
             for file in pins:

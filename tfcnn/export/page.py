@@ -94,6 +94,7 @@ def _describe(file: ModelFile, read: File) -> dict[str, Any]:
         scale, zero_point = tensor.quantization if tensor.dtype != "float32" else (1.0, 0)
         described[name] = {"dtype": tensor.dtype, "scale": scale, "zero_point": zero_point}
     return {"file": f"models/{file.name}", "format": file.format, "bytes": file.path.stat().st_size,
+            "score_threshold": read.contract["output"]["score_threshold"],
             "minimum_runtime": "" if file.format == "tflite_weight_int8" else _minimum_runtime(file.path), **described}
 
 

@@ -16,6 +16,7 @@ from tfcnn.record import Run, load_run
 ADDRESS = "127.0.0.1"
 TYPES = {".html": "text/html; charset=utf-8", ".js": "text/javascript", ".css": "text/css", ".json": "application/json", ".wasm": "application/wasm",
          ".tflite": "application/octet-stream"}  # a browser refuses modules and streamed wasm of other types
+CHECKED = ("format", "path", "accepted", "sha256")  # what `accepted_files` asks of an export; a row of run.json that lacks one is damaged
 HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer",
            "Cross-Origin-Resource-Policy": "same-origin"}
 
@@ -67,7 +68,7 @@ def make_server(run: Run | str | Path, *, port: int = 8000) -> ThreadingHTTPServ
 
 def _content(run: Run) -> dict[str, bytes | Path]:
     """Everything that can be asked for, by its path: nothing else of the computer can be reached."""
-    files = accepted_files(run, [SimpleNamespace(**row) for row in run.record.get("exports", [])])
+    files = accepted_files(run, [SimpleNamespace(**{name: row[name] for name in CHECKED}) for row in run.record.get("exports", [])])
     content: dict[str, bytes | Path] = {f"/web/{name}": page for name, page in page_files(with_litertjs=True).items()}
     content |= {f"/web/litert/{name}": file for name, file in fetch_litertjs().items()}
     content |= {f"/models/{file.name}": file.path for file in files}

@@ -4,14 +4,17 @@ from collections.abc import Callable
 
 import numpy as np
 
+from tfcnn.workers import count_of, index_of, sum_of
+
 BATCH = 32  # fixed: the result of a convolution may depend on the batch size in its last bits
 
 
-def forward(network, inputs, rows: np.ndarray | None = None, *, advance: Callable | None = None, run: Callable | None = None) -> np.ndarray:
+def forward(network, inputs, rows: np.ndarray | None = None, *, advance: Callable | None = None, run: Callable | None = None, strategy=None) -> np.ndarray:
     """What a network gives for photos, in inference mode.
 
     Batches have a fixed size (a short last one is filled up and cut), so that a photo gives the same numbers whatever
-    photos it is read with; on some processors but for the last bit, which depends on its place in the batch.
+    photos it is read with; on some processors but for the last bit, which depends on its place in the batch. Several replicas
+    take these batches in turn, so the numbers are the same on any number of them.
 
     Args:
         network: a `keras.Model` of pixels 0-255.
@@ -19,28 +22,50 @@ def forward(network, inputs, rows: np.ndarray | None = None, *, advance: Callabl
         rows: which of them, in which order; all if None.
         advance: called with the number of photos after each batch.
         run: from `traced`, where the same network is run again and again: it is traced once.
+        strategy: a `tf.distribute.Strategy` that the network was made in the scope of, to use all its replicas; its workers have to
+            call this together, each reads its share of the photos, and all have the result.
 
     Returns:
         float32 (len(rows), ...).
     """
     rows = np.arange(len(inputs)) if rows is None else rows
-    run, shape, outputs = run or traced(network), (BATCH, *network.input_shape[1:]), []
-    for start in range(0, len(rows), BATCH):
-        batch = rows[start:start + BATCH]
-        pixels = np.zeros(shape, np.float32)
-        pixels[:len(batch)] = inputs[batch]
-        outputs.append(run(pixels).numpy()[:len(batch)].astype(np.float32))
-        if advance:
-            advance(len(batch))
-    return np.concatenate(outputs)
+    outputs = np.zeros((len(rows), *network.output_shape[1:]), np.float32)
+    run, shape = run or traced(network, strategy), (BATCH, *network.input_shape[1:])
+    own = range(BATCH * index_of(strategy), len(rows), BATCH * count_of(strategy))
+    here = _replicas_here(strategy)
+    for first in range(0, len(own), here):
+        starts, batches = own[first:first + here], []
+        for start in starts:
+            pixels = np.zeros(shape, np.float32)
+            pixels[:len(rows) - start] = inputs[rows[start:start + BATCH]]
+            batches.append(pixels)
+        for start, result in zip(starts, run(batches), strict=False):  # a replica without a batch got the first one again
+            outputs[start:start + BATCH] = result.numpy()[:len(rows) - start]
+            if advance:
+                advance(min(BATCH, len(rows) - start))
+    return sum_of(strategy, outputs)
 
 
-def traced(network) -> Callable:
-    """The network in inference mode as a function of a batch, which sees weights that change later."""
+def traced(network, strategy=None) -> Callable:
+    """The network in inference mode as a function of batches, one for each replica here at most, which sees weights that change later."""
     import tensorflow as tf
 
     @tf.function(input_signature=[tf.TensorSpec((BATCH, *network.input_shape[1:]), tf.float32)])
-    def run(pixels):
+    def run_one(pixels):
         return network(pixels, training=False)
 
-    return run
+    here = _replicas_here(strategy)
+    if here == 1:
+        return lambda batches: [run_one(batches[0])]
+
+    run_each = tf.function(lambda pixels: strategy.run(lambda own: network(own, training=False), args=(pixels,)))
+
+    def run_all(batches):
+        of_replica = lambda context: tf.constant(batches[context.replica_id_in_sync_group % here % len(batches)])
+        return strategy.experimental_local_results(run_each(strategy.experimental_distribute_values_from_function(of_replica)))
+
+    return run_all
+
+
+def _replicas_here(strategy) -> int:
+    return strategy.num_replicas_in_sync // count_of(strategy) if strategy else 1

@@ -11,7 +11,6 @@ from tfcnn.models.backbones import BACKBONES
 Trainable = bool | int | str
 BATCH_NORMS = ("frozen", "train")
 HEAD = "head"  # the group of everything behind the backbone
-STAGE_OPTIMIZER = "stages"  # the name of the optimizer that `train` compiles with
 OWN = "own"  # weights of a backbone that the caller built
 TO_RGB = "to_rgb"  # the layer before it, of inputs with four channels
 
@@ -73,16 +72,13 @@ def set_trainable(model, trainable: Trainable, *, batch_norm: str = "frozen", op
         The plan; `print` it for a table of stages.
 
     Raises:
-        InputError: a stage that the backbone does not have, more stages than it has, an unknown value of `batch_norm`, a
-            compiled model whose loss Keras cannot rebuild, or one that `train` compiled, whose optimizer has no rate for
-            the stages that are opened.
+        InputError: a stage that the backbone does not have, more stages than it has, an unknown value of `batch_norm`, or a
+            compiled model whose loss Keras cannot rebuild.
     """
     stages_of(model)  # of build_classifier
     if not model.compiled:
         return set_flags(model, trainable, batch_norm=batch_norm)
     arguments = _compile_arguments(model, optimizer)  # what cannot be compiled again is refused before a flag changes
-    if optimizer is None:
-        _check_new_stages(model, trainable)
     plan, old = set_flags(model, trainable, batch_norm=batch_norm), model.optimizer
     with model.distribute_strategy.scope():
         model.compile(**arguments)
@@ -227,17 +223,6 @@ def _compile_arguments(model, optimizer) -> dict:
         raise InputError("expected a compiled model whose loss and metrics Keras can rebuild, got "
                          f"{type(error).__name__}: {first_line(error)}; register them, or set what is trainable before compile") from error
     return arguments if optimizer is None else {**arguments, "optimizer": optimizer}
-
-
-def _check_new_stages(model, trainable: Trainable) -> None:
-    """Refuses stages that the optimizer of a training does not know: they would learn at the rate of the head."""
-    if optimizer_of(model).name != STAGE_OPTIMIZER:
-        return
-    learned = {stage for stage, layers in layers_by_stage(model) if any(layer.trainable_variables for layer in layers)}
-    new = [stage for stage in open_stages([name for name, _ in stages_of(model)], trainable) if stage not in learned]
-    if new:
-        raise InputError(f"expected an optimizer for stages that the training left frozen ({', '.join(new)}), got none; "
-                         "give set_trainable(..., optimizer=...), or train again")
 
 
 def _first_open_layer(stages: list[tuple[str, int]], trainable: Trainable) -> int:

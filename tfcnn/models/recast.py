@@ -1,15 +1,18 @@
 """`recast`: a copy of a network that computes in another precision."""
 
+from collections.abc import Mapping
+
 from tfcnn.models.freeze import every_layer
 
 
-def recast(model, policy: str | None):
+def recast(model, policy: str | None, *, kinds: Mapping[type, type] | None = None):
     """A copy with weights of its own, equal and apart.
 
     Args:
         model: a functional `keras.Model`.
         policy: what all layers compute in, a name of Keras such as "float32" or "mixed_bfloat16"; None leaves it as it is. The
             layer `predictions` keeps its own, which is float32 in a classifier.
+        kinds: classes that take the place of others, with the same configuration.
     """
     import keras
 
@@ -17,7 +20,7 @@ def recast(model, policy: str | None):
         config = layer.get_config()
         if policy and isinstance(layer, keras.layers.Layer) and not isinstance(layer, keras.layers.InputLayer) and layer.name != "predictions":
             config["dtype"] = policy
-        return type(layer).from_config(config)
+        return (kinds or {}).get(type(layer), type(layer)).from_config(config)
 
     twin = keras.models.clone_model(model, clone_function=copied, recursive=True)
     for variable, value in zip(twin.variables, model.variables, strict=True):

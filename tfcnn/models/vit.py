@@ -12,7 +12,7 @@ from pathlib import Path
 from tfcnn.errors import InputError, WorkError, first_line
 
 IMAGENET_PRESET = "vit_base_patch16_224_imagenet"
-INSTALL = "pip install 'tfcnn[vit]'"
+INSTALL = "pip install -c constraints.txt '.[vit]' in the folder of tfcnn"
 EPSILON = 1e-6  # of the norms
 # What every ViT of KerasHub's presets has, and the network below with them.
 PARTS = {"use_class_token": True, "use_mha_bias": True, "use_mlp_bias": True, "use_patch_bias": True, "layer_norm_epsilon": EPSILON}

@@ -4,6 +4,7 @@ import functools
 import http.client
 import os
 import re
+import urllib.error
 import warnings
 from pathlib import Path
 
@@ -78,6 +79,8 @@ def build_with_imagenet(build, backbone: str):
             return build(weights="imagenet")
     except Exception as error:  # keras.utils.get_file raises a bare Exception for a failed download
         text = str(error)
+        if isinstance(error.__context__, urllib.error.HTTPError):
+            error.__context__.close()  # Keras leaves the connection open
         cache = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "models"
         url = re.search(r"https?://\S+", text)
         if url:

@@ -1,37 +1,122 @@
-"""Checkpoints of a fine-tuning: one file an epoch, complete or not there."""
+"""Checkpoints of a fine-tuning: one file each, complete or not there; the newest two are kept.
 
+Not Keras's `BackupAndRestore`: it begins an interrupted epoch anew, leaves out random states, keeps one backup, and writes HDF5, which
+crashes the process when the disk is full.
+"""
+
+import io
+import json
+import logging
 import re
+import time
 import zipfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from tfcnn.errors import InputError
 from tfcnn.record import write_aside
+from tfcnn.workers import bytes_from_chief, from_chief, is_chief
+
+KEPT = 2  # the newest, and the one before it in case the newest is damaged
+CLOCK_EVERY = 10  # steps after which the clock is looked at, since workers have to agree on it
+ABOUT = "about"  # the array that holds everything but variables, as JSON
+
+logger = logging.getLogger(__name__)
 
 
-def save_checkpoint(model, folder: Path, epoch: int) -> None:
-    """Writes weights, optimizer slots and random states after `epoch` epochs, then removes the checkpoint before it."""
-    save_state(folder / f"epoch-{epoch:04d}.npz", _variables(model))
-    for number, file in _checkpoints(folder):
-        if number < epoch:
-            file.unlink()
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where a training was.
 
-
-def restore_checkpoint(model, folder: Path) -> None:
-    """Loads the newest checkpoint into a model whose optimizer is built.
-
-    Raises:
-        InputError: the file is damaged or of another model.
+    Attributes:
+        epoch: epochs that were completed.
+        step: steps of the next epoch that were done.
+        history: the rows of the completed epochs.
+        metrics: the sums behind the metrics of the epoch that was not completed.
+        state: the values of all variables, in order.
     """
-    restore_state(_checkpoints(folder)[-1][1], _variables(model))
+
+    epoch: int
+    step: int
+    history: list[dict]
+    metrics: list[float]
+    state: list[np.ndarray]
 
 
-def completed_epochs(folder: Path) -> int:
-    """The number of epochs that the newest checkpoint has behind it, 0 without one."""
+class Saving(NamedTuple):
+    """What a fine-tuning writes beside the history and a checkpoint at the end of each epoch.
+
+    Attributes:
+        steps: a checkpoint after so many steps; 0 for never.
+        minutes: or when so many minutes have passed since the last one.
+        tensorboard: logs for TensorBoard.
+    """
+
+    steps: int = 0
+    minutes: float = 10.0
+    tensorboard: bool = False
+
+
+class Clock:
+    """Says when a checkpoint is due, on all workers alike."""
+
+    def __init__(self, saving: Saving, strategy):
+        self._saving, self._strategy, self._steps = saving, strategy, 0
+        self.restart()
+
+    def restart(self) -> None:
+        """Called when a checkpoint was written."""
+        self._last = time.monotonic()
+
+    def is_due(self, step: int) -> bool:
+        """Called once at each step, with its number in the epoch."""
+        self._steps += 1
+        late = time.monotonic() - self._last >= 60 * self._saving.minutes
+        asked = self._steps % CLOCK_EVERY == 0 and from_chief(self._strategy, late)
+        return asked or bool(self._saving.steps and step % self._saving.steps == 0)
+
+
+def check_saving(saving: Saving) -> None:
+    """Raises InputError for numbers that say nothing."""
+    if type(saving.steps) is not int or saving.steps < 0:
+        raise InputError(f"expected a whole number of steps from 0 up, got checkpoint_steps={saving.steps}")
+    if isinstance(saving.minutes, bool) or not isinstance(saving.minutes, (int, float)) or not saving.minutes > 0:
+        raise InputError(f"expected minutes above 0, got checkpoint_minutes={saving.minutes}")
+
+
+SAVING = Saving()
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
+    """Writes a checkpoint, then removes those before the last one, and those of a later step, which were damaged or belong to another try."""
+    file = folder / f"epoch-{checkpoint.epoch:04d}-step-{checkpoint.step:07d}.npz"
+    about = {"epoch": checkpoint.epoch, "step": checkpoint.step, "history": checkpoint.history, "metrics": checkpoint.metrics,
+             "arrays": len(checkpoint.state)}
+    _write(file, {ABOUT: np.frombuffer(json.dumps(about).encode(), np.uint8), **_named(checkpoint.state)})
     found = _checkpoints(folder)
-    return found[-1][0] if found else 0
+    place = found.index(file)
+    for other in found[:max(0, place + 1 - KEPT)] + found[place + 1:]:
+        other.unlink()
+
+
+def newest_checkpoint(folder: Path, strategy=None) -> Checkpoint | None:
+    """The newest checkpoint that is whole; the chief reads it for all workers."""
+    content, found = b"", None
+    for file in reversed(_checkpoints(folder) if is_chief(strategy) else []):
+        try:
+            content = file.read_bytes()
+            found = _read(content)
+            break
+        except _DAMAGES as error:
+            logger.warning("the checkpoint '%s' is damaged (%s: %s); the one before it is used", file, type(error).__name__, error)
+    if from_chief(strategy, found is None):
+        return None
+    content = bytes_from_chief(strategy, content)
+    return found or _read(content)
 
 
 def best_file(folder: Path, epoch: int) -> Path:
@@ -39,38 +124,80 @@ def best_file(folder: Path, epoch: int) -> Path:
     return folder / f"best-{epoch:04d}.npz"
 
 
-def remove_other_bests(folder: Path, epoch: int) -> None:
-    """Removes the weights of epochs that are not the best any more; called when the history names this one."""
+def remove_other_bests(folder: Path, epochs: Sequence[int]) -> None:
+    """Removes the weights of epochs that are the best for none of the checkpoints that are kept; these name the best of each."""
     for file in folder.glob("best-*.npz"):
-        if file != best_file(folder, epoch):
+        if file not in [best_file(folder, epoch) for epoch in epochs]:
             file.unlink()
 
 
+def state_of(variables: Sequence) -> list[np.ndarray]:
+    """The values of variables, in order."""
+    return [np.asarray(variable) for variable in variables]
+
+
+def assign_state(state: Sequence[np.ndarray], variables: Sequence) -> None:
+    """Sets variables to values, in order.
+
+    Raises:
+        InputError: these are the values of other variables.
+    """
+    if [value.shape for value in state] != [tuple(variable.shape) for variable in variables]:
+        raise InputError("expected a checkpoint of this model, but its values are of other shapes; train again with --overwrite")
+    for variable, value in zip(variables, state, strict=True):
+        variable.assign(value)
+
+
 def save_state(file: Path, variables: Sequence) -> None:
-    """Writes the values of variables, in order. NumPy writes them: HDF5 crashes the process when the disk is full."""
-    state = {f"{number:05d}": np.asarray(variable) for number, variable in enumerate(variables)}
-    with write_aside(file) as aside, open(aside, "wb") as content:
-        np.savez(content, **state)
+    """Writes the values of variables, in order."""
+    _write(file, _named(state_of(variables)))
 
 
-def restore_state(file: Path, variables: Sequence) -> None:
-    """Loads what `save_state` wrote.
+def restore_state(file: Path, variables: Sequence, strategy=None) -> None:
+    """Loads what `save_state` wrote; the chief reads it for all workers.
 
     Raises:
         InputError: the file is missing, damaged, or of other variables.
     """
-    try:
-        with np.load(file) as state:
-            for variable, name in zip(variables, sorted(state), strict=True):
-                variable.assign(state[name])
-    except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
-        raise InputError(f"expected a checkpoint of this model in '{file}', but it cannot be loaded; train again with --overwrite") from error
+    content, problem = b"", None
+    if is_chief(strategy):
+        try:
+            content = file.read_bytes()
+            _arrays(content)
+        except _DAMAGES as error:
+            problem = f"{type(error).__name__}: {error}"
+    problem = from_chief(strategy, problem)
+    if problem:
+        raise InputError(f"expected the weights of an epoch in '{file}', but they cannot be loaded ({problem}); train again with --overwrite")
+    assign_state(list(_arrays(bytes_from_chief(strategy, content)).values()), variables)
 
 
-def _variables(model) -> list:
-    return [*model.variables, *model.optimizer.variables]
+_DAMAGES = (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile, zipfile.LargeZipFile, RuntimeError)  # the last of a flag that says encrypted
 
 
-def _checkpoints(folder: Path) -> list[tuple[int, Path]]:
-    pattern = re.compile(r"epoch-(\d+)\.npz")
-    return sorted((int(m.group(1)), file) for file in folder.glob("*.npz") if (m := pattern.fullmatch(file.name)))
+def _named(state: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    return {f"{number:05d}": value for number, value in enumerate(state)}
+
+
+def _write(file: Path, arrays: dict[str, np.ndarray]) -> None:
+    with write_aside(file) as aside, open(aside, "wb") as content:
+        np.savez(content, **arrays)
+
+
+def _arrays(content: bytes) -> dict[str, np.ndarray]:
+    """All arrays of a file, in order; the checksum of each is compared when it is read."""
+    with np.load(io.BytesIO(content), allow_pickle=False) as file:
+        return {name: file[name] for name in sorted(file)}
+
+
+def _read(content: bytes) -> Checkpoint:
+    arrays = _arrays(content)
+    about = json.loads(arrays.pop(ABOUT).tobytes())
+    if about.pop("arrays") != len(arrays):
+        raise ValueError("some of its arrays are missing")
+    return Checkpoint(**about, state=list(arrays.values()))
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    """From the oldest to the newest."""
+    return sorted(file for file in folder.glob("*.npz") if re.fullmatch(r"epoch-\d+-step-\d+\.npz", file.name))

@@ -6,7 +6,7 @@ from tfcnn.models.freeze import FreezePlan, freeze_plan, optimizer_of
 NAMED = 5  # variables that a message names before it counts the rest
 
 
-def check_freeze(model, plan: FreezePlan):
+def check_freeze(model, plan: FreezePlan, *, first_step: int = 0):
     """A callback for `fit` that stops a training which does not do what was planned.
 
     After the first step, before the second, it compares every variable with its value before: a frozen one that moved, the
@@ -16,6 +16,7 @@ def check_freeze(model, plan: FreezePlan):
     Args:
         model: compiled, about to be trained.
         plan: from `set_trainable`.
+        first_step: of the first epoch, where those before it were done by another process.
 
     Raises:
         InputError: no plan.
@@ -40,7 +41,7 @@ def check_freeze(model, plan: FreezePlan):
         before.update({id(v): v.numpy().copy() for v in _weights(model)})
 
     def compare_values(step, logs=None):
-        if not before or step == 0:  # nothing to do, or no step was done yet
+        if not before or step <= first_step:  # nothing to do, or no step was done yet
             return
         moved = {id(v) for v in _weights(model) if not np.array_equal(before[id(v)], v.numpy(), equal_nan=True)}
         frozen = [v.path for v in _weights(model) if id(v) in moved - planned]
@@ -53,7 +54,7 @@ def check_freeze(model, plan: FreezePlan):
 
     # Not at the end of a batch: for that Keras waits for every step, instead of preparing the next one meanwhile. An epoch may have one step.
     return keras.callbacks.LambdaCallback(on_train_begin=remember, on_epoch_begin=compare_flags, on_train_batch_begin=compare_values,
-                                          on_epoch_end=lambda epoch, logs: compare_values(1))
+                                          on_epoch_end=lambda epoch, logs: compare_values(first_step + 1))
 
 
 def _weights(model) -> list:

@@ -17,6 +17,7 @@ OPTIMIZERS = {
     "lion": ("Lion", {}),
 }
 SCHEDULES = ("cosine", "constant", "plateau")
+CHOSEN_BY_MACHINE = ("mixed_precision", "xla")  # where they are left open
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class TrainingConfig:
         learning_rate: highest rate of the fine-tuned stages.
         head_learning_rate: highest rate of the head in fine-tuning.
         learning_rates: highest rates of single stages and of the head by name, in place of the two above.
+        rate_batch: the batch size that the rates are meant for; they are scaled from it to batch_size, in proportion for sgd, with the
+            square root of it for the others. 0 leaves them as they are.
         layer_decay: factor of the rate for each stage further from the head, above 0 to 1.
         optimizer: adamw, adam, sgd (with Nesterov momentum 0.9) or lion.
         schedule: of the rates after the warm-up: cosine (down to 0), constant, or plateau (lower when validation stands still).
@@ -46,7 +49,8 @@ class TrainingConfig:
         mixing: share of the photos that MixUp or CutMix mixes with another one, 0 to 1; left out, that of the augmentation.
         mirror: whether augmentation mirrors half of the photos; off where left and right differ, as in text and digits.
         balance: none, class_weight (in the loss) or oversample (photos of small classes are repeated).
-        mixed_precision: computes in 16 bits and keeps weights in 32; faster where the hardware has units for it.
+        mixed_precision: computes in 16 bits and keeps weights in 32; left out, where the hardware has units that make it faster.
+        xla: compiles steps by XLA; left out, on one GPU.
         seed: of head, order, augmentation and dropout, and on the command line of the split.
     """
 
@@ -57,6 +61,7 @@ class TrainingConfig:
     learning_rate: float | None = None
     head_learning_rate: float | None = None
     learning_rates: dict[str, float] | None = None
+    rate_batch: int = 0
     layer_decay: float = 1.0
     optimizer: str = "adamw"
     schedule: str = "cosine"
@@ -71,7 +76,8 @@ class TrainingConfig:
     mixing: float | None = None
     mirror: bool = True
     balance: str = "none"
-    mixed_precision: bool = False
+    mixed_precision: bool | None = None
+    xla: bool | None = None
     seed: int = 0
 
 
@@ -87,7 +93,7 @@ def check_training(config: TrainingConfig) -> None:
             what, choices = _CHOICES[field.name]
             if not isinstance(value, str) or value not in choices:
                 raise InputError(f"expected {what}, got {field.name}='{value}'; {closest(str(value), choices)}")
-        if isinstance(field.default, bool) and not isinstance(value, bool):
+        if (isinstance(field.default, bool) or field.name in CHOSEN_BY_MACHINE) and not isinstance(value, bool) and value is not field.default:
             raise InputError(f"expected True or False, got {field.name}={value!r}")
     if config.learning_rates is not None and not isinstance(config.learning_rates, Mapping):
         raise InputError(f"expected rates by stage, as in {{'conv5': 1e-5, 'head': 1e-3}}, got learning_rates={config.learning_rates!r}")
@@ -107,6 +113,7 @@ _RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "batch_size": ("a whole number from 1 up", _whole(1)),
     "learning_rate": _RATE,
     "head_learning_rate": _RATE,
+    "rate_batch": ("a batch size as a whole number from 1 up, or 0", _whole(0)),
     "layer_decay": ("a layer decay above 0 to 1", lambda value: 0 < value <= 1),
     "warm_up": ("a warm-up from 0 to below 1", _SHARE),
     "weight_decay": ("a weight decay from 0 to below 1", _SHARE),

@@ -10,12 +10,13 @@ from tfcnn.data.photo import pixels_key
 from tfcnn.data.store import Store, StoredRows, cache_folder
 from tfcnn.models.forward import forward
 from tfcnn.progress import stage
+from tfcnn.workers import count_of, from_chief, is_chief, sum_of
 
 PART_SIZE = 2048  # feature rows in one part of the store
 
 
 def cached_features(model, data: Dataset, rows: np.ndarray | None = None, *, digest: str = "",
-                    seconds: dict[str, float] | None = None) -> StoredRows:
+                    seconds: dict[str, float] | None = None, strategy=None) -> StoredRows:
     """Output of the layer `pooling` for items of `data`, in inference mode, not augmented.
 
     Args:
@@ -24,20 +25,36 @@ def cached_features(model, data: Dataset, rows: np.ndarray | None = None, *, dig
         rows: which items, in which order; all if None.
         digest: `network_digest(feature_network(model))` where it is known already.
         seconds: receives the time of the stage.
+        strategy: that of the model, to use all its replicas; its workers have to call this together.
 
     Returns:
         float32 rows (len(rows), features), read from disk when indexed.
     """
     network = feature_network(model)
-    store = Store(cache_folder() / "features" / f"{pixels_key(data.geometry)}-{digest or network_digest(network)}")
-    rows = np.arange(len(data.items)) if rows is None else rows
-    missing = list({data.items[row].sha256: row for row in rows if data.items[row].sha256 not in store}.values())
+    folder = cache_folder() / "features" / f"{pixels_key(data.geometry)}-{digest or network_digest(network)}"
+    store, rows = Store(folder), np.arange(len(data.items)) if rows is None else rows
+    keys = [data.items[row].sha256 for row in rows]
+    lacks = sum_of(strategy, np.array([key not in store for key in keys], np.int32)) > 0  # on one worker at least: they work together
+    missing = list({keys[place]: rows[place] for place in np.flatnonzero(lacks)}.values())
     if missing:
         with stage("features of the backbone", len(missing), seconds) as advance:
             for start in range(0, len(missing), PART_SIZE):
                 part = np.array(missing[start:start + PART_SIZE])
-                store.add([data.items[row].sha256 for row in part], forward(network, data.inputs, part, advance=advance))
-    return store.rows([data.items[row].sha256 for row in rows])
+                store = _add(store, folder, [data.items[row].sha256 for row in part],
+                             forward(network, data.inputs, part, advance=advance, strategy=strategy), strategy)
+    return store.rows(keys)
+
+
+def _add(store: Store, folder, keys: list[str], features: np.ndarray, strategy) -> Store:
+    """Adds a part to the store: the chief for all where they share the folder, else each for itself."""
+    if is_chief(strategy):
+        store.add(keys, features)
+    if count_of(strategy) > 1:
+        from_chief(strategy, "it is there")
+        store = Store(folder)
+        if keys[-1] not in store:
+            store.add(keys, features)
+    return store
 
 
 def feature_network(model):

@@ -104,20 +104,19 @@ def find_learning_rate(model, data: Dataset, config: TrainingConfig | None = Non
     """
     check_steps(steps)
     config = checked_config(model, data, config or TrainingConfig())
+    from tfcnn.training.learner import make_learner
+
     if not opens_stages(config.trainable):
         raise InputError(f"expected stages to fine-tune, got trainable={config.trainable}; the head alone is solved and needs no rate")
     rows = data.rows("train")
-    with model.distribute_strategy.scope():
-        twin = make_twin(model)
+    twin = make_twin(model)
     seed_dropout(twin, config.seed)
     train_head(twin, cached_features(model, data, rows)[:], data.targets(rows), config)
-    if config.mixed_precision:
-        with model.distribute_strategy.scope():
-            twin = make_twin(twin, mixed=True)
-    stages = [name for name, _ in stages_of(twin)]
+    learner = make_learner(twin, mixed=config.mixed_precision)
+    stages = [name for name, _ in stages_of(learner)]
     rates = stage_rates(stages, config)
     highest = max(rates[stage] for stage in open_stages(stages, config.trainable))
-    return _result(*_sweep(twin, data, config, steps, highest), config, highest)
+    return _result(*_sweep(learner, data, config, model.distribute_strategy, steps, highest), config, highest)
 
 
 def check_steps(steps: int) -> None:
@@ -132,32 +131,31 @@ def check_picture(path: str | Path) -> None:
         raise InputError(f"expected a picture that ends in {', '.join(PICTURES)}, got '{path}'")
 
 
-def _sweep(twin, data: Dataset, config: TrainingConfig, steps: int, highest: float) -> tuple[list[float], list[float]]:
+def _sweep(learner, data: Dataset, config: TrainingConfig, strategy, steps: int, highest: float) -> tuple[list[float], list[float]]:
     """(rates, losses) of the steps that were done; the stage whose rate is `highest` in the configuration has these rates."""
     import keras
 
-    with twin.distribute_strategy.scope():
-        set_flags(twin, config.trainable, batch_norm=config.batch_norm)
-        optimizer, members = stage_optimizer(twin, replace(config, schedule="constant", warm_up=0.0), steps)
-        twin.compile(with_scaled_loss(optimizer, twin) if config.mixed_precision else optimizer,
-                     keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing))
     rates = np.geomspace(LOWEST, HIGHEST, steps)
     losses: list[float] = []
 
     def begin(step, logs=None):
-        twin.reset_metrics()  # Keras gives the mean over the steps since
+        learner.reset_metrics()  # Keras gives the mean over the steps since
         scale_rates(members, rates[len(losses)] / highest)
 
     def end(step, logs):
-        losses.append(float(logs["loss"]))
+        losses.append(float(np.mean(logs["loss"])))
         advance()
         smoothed = _smooth(losses)
-        twin.stop_training = not np.isfinite(losses[-1]) or smoothed[-1] > DIVERGED * min(smoothed)
+        learner.stop_training = not np.isfinite(losses[-1]) or smoothed[-1] > DIVERGED * min(smoothed)
 
     epochs = -(-steps * config.batch_size // examples_per_epoch(data, config.balance)) + 1
-    with stage("learning-rate range test", steps) as advance:
-        twin.fit(photos_of(twin, data, config, end=epochs), steps_per_epoch=steps, epochs=1, shuffle=False, verbose=0,
-                 callbacks=[keras.callbacks.LambdaCallback(on_train_batch_begin=begin, on_train_batch_end=end)])
+    with strategy.scope(), stage("learning-rate range test", steps) as advance:
+        set_flags(learner, config.trainable, batch_norm=config.batch_norm)
+        optimizer, members = stage_optimizer(learner, replace(config, schedule="constant", warm_up=0.0), steps)
+        learner.compile(with_scaled_loss(optimizer, strategy) if config.mixed_precision else optimizer,
+                        keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing, reduction=None), jit_compile=config.xla)
+        learner.fit(photos_of(data, config, strategy, end=epochs), steps_per_epoch=steps, epochs=1, shuffle=False, verbose=0,
+                    callbacks=[keras.callbacks.LambdaCallback(on_train_batch_begin=begin, on_train_batch_end=end)])
     return rates[:len(losses)].tolist(), losses
 
 

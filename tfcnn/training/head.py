@@ -4,11 +4,15 @@ import numpy as np
 
 from tfcnn.data.dataset import class_weights
 from tfcnn.models.freeze import HEAD, every_layer
+from tfcnn.models.recast import recast
 from tfcnn.training.config import TrainingConfig
 
 # L2 strength of the logistic regression on standardised features, as scikit-learn's C. Between 0.01 and 0.1 the
 # cross-validated accuracy on the training photos is flat (trashnet600: 0.736 to 0.748, flowers128: 0.671 to 0.662).
 LOGISTIC_C = 0.03
+# Photos in which a feature has to be other than 0, as a share. One that a ReLU lets pass in a single photo has next to no deviation:
+# divided by it, its weight was a thousand times the others', and 8 bits for all weights of the head left none for those.
+RARE = 0.01
 HIDDEN_EPOCHS = 60  # of a head with hidden layers; an epoch over features takes milliseconds
 
 
@@ -48,7 +52,8 @@ def _solve_linear(model, features, targets, config: TrainingConfig) -> None:
     from threadpoolctl import threadpool_limits
 
     mean, deviation = features.mean(axis=0, dtype=np.float64), features.std(axis=0, dtype=np.float64)
-    deviation[deviation < 1e-6] = 1.0  # a feature that never changes
+    faint = (deviation < 1e-6) | (np.count_nonzero(features, axis=0) < RARE * len(features))
+    deviation[faint] = 1.0  # a feature that never or hardly ever changes is not scaled up
     weight = None if config.balance == "none" else "balanced"
     with threadpool_limits(1):  # products of this size take 50 times longer where BLAS threads wait for TensorFlow's
         regression = LogisticRegression(C=LOGISTIC_C, max_iter=500, class_weight=weight).fit((features - mean) / deviation, targets)
@@ -62,27 +67,30 @@ def _solve_linear(model, features, targets, config: TrainingConfig) -> None:
 def _fit_hidden(model, features, targets, config: TrainingConfig) -> None:
     import tensorflow as tf
 
-    with model.distribute_strategy.scope():
-        head = _compiled_head(model, len(features), config)
+    head = _compiled_head(model, len(features), config)
     one_hot = tf.one_hot(targets, model.output_shape[-1]).numpy()
     weights = None if config.balance == "none" else class_weights(targets, one_hot.shape[1])[targets]
     head.fit(features, one_hot, sample_weight=weights, batch_size=config.batch_size, epochs=HIDDEN_EPOCHS, verbose=0)
+    head_of(model).set_weights(head.get_weights())
 
 
 def _compiled_head(model, examples: int, config: TrainingConfig):
+    """The head with new weights, so that the seed of the training decides; on one device, since an epoch over features takes milliseconds."""
     import keras
 
-    from tfcnn.training.optimizers import make_optimizer
+    from tfcnn.training.optimizers import batch_factor, make_optimizer
     from tfcnn.training.schedule import StageRate
 
     head = head_of(model)
-    for layer in head.layers:  # drawn anew, so that the seed of the training decides
+    for layer in head.layers:
         if isinstance(layer, keras.layers.Dense):
             layer.kernel.assign(keras.initializers.GlorotUniform()(layer.kernel.shape))
             layer.bias.assign(np.zeros(layer.bias.shape))
         elif isinstance(layer, keras.layers.BatchNormalization):
             layer.set_weights([np.full(w.shape, w.path.endswith(("gamma", "moving_variance")), np.float32) for w in layer.weights])
+    if model.distribute_strategy.num_replicas_in_sync > 1:
+        head = recast(head, None)
     steps = HIDDEN_EPOCHS * -(-examples // config.batch_size)
-    rate = StageRate((config.learning_rates or {}).get(HEAD, config.head_learning_rate), steps=steps, warm_up=0)
+    rate = StageRate((config.learning_rates or {}).get(HEAD, config.head_learning_rate) * batch_factor(config), steps=steps, warm_up=0)
     head.compile(make_optimizer(head, config, rate), loss=keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing))
     return head

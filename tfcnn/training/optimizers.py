@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from tfcnn.errors import InputError, closest
-from tfcnn.models.freeze import HEAD, STAGE_OPTIMIZER, TO_RGB, layers_by_stage, open_stages
+from tfcnn.models.freeze import HEAD, TO_RGB, layers_by_stage, open_stages
 from tfcnn.training.config import OPTIMIZERS, TrainingConfig
 
 
@@ -12,7 +12,8 @@ def stage_rates(stages: Sequence[str], config: TrainingConfig) -> dict[str, floa
     """The highest rate of every stage, of the head, and of the way in of a fourth channel, which is that of the lowest open stage.
 
     A stage that `config.learning_rates` names has the rate from there, every other `config.learning_rate`, times
-    `config.layer_decay` for each stage between it and the head (Clark et al. 2020, "ELECTRA", section 3.1 and appendix B).
+    `config.layer_decay` for each stage between it and the head (Clark et al. 2020, "ELECTRA", section 3.1 and appendix B), times
+    `batch_factor`.
 
     Args:
         stages: the names of the stages from input to output.
@@ -24,8 +25,19 @@ def stage_rates(stages: Sequence[str], config: TrainingConfig) -> dict[str, floa
     check_rates(stages, config)
     below = {stage: config.learning_rate * config.layer_decay**(len(stages) - 1 - number) for number, stage in enumerate(stages)}
     rates = {**below, HEAD: config.head_learning_rate, **(config.learning_rates or {})}
+    rates = {stage: rate * batch_factor(config) for stage, rate in rates.items()}
     opened = open_stages(stages, config.trainable)
     return {TO_RGB: rates[opened[0]], **rates} if opened else rates
+
+
+def batch_factor(config: TrainingConfig) -> float:
+    """What all rates are multiplied with for the size of the batch; 1 where no other size is named in `config.rate_batch`.
+
+    Source: Goyal et al. 2017, "Accurate, Large Minibatch SGD", section 2.1, for SGD; Malladi et al. 2022, "On the SDEs and Scaling
+        Rules for Adaptive Gradient Algorithms", section 5, for the others.
+    """
+    ratio = config.batch_size / config.rate_batch if config.rate_batch else 1.0
+    return ratio if config.optimizer == "sgd" else ratio**0.5
 
 
 def check_rates(stages: Sequence[str], config: TrainingConfig) -> None:
@@ -45,8 +57,7 @@ def check_rates(stages: Sequence[str], config: TrainingConfig) -> None:
 def make_optimizer(model, config: TrainingConfig, rate, **options):
     """The Keras optimizer that `config` names, for the trainable variables of `model`.
 
-    Biases and norms are not decayed. `config.clip_norm` bounds the norm of the gradient; Keras clips on each replica before the
-    gradients are added up, so each gets its share of it.
+    Biases and norms are not decayed. `config.clip_norm` bounds the norm of the gradient, which `Learner` adds up over the replicas first.
 
     Args:
         model: a Keras model with its trainable flags set.
@@ -58,8 +69,7 @@ def make_optimizer(model, config: TrainingConfig, rate, **options):
 
     kind, fixed = OPTIMIZERS[config.optimizer]
     kind = "Adam" if kind == "AdamW" and not config.weight_decay else kind  # the same, and without a product with 0 for every variable
-    clip_norm = config.clip_norm / model.distribute_strategy.num_replicas_in_sync or None
-    optimizer = getattr(keras.optimizers, kind)(rate, weight_decay=config.weight_decay or None, global_clipnorm=clip_norm, **fixed, **options)
+    optimizer = getattr(keras.optimizers, kind)(rate, weight_decay=config.weight_decay or None, global_clipnorm=config.clip_norm or None, **fixed, **options)
     optimizer.exclude_from_weight_decay(var_list=[v for v in model.trainable_variables if len(v.shape) < 2 or v.path.endswith("/bias")])  # of attention too
     return optimizer
 
@@ -94,7 +104,7 @@ def stage_optimizer(model, config: TrainingConfig, steps: int, *, opened: Mappin
         member = _member(stages, rate, start, config, steps, model, ema=ema)
         mapping["|".join(re.escape(path) for stage in stages for path in groups[stage])] = member
         members.update(dict.fromkeys(stages, member))
-    return keras.optimizers.MultiOptimizer(mapping, name=STAGE_OPTIMIZER), {**members, HEAD: mapping.default_optimizer}
+    return keras.optimizers.MultiOptimizer(mapping, name="stages"), {**members, HEAD: mapping.default_optimizer}
 
 
 def last_rates(members: Mapping) -> dict[str, float]:

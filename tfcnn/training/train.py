@@ -7,7 +7,7 @@ import logging
 import platform
 import time
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,20 +19,24 @@ from tfcnn.models.forward import forward
 from tfcnn.models.freeze import has_batch_norm, is_named, stages_of
 from tfcnn.models.temperature import fit_temperature
 from tfcnn.progress import stage
-from tfcnn.record import Run, labels_text, prepare_output, remove, remove_leftovers, write_aside, write_record, write_rows, write_text
-from tfcnn.training.config import TrainingConfig, check_training
+from tfcnn.record import Run, labels_text, load_run, prepare_output, remove, remove_leftovers, write_aside, write_record, write_rows, write_text
+from tfcnn.training.checkpoint import Saving, check_saving
+from tfcnn.training.config import CHOSEN_BY_MACHINE, TrainingConfig, check_training
 from tfcnn.training.features import cached_features, feature_network, network_digest
 from tfcnn.training.fine_tune import fine_tune, fine_tunes, phases_of
 from tfcnn.training.head import head_of, seed_dropout, train_head
-from tfcnn.training.optimizers import check_rates
+from tfcnn.training.machine import MachineConfig
+from tfcnn.training.optimizers import batch_factor, check_rates
 from tfcnn.training.rule import complete
-from tfcnn.training.twin import warn_of_mixed
+from tfcnn.training.strategy import check_no_scope
+from tfcnn.training.twin import chosen_by_machine
+from tfcnn.workers import check_same, count_of, on_chief, take_from_chief, together
 
 logger = logging.getLogger(__name__)
 
 
 def train(model, data: Dataset, config: TrainingConfig | None = None, *, output: str | Path, overwrite: bool = False,
-          resume: bool = False, seconds: dict[str, float] | None = None) -> Run:
+          resume: bool = False, seconds: dict[str, float] | None = None, machine: MachineConfig | None = None) -> Run:
     """Trains a classifier in two phases and writes it to a run folder.
 
     Phase 1 finds the head on cached backbone features, without augmentation. Phase 2 fine-tunes the stages that
@@ -47,6 +51,8 @@ def train(model, data: Dataset, config: TrainingConfig | None = None, *, output:
         overwrite: replace the run that `output` holds.
         resume: go on with the run that `output` holds; nothing to do if it is finished.
         seconds: times of earlier stages, which are recorded with those of the training.
+        machine: when checkpoints are written besides those at the end of each epoch, and whether logs for TensorBoard; the strategy is that of
+            the model.
 
     Returns:
         The run, with its model, history and validation accuracy recorded.
@@ -55,27 +61,34 @@ def train(model, data: Dataset, config: TrainingConfig | None = None, *, output:
         InputError: model and data that do not fit together, a bad value in `config`, or an `output` that is taken.
         WorkError: a loss that is no number, or a step that changed what was to stay as it is.
     """
+    check_no_scope()
+    machine, path = machine or MachineConfig(), Path(output)
+    saving = Saving(machine.checkpoint_steps, machine.checkpoint_minutes, machine.tensorboard)
+    check_saving(saving)
+    stages_of(model)  # of build_classifier
+    strategy = model.distribute_strategy
+    if resume:
+        config = replace(config or TrainingConfig(), **on_chief(strategy, lambda: _chosen_before(path, config or TrainingConfig())))
     config = checked_config(model, data, config or TrainingConfig())
-    path, record = Path(output), _record(model, data, config, seconds or {})
-    existing = prepare_output(path, overwrite=overwrite, resume=resume)
-    if existing is not None:
-        _check_same(existing.record, record)
-        if existing.record["status"] != "started":
+    record = {**_record(model, data, config, seconds or {}), "machine": asdict(machine)}
+    with together(strategy):
+        _check_workers(strategy, record)
+        existing = on_chief(strategy, lambda: _begin(path, record, overwrite=overwrite, resume=resume))
+        if existing is not None:
             logger.info("the training of '%s' is finished already", path)
-            return existing
-        record["replaced"] = existing.record.get("replaced")
-    elif (path / "run.json").exists():
-        record["replaced"] = _set_aside(path)
-    remove_leftovers(path)
-    write_record(path, record)
+            return Run(path, existing)
+        return _train(model, data, config, path, record, saving)
 
+
+def _train(model, data: Dataset, config: TrainingConfig, path: Path, record: dict, saving: Saving) -> Run:
     import keras
 
+    strategy = model.distribute_strategy
     keras.utils.set_random_seed(config.seed)
     seed_dropout(model, config.seed)
     head_scores = _train_head(model, data, config, record)
     head_weights = model.get_weights()
-    fine_tune(model, data, config, path, record["seconds"])
+    fine_tune(model, data, config, path, record["seconds"], saving=saving)
     scores, record["kept"], record["kept_because"] = head_scores, "head", "there was no fine-tuning"
     if fine_tunes(config):
         scores, record["kept"], record["kept_because"] = _keep_better(model, data, head_weights, head_scores)
@@ -83,11 +96,58 @@ def train(model, data: Dataset, config: TrainingConfig | None = None, *, output:
     record["validation"] = _accuracy(scores, data)
     record["temperature"] = fit_temperature(scores, data.targets(data.rows("validation")))
     record["validation_of_head"] = _accuracy(head_scores, data)
+    return Run(path, on_chief(strategy, lambda: _end(path, model, data, record)))
+
+
+def _begin(path: Path, record: dict, *, overwrite: bool, resume: bool) -> dict | None:
+    """Writes the record of a run that begins or goes on; gives that of a training that is finished already."""
+    existing = prepare_output(path, overwrite=overwrite, resume=resume)
+    if existing is not None:
+        _check_same(existing.record, record)
+        if existing.record["status"] != "started":
+            remove(path / "checkpoint")  # of a training that was killed between its last two steps
+            return existing.record
+        record["replaced"] = existing.record.get("replaced")
+    elif (path / "run.json").exists():
+        record["replaced"] = _set_aside(path)
+    remove_leftovers(path)
+    write_record(path, record)
+    return None
+
+
+def _chosen_before(path: Path, config: TrainingConfig) -> dict:
+    """What the machine chose when the run began, where nothing else is asked for: a resume on another one goes on with it."""
+    if not (path / "run.json").exists():
+        return {}
+    before = load_run(path).record["training"]
+    return {name: before[name] for name in CHOSEN_BY_MACHINE if getattr(config, name) is None and name in before}
+
+
+def _end(path: Path, model, data: Dataset, record: dict) -> dict:
+    """Writes the trained run and removes what only its training needed."""
     run = _write_run(path, model, data, record)
     remove(path / "checkpoint")
     if record.get("replaced"):
         remove(Path(record["replaced"]))
-    return run
+    return run.record
+
+
+def _check_workers(strategy, record: dict) -> None:
+    """Raises InputError where the workers of one training differ in what they train, with what, or how."""
+    if count_of(strategy) == 1:
+        return
+    check_code(strategy)
+    chosen = {name: record["training"][name] for name in CHOSEN_BY_MACHINE}
+    arguments = {name: value for name, value in record["training"].items() if name not in CHOSEN_BY_MACHINE}
+    check_same(strategy, "the same arguments", json.dumps([arguments, record["machine"]]), "start all with the same command")
+    check_same(strategy, "machines that choose the same precision and XLA", json.dumps(chosen), "give --mixed-precision and --xla, or --no-...")
+    check_same(strategy, "the same backbone and weights", record["model"]["digest"], "give all workers the same file of weights")
+    check_same(strategy, "the same photos and split, in the same order", record["data"]["digest"], "give all workers the same data and seed")
+
+
+def check_code(strategy) -> None:
+    """Raises InputError on all workers where one has another tfcnn, Python or libraries."""
+    check_same(strategy, "the same tfcnn and libraries", code_digest() + json.dumps(versions()), "install the same everywhere")
 
 
 def checked_config(model, data: Dataset, config: TrainingConfig) -> TrainingConfig:
@@ -105,11 +165,29 @@ def checked_config(model, data: Dataset, config: TrainingConfig) -> TrainingConf
     named = is_named(model)  # of a backbone of one's own nothing is known: it is taken for a pretrained one with BatchNorm
     config = complete(config, photos=len(data.rows("train")), stages=stages, batch_norm=not named or has_batch_norm(model),
                       pretrained=not named or model.model_config.weights != "none")
+    config = replace(config, **chosen_by_machine(config, model.distribute_strategy))
     if fine_tunes(config):
         phases_of(config, stages)
-        if config.mixed_precision:
-            warn_of_mixed(model.distribute_strategy)
+        _check_batch(config, model.distribute_strategy)
     return config
+
+
+def _check_batch(config: TrainingConfig, strategy) -> None:
+    """Says what each replica gets of a batch, raises InputError where some would get nothing, or the rates are none any more."""
+    replicas = strategy.num_replicas_in_sync
+    if config.batch_size < replicas:
+        raise InputError(f"expected at least one photo for each of the {replicas} replicas in a batch, got batch_size={config.batch_size}; "
+                         f"the batch size is that of all together, give {replicas} or more")
+    factor, highest = batch_factor(config), max(config.learning_rate, config.head_learning_rate, *(config.learning_rates or {}).values())
+    if factor * highest >= 1:
+        raise InputError(f"expected rates below 1 for a batch of {config.batch_size}, got {factor * highest:.3g}, scaled from rate_batch={config.rate_batch}; "
+                         "give lower rates, or another batch size")
+    most, least = -(-config.batch_size // replicas), config.batch_size // replicas
+    scaled = f"rates are multiplied by {factor:.3g} (rate_batch={config.rate_batch})" if config.rate_batch else "rates are as given, not scaled"
+    if replicas > 1 or config.rate_batch:
+        logger.info("a batch of %d photos: %s on each of %d replicas; %s", config.batch_size, most if most == least else f"{least} or {most}", replicas, scaled)
+    if replicas > 1 and config.batch_norm == "train":
+        logger.info("BatchNorm layers that learn see the photos of their replica alone")
 
 
 def _check_fit(model, data: Dataset) -> None:
@@ -137,11 +215,12 @@ def _check_fit(model, data: Dataset) -> None:
 def _record(model, data: Dataset, config: TrainingConfig, seconds: dict[str, float]) -> dict:
     found = Counter(item.label for item in data.items)
     counts = {label: found[label] for label in data.labels}
-    digest = hashlib.sha256("\n".join(sorted(f"{i.sha256},{i.label},{i.split}" for i in data.items)).encode()).hexdigest()
+    digest = hashlib.sha256("\n".join(f"{i.sha256},{i.label},{i.split}" for i in data.items).encode()).hexdigest()
     return {
         "status": "started",
         "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "versions": {"python": platform.python_version(), **{p: importlib.metadata.version(p) for p in ("tfcnn", "tensorflow", "keras", "numpy")}},
+        "versions": versions(),
+        "code": code_digest(),
         "labels": list(data.labels),
         "input_shape": list(data.input_shape),
         "geometry": data.geometry,
@@ -151,20 +230,37 @@ def _record(model, data: Dataset, config: TrainingConfig, seconds: dict[str, flo
         "data": {"source": data.source, "arguments": data.arguments, "digest": digest, "counts": counts,
                  "splits": {s: len(data.rows(s)) for s in ("train", "validation", "test")},
                  "leaks": data.leaks, "quarantined": [q._asdict() for q in data.quarantined]},
+        "hardware": {"replicas": model.distribute_strategy.num_replicas_in_sync, "workers": count_of(model.distribute_strategy),
+                     "strategy": type(model.distribute_strategy).__name__, "machine": platform.platform()},
         "seconds": dict(seconds),
     }
 
 
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that a training depends on."""
+    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in ("tfcnn", "tensorflow", "keras", "numpy")}}
+
+
+def code_digest() -> str:
+    """Of the Python files of this package."""
+    package = Path(__file__).parents[1]
+    digest = hashlib.sha256()
+    for file in sorted(package.rglob("*.py")):
+        digest.update(f"{file.relative_to(package)}\n".encode() + file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
 def _check_same(old: dict, new: dict) -> None:
-    """Raises InputError if a resumed run would go on with other data or arguments than it began with."""
+    """Raises InputError if a resumed run would go on with other data or arguments than it began with; names all that changed."""
+    parts = [(old[part], json.loads(json.dumps(new[part]))) for part in ("training", "model")]
+    parts.append((old["data"]["arguments"], json.loads(json.dumps(new["data"]["arguments"]))))
+    changed = dict.fromkeys(
+        f"{key} was {before.get(key)} and is {value}" for before, now in parts for key, value in now.items()
+        if key not in ("digest", "weights") and json.dumps(before.get(key)) != json.dumps(value))  # the digest tells whether the weights are the same
+    if changed:
+        raise InputError(f"expected the arguments that the run began with, but {', '.join(changed)}; give the same, or train again with --overwrite")
     if old["data"]["digest"] != new["data"]["digest"]:
         raise InputError("expected the photos and split that the run began with, but they changed; train again with --overwrite")
-    for part in ("training", "model"):
-        for key, value in json.loads(json.dumps(new[part])).items():
-            before = old[part].get(key)
-            if key not in ("digest", "weights") and json.dumps(before) != json.dumps(value):  # the digest tells whether the weights are the same
-                raise InputError(f"expected the arguments that the run began with, but {key} was {before} and is {value}; "
-                                 "give the same, or train again with --overwrite")
     if old["model"]["digest"] != new["model"]["digest"]:
         raise InputError("expected the backbone weights that the run began with, but the model has others; build it as it was, or train again with --overwrite")
 
@@ -181,9 +277,11 @@ def _set_aside(path: Path) -> str:
 def _train_head(model, data: Dataset, config: TrainingConfig, record: dict) -> np.ndarray:
     """Sets the weights of the head; returns the scores of the validation photos, which the features give for nothing."""
     train, validation = data.rows("train"), data.rows("validation")
-    features = cached_features(model, data, np.concatenate([train, validation]), digest=record["model"]["digest"], seconds=record["seconds"])
+    features = cached_features(model, data, np.concatenate([train, validation]), digest=record["model"]["digest"], seconds=record["seconds"],
+                               strategy=model.distribute_strategy)
     with stage("head on cached features", seconds=record["seconds"]):
         train_head(model, features[:len(train)], data.targets(train), config)
+        take_from_chief(model.distribute_strategy, head_of(model).weights)  # where processors differ, so do last bits
         return head_of(model)(features[len(train):], training=False).numpy()
 
 
@@ -198,7 +296,7 @@ def _keep_better(model, data: Dataset, head_weights: list, head_scores: np.ndarr
     """
     targets = data.targets(data.rows("validation"))
     head_right = head_scores.argmax(axis=1) == targets
-    fine_scores = forward(model, data.inputs, data.rows("validation"))
+    fine_scores = forward(model, data.inputs, data.rows("validation"), strategy=model.distribute_strategy)
     fine_right = fine_scores.argmax(axis=1) == targets
     lost, gained = int((head_right & ~fine_right).sum()), int((fine_right & ~head_right).sum())
     error = np.sqrt(lost + gained)

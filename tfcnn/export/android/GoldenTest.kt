@@ -26,6 +26,7 @@ fun checkGolden(classify: (Context, String, List<Bitmap>) -> List<List<Answer>>)
     val test = InstrumentationRegistry.getInstrumentation().context // golden photos are assets of the test
     val golden = JSONObject(String(readAsset(test, "golden/expected.json")))
     val rows = golden.getJSONArray("photos")
+    assertTrue("golden photos", rows.length() > 0)
     val photos = (0 until rows.length()).map { rows.getJSONObject(it) }
     val squares = photos.map { readSquare(readAsset(test, "golden/" + it.getString("photo"))) }
     for (file in golden.getJSONObject("files").keys()) {

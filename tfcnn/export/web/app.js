@@ -122,8 +122,8 @@ async function answer() {
   await inTurn(() => load(chosen())); // not part of the time
   const before = performance.now();
   const answers = await classify(last);
-  const unsure = answers[0].score < (model.score_threshold ?? 0);
-  say(`Took ${Math.max(1, Math.round(performance.now() - before))} ms on this device.${unsure ? ` No answer: all labels score less than ${percent(model.score_threshold)}.` : ''}`);
+  const threshold = chosen().score_threshold ?? 0, unsure = answers[0].score < threshold;
+  say(`Took ${Math.max(1, Math.round(performance.now() - before))} ms on this device.${unsure ? ` No answer: all labels score less than ${percent(threshold)}.` : ''}`);
   $('answers').replaceChildren(...answers.slice(0, TOP).map(({ label, score }) => {
     const item = document.createElement('li'), bar = document.createElement('meter');
     Object.assign(bar, { min: 0, max: 1, value: score, title: label });
@@ -149,7 +149,7 @@ async function offerGolden() {
   $('golden').hidden = false;
   $('check').hidden = !photos.length;
   $('golden-about').textContent = photos.length
-    ? `${photos.length} test photos whose answers were stored when the files were made. A device that runs a file well gives the same answers.`
+    ? `${photos.length} photos whose answers were stored when the files were made. A device that runs a file well gives the same answers.`
     : 'There are none: no test photo has an answer that is beyond doubt in every file.';
 }
 
@@ -169,6 +169,7 @@ async function checkAll() {
 }
 
 function showGolden(results, name, tolerance) {
+  if (!results.length) return sum('There are no golden photos: nothing was checked.', 'bad');
   const good = results.filter((result) => result.ok).length;
   const largest = Math.max(...results.map((result) => result.difference));
   const differ = largest < 0.0001 ? 'by less than 0.0001' : `by ${largest.toFixed(4)} at most`;

@@ -1,0 +1,129 @@
+"""What can be typed: the commands, their arguments and their help."""
+
+import argparse
+import typing
+from collections.abc import Callable, Mapping
+
+from tfcnn.flags import add_flags, add_split, parse_stages
+
+SOURCE = "folder of class folders, CSV (path,label[,split]), .npz, or tfds:NAME[/CONFIG][:VERSION]"
+USAGE = 2  # exit code
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> typing.NoReturn:
+        """One line instead of the whole usage."""
+        self.exit(USAGE, f"tfcnn: {message}; '{self.prog} --help' lists what there is\n")
+
+
+def make_parser(functions: Mapping[str, Callable]) -> argparse.ArgumentParser:
+    """The parser of all commands.
+
+    Args:
+        functions: by command, what it runs.
+    """
+    from tfcnn.data.config import DataConfig
+    from tfcnn.export.formats import DEFAULT_FORMATS, EXPORTERS
+    from tfcnn.models.classifier import ModelConfig
+    from tfcnn.training.config import TrainingConfig
+    from tfcnn.training.machine import MachineConfig
+
+    formats = f"{', '.join(EXPORTERS)}; or auto, the first that holds from 8 bits up to float32 (default: {' '.join(DEFAULT_FORMATS)})"
+    parser = _Parser(prog="tfcnn", description="From a folder of photos to a convolutional model that provably works on a server or a phone.")
+    parser.set_defaults(verbose=False)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name, text):
+        command = commands.add_parser(name, help=text, description=text)
+        command.set_defaults(command=functions[name])
+        command.add_argument("--json", action="store_true", help="print one JSON object as the last line of standard output")
+        command.add_argument("--verbose", action="store_true", help="show what TensorFlow says too")
+        return command
+
+    def add_training(command):
+        command.add_argument("source", help=SOURCE)
+        for config in (ModelConfig, DataConfig, TrainingConfig, MachineConfig):
+            add_flags(command, config)
+
+    demo = add("demo", "the whole flow on digits that ship with the installation, no download")
+    demo.add_argument("--output", default="saved_models/demo", help="run folder; an earlier demo in it is replaced (default: %(default)s)")
+    demo.add_argument("--seeds", type=int, default=5, help="repetitions of the comparison with training from scratch (default: %(default)s)")
+
+    doctor = add("doctor", "what this machine can train on, which GPU library fails to load, and how fast it is")
+    doctor.add_argument("--backbones", nargs="+", metavar="NAME", help="whose speed is measured (default: the six most used)")
+    doctor.add_argument("--quick", action="store_true", help="measure nothing, which takes minutes")
+
+    audit = add("audit", "say what is wrong with the data, before training; changes no file")
+    audit.add_argument("source", help=SOURCE)
+    audit.add_argument("--output", help="folder for audit.json and audit.html, a page of pictures (default: saved_models/NAME OF SOURCE-audit)")
+    audit.add_argument("--strict", action="store_true", help="exit 1 for warnings too, not only for what would spoil training")
+    audit.add_argument("--image-size", type=int, default=224, help="side of the squares that are kept for the training (default: %(default)s)")
+    audit.add_argument("--geometry", default="stretch", help="stretch, letterbox or center_crop (default: %(default)s)")
+    audit.add_argument("--difference", type=float, default=0.05, help="difference of accuracies that the test split should show (default: %(default)s)")
+    add_split(audit)
+    audit.add_argument("--group-by", help="a column of a CSV whose equal values must stay in one split")
+    audit.add_argument("--data-dir", help="the folder where tensorflow-datasets keeps its data")
+
+    train = add("train", "train on photos, evaluate, export and check the files")
+    add_training(train)
+    train.add_argument("--export", action="extend", nargs="+", default=[], metavar="FORMAT",
+                       help=f"{formats}; none exports nothing")
+    train.add_argument("--output", help="run folder (default: saved_models/NAME OF SOURCE)")
+    train.add_argument("--overwrite", action="store_true", help="replace the run that the output folder holds")
+    train.add_argument("--resume", action="store_true", help="go on with the run that the output folder holds")
+
+    repeat = add("repeat", "train a run once more from its record and say what came out differently")
+    repeat.add_argument("run", help="run folder")
+    repeat.add_argument("--output", help="run folder of the repetition (default: RUN-repeat)")
+    repeat.add_argument("--overwrite", action="store_true", help="replace the run that the output folder holds")
+    add_flags(repeat, MachineConfig)
+
+    find_rate = add("find-rate", "a learning-rate range test: where training on these photos breaks, with a picture")
+    add_training(find_rate)
+    find_rate.add_argument("--steps", type=int, default=100, help="steps at most (default: %(default)s)")
+    find_rate.add_argument("--output", help="the picture (default: saved_models/NAME OF SOURCE-rates.png)")
+
+    evaluate = add("evaluate", "measure a run on one split of its own photos or of another folder")
+    evaluate.add_argument("run", help="run folder")
+    evaluate.add_argument("source", nargs="?", help=f"{SOURCE} (default: the run's own photos and split)")
+    evaluate.add_argument("--data-dir", metavar="DATA_DIR", help="the folder where tensorflow-datasets keeps its data")
+    evaluate.add_argument("--split", default="test", help="train, validation or test (default: %(default)s)")
+
+    predict = add("predict", "tell what is on some photos")
+    predict.add_argument("run", help="run folder")
+    predict.add_argument("files", nargs="+", help="photos")
+
+    export = add("export", "write a run's model in some formats and check each file on the test split")
+    export.formatter_class = argparse.RawDescriptionHelpFormatter
+    export.epilog = "formats:\n" + "\n".join(f"  {name:<20}{row.text}{f' (extra {row.extra})' if row.extra else ''}" for name, row in EXPORTERS.items())
+    export.add_argument("run", help="run folder")
+    export.add_argument("source", nargs="?", help=f"other photos to check the files on, all of them (default: the test photos of the run): {SOURCE}")
+    export.add_argument("--data-dir", help="folder of tensorflow-datasets")
+    export.add_argument("--format", action="extend", nargs="+", metavar="FORMAT", help=formats)
+    export.add_argument("--max-accuracy-drop", type=float, default=0.02, help="how far below Keras a file may be (default: %(default)s)")
+    export.add_argument("--max-bytes", type=int, help="with auto: the largest file to settle on")
+    export.add_argument("--max-host-latency-ms", type=float, help="with auto: the longest median time a photo, one thread of this computer (not of a phone)")
+    export.add_argument("--calibrate-scores", action="store_true", help="temperature scaling: a score of 0.8 is right about 8 times of 10; no answer changes")
+    export.add_argument("--score-threshold", type=float, help="for the metadata: MediaPipe Tasks leaves out labels that score less")
+    export.add_argument("--encoded", action="store_true", help="the SavedModel gets a signature that takes JPEG and PNG files")
+    export.add_argument("--bundle", metavar="FILE.zip", help="also a zip for app developers: .tflite files, golden photos, Kotlin, Swift, a web page")
+    export.add_argument("--data-licence", metavar="TEXT", help="licence of the photos, for the card")
+
+    serve = add("serve", "a page on this computer that runs the .tflite files of a run in the browser; nothing else is exposed")
+    serve.add_argument("run", help="run folder")
+    serve.add_argument("--port", type=int, default=8000, help="0 takes a free one (default: %(default)s)")
+
+    backbones = add("backbones", "list the backbones, their sizes, licences and papers")
+    backbones.add_argument("--markdown", action="store_true", help="as the table of README.md, with the names of the stages")
+
+    inspect = add("inspect", "show stages, shapes, parameters, multiply-adds and receptive fields of a backbone or a run")
+    inspect.add_argument("network", metavar="NAME|RUN", help="a backbone, for which no weights are loaded, or a run folder")
+    inspect.add_argument("--layers", action="store_true", help="every layer under the stages")
+    inspect.add_argument("--image-size", type=int, help="side in pixels to look at a backbone at (default: its own)")
+    inspect.add_argument("--trainable", type=parse_stages, help="stages to open: none, all, the last n, or a stage to begin at "
+                                                           "(default: all of a backbone, those of a run as they are)")
+
+    cache = add("cache", "show and clear decoded photos and features, which can always be computed again")
+    cache.add_argument("--clear", action="store_true", help="remove everything that no process is using")
+    cache.add_argument("--keep", type=float, metavar="GB", help="remove what was not used for longest until this much is left")
+    return parser
