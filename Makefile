@@ -1,6 +1,8 @@
 # Two commands on a fresh machine, nothing else first: make demo, make test. Each makes what it needs in .venv.
 PYTHON ?= python3
 BIN := .venv/bin
+# Two processes, each with whole files: what a file trains for its tests is trained once.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet
 
 .PHONY: help demo test test-slow lint constraints clean
@@ -16,10 +18,10 @@ demo: .venv/core
 	$(BIN)/tfcnn demo
 
 test: .venv/dev
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-slow: .venv/dev
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow
 
 lint: .venv/dev
 	$(BIN)/ruff check .
