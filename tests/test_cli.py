@@ -141,10 +141,10 @@ def test_export_exits_1_if_a_file_that_was_asked_for_is_rejected(finished, capsy
     (row,) = json.loads(out.strip().splitlines()[-1])["exports"]
     assert code == 0 and row["accepted"] and set(row) >= {"format", "path", "bytes", "accuracy", "agreement"}
 
-    from tfcnn.export import gate
+    from tfcnn.export import check
 
-    whole = gate.run_file
-    monkeypatch.setattr(gate, "run_file", lambda *arguments: (m := whole(*arguments))._replace(scores=m.scores[:, ::-1]))
+    whole = check.run_file
+    monkeypatch.setattr(check, "run_file", lambda *arguments: (m := whole(*arguments))._replace(scores=m.scores[:, ::-1]))
     code, out, _ = run(capsys, "export", copy, "--format", "tflite_float32")
     assert code == 1 and "rejected: answers as Keras does" in out
 

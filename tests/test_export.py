@@ -18,7 +18,7 @@ import tfcnn
 from tfcnn.data.calibration import choose_calibration
 from tfcnn.data.channels import in_channels
 from tfcnn.data.photo import decode_photo
-from tfcnn.export import gate, ladder, mixed
+from tfcnn.export import check, gate, ladder, mixed
 from tfcnn.export.contract import Contract
 from tfcnn.export.encoded import decoder
 from tfcnn.export.formats import EXPORTERS, Exporter, check_extra, has_extra, write_saved_model
@@ -321,9 +321,9 @@ def test_calibrated_scores_change_no_answer_and_are_less_surprising(run_copy):
 
 def test_the_ladder_passes_over_bad_files_and_stops_at_the_first_good_one(run_copy, monkeypatch):
     run, data = run_copy
-    whole = gate.run_file
+    whole = check.run_file
     bad = lambda runtime, path, photos: (m := whole(runtime, path, photos))._replace(scores=m.scores[:, ::-1] if "int8.tflite" in path.name else m.scores)
-    monkeypatch.setattr(gate, "run_file", bad)
+    monkeypatch.setattr(check, "run_file", bad)
     monkeypatch.setattr(ladder, "LADDER", ("tflite_int8", "tflite_float16", "tflite_float32"))
     rungs = tfcnn.export(run, data, formats=["auto"])
     assert [(r.format, r.accepted, r.chosen) for r in rungs] == [("tflite_int8", False, False), ("tflite_float16", True, True)]
@@ -374,8 +374,8 @@ def test_what_cannot_be_bundled_is_refused_before_the_work_and_what_failed_is_to
         tfcnn.export(run, data, formats=["saved_model"], bundle=run.path / "app.zip")
     with pytest.raises(tfcnn.InputError, match="the format saved_model with encoded, got tflite_float32"):
         tfcnn.export(run, data, formats=["tflite_float32"], encoded=True)
-    whole = gate.run_file
-    monkeypatch.setattr(gate, "run_file", lambda *arguments: (m := whole(*arguments))._replace(scores=m.scores[:, ::-1]))
+    whole = check.run_file
+    monkeypatch.setattr(check, "run_file", lambda *arguments: (m := whole(*arguments))._replace(scores=m.scores[:, ::-1]))
     (bad,) = tfcnn.export(run, data, formats=["tflite_float32"], bundle=run.path / "app.zip")
     assert not bad.accepted and "no bundle was written" in caplog.text and not (run.path / "app.zip").exists()
 
@@ -405,8 +405,8 @@ def test_a_run_is_exported_by_one_process_at_a_time(run_copy):
 def test_an_8_bit_file_that_changes_answers_is_run_by_other_kernels_too(run_copy, monkeypatch, plain, blamed):
     run, data = run_copy
     right = forward(run.load_model(), data.photos(data.rows("test")))
-    monkeypatch.setattr(gate, "run_file", lambda *arguments: (m := run_file(*arguments))._replace(scores=m.scores[:, ::-1]))
-    monkeypatch.setattr(gate, "scores_of", lambda *arguments: right if plain else right[:, ::-1])
+    monkeypatch.setattr(check, "run_file", lambda *arguments: (m := run_file(*arguments))._replace(scores=m.scores[:, ::-1]))
+    monkeypatch.setattr(check, "scores_of", lambda *arguments: right if plain else right[:, ::-1])
     (result,) = tfcnn.export(run, data, formats=["tflite_dynamic"])
     assert ("the 8-bit kernels of this processor are to blame" in result.reason) == blamed
     assert not result.accepted and (result.details["agreement_plain_kernels"] > result.agreement) == blamed
@@ -454,7 +454,7 @@ def export_planted(monkeypatch, run_copy, change_and_exporter):
     run, data = run_copy
     monkeypatch.setitem(EXPORTERS, "planted", exporter)
     with monkeypatch.context() as patch:
-        patch.setattr(gate, "run_file", lambda *arguments: (m := run_file(*arguments))._replace(scores=change(m.scores)))
+        patch.setattr(check, "run_file", lambda *arguments: (m := run_file(*arguments))._replace(scores=change(m.scores)))
         (result,) = tfcnn.export(run, data, formats=["planted"])
     return run, result
 
@@ -506,12 +506,12 @@ def test_a_failing_converter_leaves_no_file_and_one_line(monkeypatch, run_copy):
     assert not [p for p in (run.path / "exports").rglob("*") if p.is_file()]
 
 
-# A process that exports the run argv[1] and kills itself where it comes to the function argv[2] of the gate.
+# A process that exports the run argv[1] and kills itself where it comes to the function argv[2] of check or gate.
 KILLED = """
 import os, signal, sys
 import tfcnn
-from tfcnn.export import gate
-setattr(gate, sys.argv[2], lambda *arguments, **options: os.kill(os.getpid(), signal.SIGKILL))
+from tfcnn.export import check, gate
+setattr(check if hasattr(check, sys.argv[2]) else gate, sys.argv[2], lambda *arguments, **options: os.kill(os.getpid(), signal.SIGKILL))
 tfcnn.export(sys.argv[1], formats=["tflite_float32"])
 """
 

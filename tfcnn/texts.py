@@ -27,7 +27,7 @@ def left_out_text(left_out: list[dict], rest: str = "in the line of --json") -> 
 
 
 def exports_text(exports: list[dict]) -> str:
-    """A table of exports, as `tfcnn.export.gate.Export` has them, with the reason where one is not plainly accepted."""
+    """A table of exports, as `tfcnn.export.check.Export` has them, with the reason where one is not plainly accepted."""
     from tfcnn.evaluation.report import layers_in_float
 
     shown = lambda value, form, width: f"{'-' if value is None else format(value, form):>{width}}"

@@ -1,87 +1,36 @@
 """`export`: writes files for servers and phones, and runs each on the whole test split before it is called done."""
 
 import dataclasses
-import hashlib
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 
 from tfcnn.data.calibration import Calibration, choose_calibration, read_calibration
 from tfcnn.data.dataset import Dataset
 from tfcnn.data.images import load_run_data, splits_by_content
-from tfcnn.errors import InputError, WorkError, closest, first_line
+from tfcnn.errors import InputError, closest
 from tfcnn.evaluation.evaluate import check_data, evaluate, say_seen
 from tfcnn.evaluation.report import write_report
 from tfcnn.export.bundle import check_bundle, write_bundle
-from tfcnn.export.contract import Contract, check_model, contract_of
+from tfcnn.export.check import CheckPhotos, Export, write_and_check
+from tfcnn.export.contract import check_model, contract_of
 from tfcnn.export.encoded import check_encoded
 from tfcnn.export.formats import DEFAULT_FORMATS, EXPORTERS, check_extra
 from tfcnn.export.ladder import AUTO, Budget, walk
-from tfcnn.export.runtimes import run_file, scores_of
 from tfcnn.export.tflite import Material
-from tfcnn.export.verdict import UNCHECKED, Verdict, compare
 from tfcnn.models.forward import forward
 from tfcnn.models.recast import in_float32
 from tfcnn.models.temperature import divide_logits, fit_temperature
 from tfcnn.progress import stage
-from tfcnn.record import Run, alone_in, load_run, name_aside, prepare_folder, publish, remove, require, write_record, write_rows
+from tfcnn.record import Run, alone_in, load_run, name_aside, prepare_folder, require, write_record
 
 MAX_ACCURACY_DROP = 0.02
 SURE_TEMPERATURE = 100  # validation photos; with 12 a temperature made the log loss of the test photos worse
-KERNELS_DIFFER = 0.02  # share of photos: an 8-bit file that changes more answers is run by other kernels too
-SEVERAL = 3  # answers: fewer that change on few photos say nothing of kernels
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Export(Verdict):
-    """One exported file and its `Verdict`, with what it is and takes.
-
-    Attributes:
-        format: a name of `EXPORTERS`.
-        path: the file, relative to the run folder; below `exports/rejected/` if it was not accepted.
-        bytes: its size, of all files for a folder; `sha256`: of a file.
-        photos: which photos it was checked on: "test" is the test split of the run, "other" are others that were given, "calibration"
-            are those that the run keeps, which test no accuracy; `n`: how many.
-        keras_accuracy: of the model in Keras on these photos.
-        changed: number of photos whose answer changed; exports/changes/FORMAT.csv lists them.
-        milliseconds: median time a photo, one photo at a time on one thread of this host, not of a phone.
-        latency: [median, 95th percentile] of the same by number of threads.
-        memory: the most memory in bytes of a process with the runtime, the model and one photo.
-        details: what else there is to say of the file, such as the layers left in float.
-        chosen: of `--format auto`: whether this is the file it settled on; None otherwise.
-    """
-
-    format: str
-    path: str
-    bytes: int
-    sha256: str | None
-    photos: str
-    n: int
-    keras_accuracy: float | None
-    changed: int | None
-    milliseconds: float | None
-    latency: dict[str, tuple[float, float]]
-    memory: int | None
-    details: dict[str, Any]
-    chosen: bool | None = None
-
-
-class _Photos(NamedTuple):
-    """What files are checked on: which photos these are (see `Export`) and how many of them were trained on; pixels, targets (None
-    where they test no accuracy), names, and Keras's scores."""
-
-    kind: str
-    trained_on: int
-    pixels: Any
-    targets: np.ndarray | None
-    names: list[str]
-    scores: np.ndarray
 
 
 def export(run: Run | str | Path, data: Dataset | None = None, *, formats: Sequence[str] = DEFAULT_FORMATS,
@@ -152,7 +101,7 @@ def export(run: Run | str | Path, data: Dataset | None = None, *, formats: Seque
 
         def one(name: str) -> Export:
             with stage(f"export and check {name}", seconds=seconds):
-                result = _export_one(run.path, material, name, photos, max_accuracy_drop)
+                result = write_and_check(run.path, material, name, photos, max_accuracy_drop)
             return _record(run.path, result)
 
         exports = walk(one, budget) if AUTO in formats else [one(name) for name in dict.fromkeys(formats)]
@@ -250,7 +199,7 @@ def _calibrate_scores(run: Run, model, data: Dataset | None) -> float:
     return temperature
 
 
-def _check_photos(run: Run, model, data: Dataset | None, calibration: Calibration) -> _Photos:
+def _check_photos(run: Run, model, data: Dataset | None, calibration: Calibration) -> CheckPhotos:
     """The test split; without one, what the run keeps."""
     rows = data.rows("test") if data is not None else ()
     if len(rows):
@@ -258,89 +207,13 @@ def _check_photos(run: Run, model, data: Dataset | None, calibration: Calibratio
         pixels = data.photos(rows)
         own = {sha256 for sha256, split in splits_by_content(run).items() if split == "test"}
         kind = "test" if {data.items[row].sha256 for row in rows} == own else "other"
-        return _Photos(kind, trained_on, pixels, data.targets(rows), [data.items[row].path for row in rows], forward(model, pixels))
+        return CheckPhotos(kind, trained_on, pixels, data.targets(rows), [data.items[row].path for row in rows], forward(model, pixels))
     if data is not None:
         logger.warning("there are no test photos: files are compared with Keras on the calibration photos, which says nothing of accuracy")
     pixels = np.concatenate([calibration.held_out, calibration.photos])
     if not len(pixels):
         raise InputError("expected test photos to check the files with, found none, and no training or validation photos either")
-    return _Photos("calibration", 0, pixels, None, [f"calibration/{row}" for row in range(len(pixels))], forward(model, pixels))
-
-
-def _export_one(folder: Path, material: Material, name: str, photos: _Photos, max_accuracy_drop: float) -> Export:
-    exporter = EXPORTERS[name]
-    places = {state: folder / "exports" / state / exporter.file for state in ("", "rejected", "unchecked")}
-    with name_aside(places[""]) as aside:  # the file gets its name after the check: whatever lies in exports/ was verified
-        try:
-            details = {"trained_on": photos.trained_on} if photos.kind == "other" and photos.trained_on else {}
-            details |= _scores_in(material.contract) | (exporter.write(material, aside) or {})
-            measured = run_file(exporter.runtime, aside, photos.pixels) if exporter.runtime else None
-        except (InputError, WorkError, OSError):
-            raise
-        except Exception as error:  # converters and runtimes raise errors of their own, many of them bare
-            raise WorkError(f"expected to write and run {name}, but it failed ({type(error).__name__}): {first_line(error)}") from error
-        verdict = Verdict.unchecked(exporter.text) if measured is None else compare(
-            measured.scores, photos.scores, photos.targets, material.contract.labels, exact=exporter.exact, max_accuracy_drop=max_accuracy_drop)
-        if exporter.integer:
-            details, verdict = _try_plain_kernels(aside, photos, details, verdict)
-        state = "unchecked" if verdict.verdict == UNCHECKED else "" if verdict.accepted else "rejected"
-        changed = _write_changes(folder / "exports" / "changes" / f"{name}.csv", photos, measured, material.contract.labels)
-        publish(aside, places[state])
-        if state and places[""].exists():
-            logger.warning("%s did not pass: the earlier '%s' is removed", name, places[""].relative_to(folder))
-        for other in places:
-            if other != state:
-                remove(places[other])  # of an earlier export, whose verdict no longer holds
-    if verdict.reason:
-        logger.warning("%s is %s: %s", name, verdict.verdict, verdict.reason)
-    path = places[state]
-    files = [f for f in path.rglob("*") if f.is_file()] if path.is_dir() else [path]
-    keras_accuracy = None if photos.targets is None else float(np.mean(photos.scores.argmax(axis=1) == photos.targets))
-    return Export(format=name, path=str(path.relative_to(folder)), bytes=sum(f.stat().st_size for f in files),
-                  sha256=None if path.is_dir() else hashlib.sha256(path.read_bytes()).hexdigest(), photos=photos.kind, n=len(photos.scores),
-                  keras_accuracy=keras_accuracy, changed=changed, milliseconds=measured and measured.latency[1][0],
-                  latency={str(threads): times for threads, times in measured.latency.items()} if measured else {},
-                  memory=measured and measured.memory, details=details, **asdict(verdict))
-
-
-def _scores_in(contract: Contract) -> dict:
-    """What was done to the scores of a file, where anything was."""
-    calibrated = {"temperature": contract.temperature} if contract.temperature != 1 else {}
-    return calibrated | ({"score_threshold": contract.score_threshold} if contract.score_threshold is not None else {})
-
-
-def _try_plain_kernels(path: Path, photos: _Photos, details: dict, verdict: Verdict) -> tuple[dict, Verdict]:
-    """Tells whether an 8-bit file that answers otherwise does so by itself or by the kernels that were chosen for this processor.
-
-    LiteRT computes 8 bits by kernels of XNNPACK that differ between processors. Where answers changed, the file is run once more
-    by LiteRT's own kernels, which are slow and the same everywhere.
-    """
-    allowed = 1 - max(KERNELS_DIFFER, SEVERAL / len(photos.scores))
-    if verdict.agreement >= allowed:
-        return details, verdict
-    try:
-        agreement = float(np.mean(scores_of("tflite_plain", path, photos.pixels).argmax(axis=1) == photos.scores.argmax(axis=1)))
-    except WorkError as error:  # the file itself was measured
-        logger.info("%s", error)
-        return details, verdict
-    if agreement >= 1 - KERNELS_DIFFER:
-        said = f"LiteRT's own kernels agree with Keras on {agreement:.3f}: the 8-bit kernels of this processor are to blame, run the file on the phone"
-        verdict = dataclasses.replace(verdict, reason="; ".join(filter(None, [verdict.reason, said])))
-    return {**details, "agreement_plain_kernels": agreement}, verdict
-
-
-def _write_changes(file: Path, photos: _Photos, measured, labels) -> int | None:
-    """Lists the photos whose answer is another one than Keras's; returns their number."""
-    if measured is None or measured.scores.shape != photos.scores.shape:
-        remove(file)
-        return None
-    before, after = photos.scores.argmax(axis=1), measured.scores.argmax(axis=1)
-    rows = np.flatnonzero(before != after)
-    truth = lambda row: "" if photos.targets is None else labels[photos.targets[row]]
-    write_rows(file, ("path", "label", "keras", "keras_score", "file", "file_score"), (
-        (photos.names[row], truth(row), labels[before[row]], f"{photos.scores[row, before[row]]:.4f}", labels[after[row]],
-         f"{measured.scores[row, after[row]]:.4f}") for row in rows))
-    return len(rows)
+    return CheckPhotos("calibration", 0, pixels, None, [f"calibration/{row}" for row in range(len(pixels))], forward(model, pixels))
 
 
 def _record(folder: Path, result: Export) -> Export:
