@@ -1,5 +1,7 @@
 """Run folders: written whole or not at all, read back, and never written over by mistake."""
 
+import errno
+import fcntl
 import json
 import subprocess
 import sys
@@ -181,6 +183,16 @@ def test_one_process_at_a_time_and_what_a_killed_one_left_is_deleted(tmp_path):
         assert names_in(tmp_path) == ["new"]
     with alone_in(tmp_path / "new"):
         pass
+
+
+def test_a_file_system_without_locks_does_not_end_the_work(tmp_path, monkeypatch):
+    def refuse(*arguments):
+        raise OSError(errno.ENOTSUP, "Operation not supported")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with alone_in(tmp_path / "new"):
+        (tmp_path / "new" / "file").write_text("written")
+    assert names_in(tmp_path / "new") == ["file"]
 
 
 def test_an_existing_run_is_kept_unless_asked(tmp_path):

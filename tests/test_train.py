@@ -1,6 +1,7 @@
 """`train`: what a run folder holds, repeating, interrupting, resuming and replacing a run."""
 
 import csv
+import shutil
 from dataclasses import replace
 
 import keras
@@ -11,7 +12,7 @@ import tfcnn
 from tfcnn.errors import InputError
 from tfcnn.models.cnn import build_features
 from tfcnn.models.forward import forward
-from tfcnn.record import load_run
+from tfcnn.record import alone_in, load_run, write_record
 from tfcnn.training import fine_tune
 from tfcnn.training import train as module
 from tfcnn.training.config import TrainingConfig
@@ -51,6 +52,16 @@ def undisturbed(tmp_path_factory, data, backbone):
     """(run, model) of a training that nothing interrupted."""
     model = build(backbone)
     return tfcnn.train(model, data, CONFIG, output=tmp_path_factory.mktemp("runs") / "undisturbed"), model
+
+
+@pytest.mark.parametrize("argument", ["resume", "overwrite"])
+def test_a_run_that_another_process_trains_is_left_alone(tmp_path, data, backbone, undisturbed, argument):
+    output = shutil.copytree(undisturbed[0].path, tmp_path / "run")
+    write_record(output, {**load_run(output).record, "status": "started"})
+    before = {file: file.read_bytes() for file in output.iterdir()}
+    with alone_in(output), pytest.raises(InputError, match="but another process does"):
+        tfcnn.train(build(backbone), data, CONFIG, output=output, **{argument: True})
+    assert {file: file.read_bytes() for file in output.iterdir()} == before and [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
 def test_a_run_folder_holds_the_model_and_how_it_was_made(trained):

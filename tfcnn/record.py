@@ -3,6 +3,7 @@
 import csv
 import fcntl
 import json
+import logging
 import os
 import secrets
 import shutil
@@ -14,6 +15,8 @@ from pathlib import Path
 from tfcnn.errors import InputError
 
 FORMAT = 1  # of run.json; raised when a reader of the old one would misread the new one
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -157,6 +160,8 @@ def alone_in(folder: Path) -> Iterator[None]:
     except BlockingIOError as error:
         os.close(lock)
         raise InputError(f"expected to write to '{folder}', but another process does; wait until it is done") from error
+    except OSError as error:  # some file systems of clusters have no locks
+        logger.info("'%s' cannot be locked (%s): let no other process write to it", folder, error.strerror)
     try:
         remove_leftovers(folder)
         yield

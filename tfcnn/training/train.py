@@ -7,6 +7,7 @@ import logging
 import platform
 import time
 from collections import Counter
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from tfcnn.models.forward import forward
 from tfcnn.models.freeze import has_batch_norm, is_named, stages_of
 from tfcnn.models.temperature import fit_temperature
 from tfcnn.progress import stage
-from tfcnn.record import Run, labels_text, load_run, prepare_output, remove, remove_leftovers, write_aside, write_record, write_rows, write_text
+from tfcnn.record import Run, alone_in, labels_text, load_run, prepare_output, remove, write_aside, write_record, write_rows, write_text
 from tfcnn.training.checkpoint import Saving, check_saving
 from tfcnn.training.config import CHOSEN_BY_MACHINE, TrainingConfig, check_training
 from tfcnn.training.features import cached_features, feature_network, network_digest
@@ -58,7 +59,8 @@ def train(model, data: Dataset, config: TrainingConfig | None = None, *, output:
         The run, with its model, history and validation accuracy recorded.
 
     Raises:
-        InputError: model and data that do not fit together, a bad value in `config`, or an `output` that is taken.
+        InputError: model and data that do not fit together, a bad value in `config`, or an `output` that is taken or that another
+            process trains.
         WorkError: a loss that is no number, or a step that changed what was to stay as it is.
     """
     check_no_scope()
@@ -71,9 +73,9 @@ def train(model, data: Dataset, config: TrainingConfig | None = None, *, output:
         config = replace(config or TrainingConfig(), **on_chief(strategy, lambda: _chosen_before(path, config or TrainingConfig())))
     config = checked_config(model, data, config or TrainingConfig())
     record = {**_record(model, data, config, seconds or {}), "machine": asdict(machine)}
-    with together(strategy):
+    with together(strategy), ExitStack() as held:
         _check_workers(strategy, record)
-        existing = on_chief(strategy, lambda: _begin(path, record, overwrite=overwrite, resume=resume))
+        existing = on_chief(strategy, lambda: _begin(path, record, held, overwrite=overwrite, resume=resume))
         if existing is not None:
             logger.info("the training of '%s' is finished already", path)
             return Run(path, existing)
@@ -99,8 +101,9 @@ def _train(model, data: Dataset, config: TrainingConfig, path: Path, record: dic
     return Run(path, on_chief(strategy, lambda: _end(path, model, data, record)))
 
 
-def _begin(path: Path, record: dict, *, overwrite: bool, resume: bool) -> dict | None:
-    """Writes the record of a run that begins or goes on; gives that of a training that is finished already."""
+def _begin(path: Path, record: dict, held: ExitStack, *, overwrite: bool, resume: bool) -> dict | None:
+    """Writes the record of a run that begins or goes on, and keeps other processes out of it as long as `held` is open; gives the
+    record of a training that is finished already."""
     existing = prepare_output(path, overwrite=overwrite, resume=resume)
     if existing is not None:
         _check_same(existing.record, record)
@@ -109,8 +112,9 @@ def _begin(path: Path, record: dict, *, overwrite: bool, resume: bool) -> dict |
             return existing.record
         record["replaced"] = existing.record.get("replaced")
     elif (path / "run.json").exists():
-        record["replaced"] = _set_aside(path)
-    remove_leftovers(path)
+        with alone_in(path):  # a run that is being trained is not renamed under the hands of its process
+            record["replaced"] = _set_aside(path)
+    held.enter_context(alone_in(path))
     write_record(path, record)
     return None
 
