@@ -11,8 +11,11 @@ import tfcnn
 from tfcnn.errors import InputError, WorkError
 from tfcnn.models.freeze import set_flags
 from tfcnn.training import fine_tune as module
+from tfcnn.training import recorder
+from tfcnn.training.checkpoint import Saving
 from tfcnn.training.config import TrainingConfig
-from tfcnn.training.fine_tune import Phase, Saving, fine_tune, phases_of, plateau_factor
+from tfcnn.training.course import Course, Phase, phases_of, plateau_factor
+from tfcnn.training.fine_tune import fine_tune
 from tfcnn.training.learner import make_learner
 from tfcnn.training.optimizers import last_rates
 from tfcnn.training.train import checked_config
@@ -57,15 +60,14 @@ def loss_of(model, data):
 
 def interrupt_at(monkeypatch, epoch, step=0):
     """From now on the fine-tuning is interrupted before it writes the checkpoint after so many epochs and steps of the next one."""
-    original = module._save
+    original = recorder.save_place
 
-    def interrupted(model, folder, *at_and_history):
-        *at, history = at_and_history
-        if tuple(at) == (epoch, step):
+    def interrupted(learner, course, *at):
+        if at == (epoch, step):
             raise KeyboardInterrupt
-        return original(model, folder, *at, history)
+        return original(learner, course, *at)
 
-    monkeypatch.setattr(module, "_save", interrupted)
+    monkeypatch.setattr(recorder, "save_place", interrupted)
 
 
 def test_phases():
@@ -79,12 +81,12 @@ def test_phases():
 def test_gradual_unfreezing_opens_one_stage_after_the_other(tmp_path, data, monkeypatch):
     moved, before = [], {}
 
-    def remember(model, folder, epoch, step, history):
+    def remember(model, course, epoch, step):
         now = weights_of(model)
         moved.append({path.split("/")[0] for path, value in now.items() if not np.array_equal(value, before.get(path, value))})
         before.update(now)
 
-    monkeypatch.setattr(module, "_save", remember)
+    monkeypatch.setattr(recorder, "save_place", remember)
     before.update(weights_of(build()))
     _, history = tune(data, tmp_path, replace(CONFIG, gradual=1))
     assert moved == [{"b", "logits"}, {"a", "b", "logits"}, {"a", "b", "logits"}]
@@ -115,12 +117,12 @@ def test_slots_and_rates_go_on_when_a_stage_is_opened(tmp_path, data):
     """The momenta of the head and of a stage that was open stay, the new stage begins with none and at the start of its own rise."""
     config = checked_config(build(), data, replace(CONFIG, gradual=1, warm_up=0.5))
     model = make_learner(build())
-    phases = phases_of(config, ["a", "b"])
-    _, first = module._open(model, config, phases[0], STEPS, last=False)
+    course = Course(config, ["a", "b"], tmp_path, [])
+    _, first = module._open(model, course, course.phases[0], STEPS)
     module._fit(model, data, config, [], first=0, end=1, steps=STEPS)
     old = {variable.path: variable.numpy() for variable in model.optimizer.variables}
     head_rate = float(first["head"].learning_rate)
-    _, second = module._open(model, config, phases[1], STEPS, last=True)
+    _, second = module._open(model, course, course.phases[1], STEPS)
     new = {variable.path: variable.numpy() for variable in model.optimizer.variables}
     assert len(old) > 8 and all(np.array_equal(new[path], value) for path, value in old.items())
     assert any(value.any() for path, value in old.items() if "momentum" in path)
@@ -210,10 +212,10 @@ def test_patience_with_averages_keeps_the_averages_of_the_best_epoch(tmp_path, d
 def test_patience_begins_to_count_when_all_stages_are_open(tmp_path, data, monkeypatch):
     """The losses of the first phase would have used it up."""
     config = replace(CONFIG, gradual=3, patience=1, epochs=5)
-    phases = phases_of(config, ["a", "b"])
     rows = [{"epoch": epoch, "val_loss": loss} for epoch, loss in enumerate((0.1, 0.2, 0.3, 0.9, 0.95), start=1)]
-    assert [module._best_epoch(rows[:count], phases) for count in range(6)] == [0, 0, 0, 0, 4, 4]
-    assert [module._is_over(rows[:count], config, phases) for count in range(6)] == [False] * 5 + [True]
+    courses = [Course(config, ["a", "b"], tmp_path, rows[:count]) for count in range(6)]
+    assert [course.best for course in courses] == [0, 0, 0, 0, 4, 4]
+    assert [course.is_over for course in courses] == [False] * 5 + [True]
     model, history = tune(data, tmp_path, replace(config, learning_rate=1e-4, epochs=4))
     assert len(history) == 4 and loss_of(model, data) == pytest.approx(history[-1]["val_loss"], abs=2e-5)
     assert sorted(path.name for path in (tmp_path / "checkpoint").iterdir()) == [
@@ -237,7 +239,7 @@ def test_a_plateau_of_three_epochs_divides_the_rates_by_three(losses, factor):
 
 def test_rates_fall_on_a_plateau_in_every_group(tmp_path, data, monkeypatch):
     """Keras's own `ReduceLROnPlateau` raises here, since the rates are schedules (test_traps.py)."""
-    monkeypatch.setattr(module, "PLATEAU_EPOCHS", 1)
+    monkeypatch.setattr("tfcnn.training.course.PLATEAU_EPOCHS", 1)
     config = replace(RESTLESS, schedule="plateau", warm_up=0, learning_rates={"a": 0.5}, epochs=12)
     _, history = tune(data, tmp_path, config)
     losses = [row["val_loss"] for row in history]
@@ -248,7 +250,7 @@ def test_rates_fall_on_a_plateau_in_every_group(tmp_path, data, monkeypatch):
 
 
 def test_a_plateau_counts_from_when_all_stages_are_open_and_their_rates_have_risen(tmp_path, data, monkeypatch):
-    monkeypatch.setattr(module, "PLATEAU_EPOCHS", 1)
+    monkeypatch.setattr("tfcnn.training.course.PLATEAU_EPOCHS", 1)
     config = replace(RESTLESS, schedule="plateau", warm_up=0.25, gradual=2, epochs=8)
     _, history = tune(data, tmp_path, config)
     losses = [row["val_loss"] for row in history]

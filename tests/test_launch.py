@@ -43,9 +43,9 @@ try:
             x = keras.layers.ReLU()(keras.layers.BatchNormalization(name=f"norm_{name}")(x))
         model = tfcnn.build_classifier(keras.Model(image, x), labels=data.labels, dropout=0.3)
     if pause:
-        from tfcnn.training import fine_tune
-        save = fine_tune._save
-        fine_tune._save = lambda *arguments: (save(*arguments), print("SAVED", *arguments[2:4], flush=True), time.sleep(pause))
+        from tfcnn.training import recorder
+        save = recorder.save_place
+        recorder.save_place = lambda *arguments: (save(*arguments), print("SAVED", *arguments[2:4], flush=True), time.sleep(pause))
     run = tfcnn.train(model, data, tfcnn.TrainingConfig(**config), output=output, resume="resume" in sys.argv, machine=MachineConfig(checkpoint_steps=2))
 except (tfcnn.InputError, tfcnn.WorkError) as error:
     print("REFUSED", error, flush=True)

@@ -13,7 +13,7 @@ from tfcnn.errors import InputError
 from tfcnn.models.cnn import build_features
 from tfcnn.models.forward import forward
 from tfcnn.record import alone_in, load_run, write_record
-from tfcnn.training import fine_tune
+from tfcnn.training import recorder
 from tfcnn.training import train as module
 from tfcnn.training.config import TrainingConfig
 from tfcnn.training.features import feature_network, network_digest
@@ -169,7 +169,7 @@ def interrupt(monkeypatch, name, at, module=module):
 
 def test_an_interrupted_training_ends_as_if_nothing_had_happened(tmp_path, monkeypatch, data, backbone, undisturbed):
     with monkeypatch.context() as patch:
-        interrupt(patch, "_save", lambda arguments: arguments[2:4] == (2, 0), fine_tune)
+        interrupt(patch, "save_place", lambda arguments: arguments[2:4] == (2, 0), recorder)
         with pytest.raises(KeyboardInterrupt):
             tfcnn.train(build(backbone), data, CONFIG, output=tmp_path / "run")
     assert load_run(tmp_path / "run").record["status"] == "started" and not (tmp_path / "run" / "model.keras").exists()

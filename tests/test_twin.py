@@ -11,7 +11,7 @@ import tfcnn
 from tfcnn.models.cnn import build_features
 from tfcnn.models.forward import forward
 from tfcnn.models.freeze import set_flags
-from tfcnn.training import fine_tune, twin
+from tfcnn.training import recorder, twin
 from tfcnn.training.config import TrainingConfig
 from tfcnn.training.twin import chosen_by_machine, make_twin
 
@@ -64,8 +64,8 @@ def test_a_twin_is_equal_and_apart():
 def test_a_training_in_mixed_precision_leaves_a_float32_model(tmp_path, monkeypatch, data, policy):
     monkeypatch.setattr(twin, "_policy", lambda strategy: policy)
     optimizers = []
-    save = fine_tune._save
-    monkeypatch.setattr(fine_tune, "_save", lambda model, *arguments: (optimizers.append(model.optimizer), save(model, *arguments)))
+    save = recorder.save_place
+    monkeypatch.setattr(recorder, "save_place", lambda model, *arguments: (optimizers.append(model.optimizer), save(model, *arguments)))
     runs = []
     for mixed in (False, True):
         keras.utils.set_random_seed(0)

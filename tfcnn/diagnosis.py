@@ -249,13 +249,10 @@ def _step_seconds(model, photos, *, mixed: bool = False, xla: bool = False) -> f
 
     from tfcnn.models.freeze import set_flags
     from tfcnn.training.learner import make_learner
-    from tfcnn.training.twin import with_scaled_loss
 
     learner = make_learner(model, mixed=mixed)
     set_flags(learner, True)
-    optimizer = keras.optimizers.Adam(1e-5)
-    learner.compile(with_scaled_loss(optimizer, model.distribute_strategy) if mixed else optimizer,
-                    keras.losses.CategoricalCrossentropy(reduction=None), jit_compile=xla)
+    learner.compile_for(keras.optimizers.Adam(1e-5), xla=xla)
     count = len(photos)
     batch = (tf.constant(photos), tf.one_hot(np.arange(count) % 2, 2), tf.ones(count))
     learner.make_train_function()

@@ -28,8 +28,8 @@ from tfcnn.models.classifier import ModelConfig, build_classifier, check_config,
 from tfcnn.progress import stage
 from tfcnn.record import Run, load_run, prepare_output, write_aside, write_record, write_text
 from tfcnn.training.config import TrainingConfig, check_training
+from tfcnn.training.course import fine_tunes, phases_of
 from tfcnn.training.find_rate import RateRange, check_steps, find_learning_rate
-from tfcnn.training.fine_tune import fine_tunes, phases_of
 from tfcnn.training.machine import MachineConfig, check_machine
 from tfcnn.training.optimizers import check_rates
 from tfcnn.training.strategy import make_strategy

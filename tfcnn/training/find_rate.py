@@ -17,7 +17,7 @@ from tfcnn.training.fine_tune import photos_of
 from tfcnn.training.head import seed_dropout, train_head
 from tfcnn.training.optimizers import scale_rates, stage_optimizer, stage_rates
 from tfcnn.training.train import checked_config
-from tfcnn.training.twin import make_twin, with_scaled_loss
+from tfcnn.training.twin import make_twin
 
 LOWEST, HIGHEST = 1e-6, 1.0  # rates of the backbone between which the test rises
 FEWEST_STEPS = 20
@@ -152,8 +152,7 @@ def _sweep(learner, data: Dataset, config: TrainingConfig, strategy, steps: int,
     with strategy.scope(), stage("learning-rate range test", steps) as advance:
         set_flags(learner, config.trainable, batch_norm=config.batch_norm)
         optimizer, members = stage_optimizer(learner, replace(config, schedule="constant", warm_up=0.0), steps)
-        learner.compile(with_scaled_loss(optimizer, strategy) if config.mixed_precision else optimizer,
-                        keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing, reduction=None), jit_compile=config.xla)
+        learner.compile_for(optimizer, label_smoothing=config.label_smoothing, xla=config.xla)
         learner.fit(photos_of(data, config, strategy, end=epochs), steps_per_epoch=steps, epochs=1, shuffle=False, verbose=0,
                     callbacks=[keras.callbacks.LambdaCallback(on_train_batch_begin=begin, on_train_batch_end=end)])
     return rates[:len(losses)].tolist(), losses

@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from tfcnn.training.strategy import check_no_scope
-from tfcnn.training.twin import make_twin
+from tfcnn.training.twin import make_twin, with_scaled_loss
 
 WAIT_EVERY = 8  # steps; the time that one of them waited for its photos is measured, for which the device has to come to rest
 
@@ -35,7 +35,7 @@ def make_learner(model, *, mixed: bool = False) -> "Learner":
     # Outside of the scope: with several workers Keras cannot train a model that was made inside (keras issue 20585).
     learner = Learner(twin.inputs, twin.outputs, name=model.name)
     learner.model_config, learner.labels = model.model_config, model.labels
-    learner.waited, learner.measured, learner.done_before = 0.0, 0.0, 0
+    learner.mixed, learner.waited, learner.measured, learner.done_before = mixed, 0.0, 0.0, 0
     return learner
 
 
@@ -79,10 +79,16 @@ class Learner(keras.Model):
     clipped, so the optimizer sees on each replica what it would see on one.
 
     Attributes:
+        mixed: whether it computes in 16 bits.
         waited: seconds that measured steps waited for their photos.
         measured: seconds that these steps took in all.
         done_before: steps that the next epoch only counts, since they were done before its training was interrupted.
     """
+
+    def compile_for(self, optimizer, *, label_smoothing: float = 0.0, xla: bool = False) -> None:
+        """Compiles it with the cross-entropy of each photo, which is scaled where gradients in 16 bits would vanish."""
+        optimizer = with_scaled_loss(optimizer, self.distribute_strategy) if self.mixed else optimizer
+        self.compile(optimizer, keras.losses.CategoricalCrossentropy(label_smoothing=label_smoothing, reduction=None), jit_compile=xla)
 
     def compile(self, optimizer, loss, **arguments):
         """Args as those of Keras; `loss` gives one value for each photo."""

@@ -124,6 +124,14 @@ def averaged(members: Mapping) -> list[tuple]:
             for pair in zip(member._trainable_variables, member._model_variables_moving_average, strict=True)]
 
 
+def swap_averages(members: Mapping) -> None:
+    """Puts the running averages in the place of the weights, and the weights in theirs."""
+    for variable, average in averaged(members):
+        value = variable.numpy()
+        variable.assign(average)
+        average.assign(value)
+
+
 def _member(stages: list[str], rate: float, opened: int, config: TrainingConfig, steps: int, model, *, ema: bool):
     """The optimizer of one group; its name is that of the group, so that its slots are found again in a new optimizer."""
     from tfcnn.training.schedule import StageRate

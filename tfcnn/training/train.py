@@ -23,8 +23,9 @@ from tfcnn.progress import stage
 from tfcnn.record import Run, alone_in, labels_text, load_run, prepare_output, remove, write_aside, write_record, write_rows, write_text
 from tfcnn.training.checkpoint import Saving, check_saving
 from tfcnn.training.config import CHOSEN_BY_MACHINE, TrainingConfig, check_training
+from tfcnn.training.course import fine_tunes, phases_of
 from tfcnn.training.features import cached_features, feature_network, network_digest
-from tfcnn.training.fine_tune import fine_tune, fine_tunes, phases_of
+from tfcnn.training.fine_tune import fine_tune
 from tfcnn.training.head import head_of, seed_dropout, train_head
 from tfcnn.training.machine import MachineConfig
 from tfcnn.training.optimizers import batch_factor, check_rates

@@ -1,0 +1,111 @@
+"""`Course`: a fine-tuning as it is planned and as it went so far, and all that follows from these two alone.
+
+What is a function of the recorded losses needs no state of its own in a checkpoint: plateaus, patience and the best epoch.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from tfcnn.errors import InputError
+from tfcnn.models.freeze import Trainable, open_stages, opens_stages
+from tfcnn.training.config import TrainingConfig
+
+# schedule="plateau": rates fall to a third after three epochs without a lower validation loss. Keras's own rule falls to a tenth after
+# ten, made for trainings of hundreds of epochs.
+PLATEAU_EPOCHS, PLATEAU_FACTOR = 3, 1 / 3
+
+
+class Phase(NamedTuple):
+    """Epochs in which the same stages are open: from `first` up to (not with) `end`, with what `set_trainable` takes."""
+
+    first: int
+    end: int
+    trainable: Trainable
+
+
+@dataclass(frozen=True)
+class Course:
+    """What is to be done, and what was.
+
+    Attributes:
+        config: with nothing left open.
+        stages: names of the backbone's stages from input to output.
+        path: of the run folder.
+        history: one dict for each epoch that was completed; it grows.
+    """
+
+    config: TrainingConfig
+    stages: Sequence[str]
+    path: Path
+    history: list[dict]
+
+    @property
+    def phases(self) -> list[Phase]:
+        """Of the whole training, in order."""
+        return phases_of(self.config, self.stages)
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder they are in."""
+        return self.path / "checkpoint"
+
+    def best_of(self, epochs: int) -> int:
+        """The number, from 1, of the epoch with the lowest validation loss among the first so many, of those in which all stages were
+        open; 0 where there is none."""
+        rows = self.history[self.phases[-1].first:epochs]
+        return min(rows, key=lambda row: row["val_loss"])["epoch"] if rows else 0
+
+    @property
+    def best(self) -> int:
+        """That of all epochs so far."""
+        return self.best_of(len(self.history))
+
+    @property
+    def is_over(self) -> bool:
+        """True where the patience is at its end; epochs before all stages are open do not count."""
+        return bool(self.config.patience and self.best) and len(self.history) - self.best >= self.config.patience
+
+    @property
+    def rate_factor(self) -> float:
+        """What a plateau rule makes of the epochs since all stages are open and their rates have risen; 1 with another schedule."""
+        if self.config.schedule != "plateau":
+            return 1.0
+        risen = self.phases[-1].first + math.ceil(self.config.warm_up * self.config.epochs)
+        return plateau_factor([row["val_loss"] for row in self.history[risen:]])
+
+
+def fine_tunes(config: TrainingConfig) -> bool:
+    """False where the head on cached features is all there is to train."""
+    return config.epochs != 0 and opens_stages(config.trainable)
+
+
+def phases_of(config: TrainingConfig, stages: Sequence[str]) -> list[Phase]:
+    """The phases of a fine-tuning: one, or with `gradual` one for each stage that is opened (Howard & Ruder 2018, section 3.3).
+
+    Raises:
+        InputError: too few epochs to open every stage.
+    """
+    if not config.gradual:
+        return [Phase(0, config.epochs, config.trainable)]
+    count = len(open_stages(stages, config.trainable))
+    if config.epochs <= config.gradual * (count - 1):
+        raise InputError(f"expected more than {config.gradual * (count - 1)} epochs to open {count} stages {config.gradual} epochs apart, "
+                         f"got epochs={config.epochs}; give more epochs, or fewer stages with --trainable")
+    starts = [config.gradual * number for number in range(count)]
+    return [Phase(first, end, number) for number, (first, end) in enumerate(zip(starts, [*starts[1:], config.epochs], strict=True), start=1)]
+
+
+def plateau_factor(losses: Sequence[float]) -> float:
+    """What a plateau rule multiplies the rates with after these validation losses."""
+    factor, lowest, waited = 1.0, np.inf, 0
+    for loss in losses:
+        waited = 0 if loss < lowest else waited + 1
+        lowest = min(lowest, loss)
+        if waited == PLATEAU_EPOCHS:
+            factor, waited = factor * PLATEAU_FACTOR, 0
+    return factor
