@@ -524,7 +524,7 @@ def test_an_export_that_is_killed_leaves_no_half_file_under_a_good_name(run_copy
     complete = (run.path / before.path).read_bytes()
     done = subprocess.run([sys.executable, "-c", KILLED, str(run.path), point], capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
-    named = [path for path in (run.path / "exports").rglob("*") if path.is_file() and not any(part.startswith(".tmp-") for part in path.parts)]
+    named = [path for path in (run.path / "exports").rglob("*") if path.is_file() and not any(part.startswith((".tmp-", ".lock")) for part in path.parts)]
     assert sorted(path.name for path in named) == ["float32.tflite", "tflite_float32.csv"]
     assert (run.path / before.path).read_bytes() == complete
     assert [path.name for path in (run.path / "exports").glob(".tmp-*")] if point != "_record" else True

@@ -12,7 +12,7 @@ from tfcnn.errors import InputError, WorkError
 from tfcnn.models.freeze import set_flags
 from tfcnn.training import fine_tune as module
 from tfcnn.training import recorder
-from tfcnn.training.checkpoint import Saving
+from tfcnn.training.checkpoint import Saving, newest_checkpoint
 from tfcnn.training.config import TrainingConfig
 from tfcnn.training.course import Course, Phase, phases_of, plateau_factor
 from tfcnn.training.fine_tune import fine_tune
@@ -117,7 +117,7 @@ def test_slots_and_rates_go_on_when_a_stage_is_opened(tmp_path, data):
     """The momenta of the head and of a stage that was open stay, the new stage begins with none and at the start of its own rise."""
     config = checked_config(build(), data, replace(CONFIG, gradual=1, warm_up=0.5))
     model = make_learner(build())
-    course = Course(config, ["a", "b"], tmp_path, [])
+    course = Course(config, ["a", "b"], tmp_path)
     _, first = module._open(model, course, course.phases[0], STEPS)
     module._fit(model, data, config, [], first=0, end=1, steps=STEPS)
     old = {variable.path: variable.numpy() for variable in model.optimizer.variables}
@@ -150,20 +150,31 @@ def test_an_interrupted_fine_tuning_ends_like_an_undisturbed_one_to_the_last_bit
 
 
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path, data, monkeypatch, caplog):
-    undisturbed, _ = tune(data, tmp_path / "undisturbed", CONFIG)
+    """With the weights of the best epoch too, wherever in the file the damage is."""
+    config = replace(CONFIG, patience=3)
+    undisturbed, _ = tune(data, tmp_path / "undisturbed", config)
     with monkeypatch.context() as patch:
         interrupt_at(patch, 2, 2)
         with pytest.raises(KeyboardInterrupt):
-            tune(data, tmp_path / "again", CONFIG, Saving(steps=1))
+            tune(data, tmp_path / "again", config, Saving(steps=1))
     older, newer = sorted((tmp_path / "again" / "checkpoint").glob("epoch-*.npz"))
     assert older.name == "epoch-0002-step-0000000.npz" and newer.name == "epoch-0002-step-0000001.npz"
     content = bytearray(newer.read_bytes())
     content[len(content) // 2] ^= 1
     newer.write_bytes(content)
     with caplog.at_level("WARNING"):
-        model, _ = tune(data, tmp_path / "again", CONFIG)
-    assert f"'{newer}' is damaged" in caplog.text and str(older) not in caplog.text
+        model, _ = tune(data, tmp_path / "again", config)
+    assert f"'{newer}' is damaged" in caplog.text and "the one before it is used" in caplog.text and str(older) not in caplog.text
     assert_equal(model, undisturbed)
+
+
+def test_where_every_checkpoint_is_damaged_it_is_said_that_fine_tuning_begins_anew(tmp_path, caplog):
+    for name in ("epoch-0001-step-0000000.npz", "epoch-0002-step-0000000.npz"):
+        (tmp_path / name).write_bytes(b"PK half a zip")
+    with caplog.at_level("WARNING"):
+        assert newest_checkpoint(tmp_path) is None
+    assert [record.message.rpartition("; ")[2] for record in caplog.records] == [
+        "the one before it is used", "there is none before it, so fine-tuning begins anew"]
 
 
 @pytest.mark.slow
@@ -219,7 +230,7 @@ def test_patience_begins_to_count_when_all_stages_are_open(tmp_path, data, monke
     model, history = tune(data, tmp_path, replace(config, learning_rate=1e-4, epochs=4))
     assert len(history) == 4 and loss_of(model, data) == pytest.approx(history[-1]["val_loss"], abs=2e-5)
     assert sorted(path.name for path in (tmp_path / "checkpoint").iterdir()) == [
-        "best-0004.npz", "epoch-0003-step-0000000.npz", "epoch-0004-step-0000000.npz"]
+        "epoch-0003-step-0000000.npz", "epoch-0004-step-0000000.npz"]
 
 
 def test_a_training_that_diverges_ends_with_its_epoch_and_keeps_what_was_good(tmp_path, data, monkeypatch):

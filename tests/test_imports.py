@@ -10,10 +10,12 @@ import pytest
 import tfcnn
 
 PACKAGE = Path(tfcnn.__file__).parent
-BASE = {"errors", "progress", "record", "workers"}  # everybody may import these
+BASE = {"errors", "hardware", "locks", "progress", "record", "workers"}  # everybody may import these
 MAY_IMPORT = {
     "errors": set(),
-    "record": {"errors"},
+    "hardware": set(),
+    "locks": set(),
+    "record": {"errors", "locks"},
     "progress": set(),
     "workers": {"errors"},
     "data": BASE,

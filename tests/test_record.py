@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from tfcnn.errors import InputError
+from tfcnn.locks import Lock
 from tfcnn.record import Run, alone_in, load_run, name_aside, prepare_output, publish, write_aside, write_record, write_rows, write_text
 
 
@@ -180,7 +181,7 @@ def test_one_process_at_a_time_and_what_a_killed_one_left_is_deleted(tmp_path):
             pass
         process.kill()
     with alone_in(tmp_path / "new"):
-        assert names_in(tmp_path) == ["new"]
+        assert names_in(tmp_path) == ["new", "new/.lock"]
     with alone_in(tmp_path / "new"):
         pass
 
@@ -193,6 +194,26 @@ def test_a_file_system_without_locks_does_not_end_the_work(tmp_path, monkeypatch
     with alone_in(tmp_path / "new"):
         (tmp_path / "new" / "file").write_text("written")
     assert names_in(tmp_path / "new") == ["file"]
+
+
+def test_a_lock_whose_file_another_process_removed_keeps_nobody_out_of_the_new_one(tmp_path):
+    first = Lock(tmp_path, alone=True)
+    (tmp_path / ".lock").unlink()
+    second = Lock(tmp_path, alone=True)
+    with pytest.raises(BlockingIOError):
+        Lock(tmp_path, alone=True)
+    first.release()
+    second.release(remove=True)
+    assert names_in(tmp_path) == []
+
+
+def test_locks_that_are_shared_keep_out_those_that_are_not(tmp_path):
+    shared = [Lock(tmp_path, alone=False) for _ in range(2)]
+    with pytest.raises(BlockingIOError):
+        Lock(tmp_path, alone=True)
+    for lock in shared:
+        lock.release()
+    Lock(tmp_path, alone=True).release()
 
 
 def test_an_existing_run_is_kept_unless_asked(tmp_path):

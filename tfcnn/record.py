@@ -1,9 +1,7 @@
 """A run folder and its record, written safely and read back."""
 
 import csv
-import fcntl
 import json
-import logging
 import os
 import secrets
 import shutil
@@ -13,10 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tfcnn.errors import InputError
+from tfcnn.locks import NAME as LOCK
+from tfcnn.locks import Lock
 
 FORMAT = 1  # of run.json; raised when a reader of the old one would misread the new one
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -154,21 +152,17 @@ def alone_in(folder: Path) -> Iterator[None]:
         InputError: another process is in it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lock = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock = Lock(folder, alone=True)
     except BlockingIOError as error:
-        os.close(lock)
         raise InputError(f"expected to write to '{folder}', but another process does; wait until it is done") from error
-    except OSError as error:  # some file systems of clusters have no locks
-        logger.info("'%s' cannot be locked (%s): let no other process write to it", folder, error.strerror)
     try:
         remove_leftovers(folder)
         yield
     finally:
+        lock.release(remove=True)
         with suppress(OSError):  # what was refused leaves nothing behind
             folder.rmdir()
-        os.close(lock)
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -255,7 +249,7 @@ def prepare_output(path: str | Path, *, overwrite: bool = False, resume: bool = 
         raise InputError("expected --overwrite or --resume, got both; --resume goes on with the run, --overwrite replaces it")
     if os.path.exists(path) and not os.path.isdir(path):
         raise InputError(f"expected a folder for the run, but '{path}' is a file; give another --output")
-    existing = os.path.isdir(path) and any(p for p in path.iterdir() if not p.name.startswith(".tmp-"))
+    existing = os.path.isdir(path) and any(p for p in path.iterdir() if not p.name.startswith((".tmp-", LOCK)))
     if existing and not (path / "run.json").exists():
         raise InputError(f"expected an empty or new folder for the run, but '{path}' holds files that are not a run; give another --output")
     if existing and resume:

@@ -6,7 +6,6 @@ named by its keys: two processes that build the same part replace it by its equa
 mapped: mapped pages count as memory of the process, and each map holds a file open.
 """
 
-import fcntl
 import hashlib
 import os
 import time
@@ -17,6 +16,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 
 from tfcnn.errors import InputError, WorkError
+from tfcnn.locks import Lock
 from tfcnn.record import write_aside
 
 KINDS = ("photos", "thumbnails", "features")  # what is kept, a folder each
@@ -59,7 +59,7 @@ class Store:
     def __init__(self, folder: Path):
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        self._lock = _Lock(folder, fcntl.LOCK_SH)
+        self._lock = Lock(folder, alone=False, wait=True)
         self._parts: list[Part] = []
         self._where: dict[str, tuple[int, int]] = {}
         for keys_file in sorted(folder.glob("[!.]*.keys")):
@@ -105,7 +105,7 @@ def _write_rows(file: BinaryIO, rows: Sequence[np.ndarray]) -> None:
 class StoredRows:
     """Reads like an array with rows on disk: `rows[indices]` copies just those rows into memory."""
 
-    def __init__(self, parts: Sequence[Part], places: np.ndarray, lock: "_Lock"):
+    def __init__(self, parts: Sequence[Part], places: np.ndarray, lock: Lock):
         self._parts, self._places, self._lock = list(parts), places, lock
         sample = self._parts[places[0, 0] if len(places) else 0]
         self.shape = (len(places), *sample.shape[1:])
@@ -135,24 +135,6 @@ class StoredRows:
                     if os.preadv(file.fileno(), [rows[row:row + 1].view(np.uint8).reshape(-1)], where) != row_bytes:
                         raise WorkError(f"expected a whole row of the cache in '{part.file}', but the file was cut; remove it and start again")
         return rows
-
-
-class _Lock:
-    """A lock on a store folder, held until the object is gone; the system takes it back from a process that is killed."""
-
-    def __init__(self, folder: Path, kind: int):
-        self._file = -1
-        self._file = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
-        fcntl.flock(self._file, kind)
-
-    def release(self) -> None:
-        if self._file >= 0:
-            os.close(self._file)
-        self._file = -1
-
-    def __del__(self, close=os.close) -> None:  # when Python ends, the module may be gone before the object
-        if self._file >= 0:
-            close(self._file)
 
 
 def _open_part(file: Path, count: int) -> Part | None:
@@ -223,11 +205,13 @@ def _stores() -> list[Path]:
     return sorted(lock.parent for kind in KINDS for lock in cache_folder().glob(f"{kind}/*/.lock"))
 
 
-def _try_lock(folder: Path) -> _Lock | None:
+def _try_lock(folder: Path) -> Lock | None:
+    """None where a process has it open, or where that cannot be known."""
     try:
-        return _Lock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock = Lock(folder, alone=True)
     except OSError:
         return None
+    return lock if lock.holds else None
 
 
 def _size(folder: Path) -> int:

@@ -38,6 +38,7 @@ class Checkpoint:
         history: the rows of the completed epochs.
         metrics: the sums behind the metrics of the epoch that was not completed.
         state: the values of all variables, in order.
+        best: the weights of the best epoch so far, where the best one is to be kept.
     """
 
     epoch: int
@@ -45,6 +46,7 @@ class Checkpoint:
     history: list[dict]
     metrics: list[float]
     state: list[np.ndarray]
+    best: list[np.ndarray]
 
 
 class Saving(NamedTuple):
@@ -95,8 +97,10 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     """Writes a checkpoint, then removes those before the last one, and those of a later step, which were damaged or belong to another try."""
     file = folder / f"epoch-{checkpoint.epoch:04d}-step-{checkpoint.step:07d}.npz"
     about = {"epoch": checkpoint.epoch, "step": checkpoint.step, "history": checkpoint.history, "metrics": checkpoint.metrics,
-             "arrays": len(checkpoint.state)}
-    _write(file, {ABOUT: np.frombuffer(json.dumps(about).encode(), np.uint8), **_named(checkpoint.state)})
+             "arrays": [len(checkpoint.state), len(checkpoint.best)]}
+    arrays = {f"{number:05d}": value for number, value in enumerate([*checkpoint.state, *checkpoint.best])}
+    with write_aside(file) as aside, open(aside, "wb") as content:
+        np.savez(content, **{ABOUT: np.frombuffer(json.dumps(about).encode(), np.uint8), **arrays})
     found = _checkpoints(folder)
     place = found.index(file)
     for other in found[:max(0, place + 1 - KEPT)] + found[place + 1:]:
@@ -106,29 +110,19 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
 def newest_checkpoint(folder: Path, strategy=None) -> Checkpoint | None:
     """The newest checkpoint that is whole; the chief reads it for all workers."""
     content, found = b"", None
-    for file in reversed(_checkpoints(folder) if is_chief(strategy) else []):
+    files = _checkpoints(folder) if is_chief(strategy) else []
+    while files and found is None:
+        file = files.pop()
         try:
             content = file.read_bytes()
             found = _read(content)
-            break
         except _DAMAGES as error:
-            logger.warning("the checkpoint '%s' is damaged (%s: %s); the one before it is used", file, type(error).__name__, error)
+            logger.warning("the checkpoint '%s' is damaged (%s: %s); %s", file, type(error).__name__, error,
+                           "the one before it is used" if files else "there is none before it, so fine-tuning begins anew")
     if from_chief(strategy, found is None):
         return None
     content = bytes_from_chief(strategy, content)
     return found or _read(content)
-
-
-def best_file(folder: Path, epoch: int) -> Path:
-    """Where the weights of an epoch are kept while no later one is better."""
-    return folder / f"best-{epoch:04d}.npz"
-
-
-def remove_other_bests(folder: Path, epochs: Sequence[int]) -> None:
-    """Removes the weights of epochs that are the best for none of the checkpoints that are kept; these name the best of each."""
-    for file in folder.glob("best-*.npz"):
-        if file not in [best_file(folder, epoch) for epoch in epochs]:
-            file.unlink()
 
 
 def state_of(variables: Sequence) -> list[np.ndarray]:
@@ -148,40 +142,7 @@ def assign_state(state: Sequence[np.ndarray], variables: Sequence) -> None:
         variable.assign(value)
 
 
-def save_state(file: Path, variables: Sequence) -> None:
-    """Writes the values of variables, in order."""
-    _write(file, _named(state_of(variables)))
-
-
-def restore_state(file: Path, variables: Sequence, strategy=None) -> None:
-    """Loads what `save_state` wrote; the chief reads it for all workers.
-
-    Raises:
-        InputError: the file is missing, damaged, or of other variables.
-    """
-    content, problem = b"", None
-    if is_chief(strategy):
-        try:
-            content = file.read_bytes()
-            _arrays(content)
-        except _DAMAGES as error:
-            problem = f"{type(error).__name__}: {error}"
-    problem = from_chief(strategy, problem)
-    if problem:
-        raise InputError(f"expected the weights of an epoch in '{file}', but they cannot be loaded ({problem}); train again with --overwrite")
-    assign_state(list(_arrays(bytes_from_chief(strategy, content)).values()), variables)
-
-
 _DAMAGES = (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile, zipfile.LargeZipFile, RuntimeError)  # the last of a flag that says encrypted
-
-
-def _named(state: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-    return {f"{number:05d}": value for number, value in enumerate(state)}
-
-
-def _write(file: Path, arrays: dict[str, np.ndarray]) -> None:
-    with write_aside(file) as aside, open(aside, "wb") as content:
-        np.savez(content, **arrays)
 
 
 def _arrays(content: bytes) -> dict[str, np.ndarray]:
@@ -193,9 +154,11 @@ def _arrays(content: bytes) -> dict[str, np.ndarray]:
 def _read(content: bytes) -> Checkpoint:
     arrays = _arrays(content)
     about = json.loads(arrays.pop(ABOUT).tobytes())
-    if about.pop("arrays") != len(arrays):
+    state, best = about.pop("arrays")
+    values = list(arrays.values())
+    if state + best != len(values):
         raise ValueError("some of its arrays are missing")
-    return Checkpoint(**about, state=list(arrays.values()))
+    return Checkpoint(**about, state=values[:state], best=values[state:])
 
 
 def _checkpoints(folder: Path) -> list[Path]:

@@ -5,7 +5,7 @@ What is a function of the recorded losses needs no state of its own in a checkpo
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,12 +37,14 @@ class Course:
         stages: names of the backbone's stages from input to output.
         path: of the run folder.
         history: one dict for each epoch that was completed; it grows.
+        best_weights: with a patience, those of the best epoch so far.
     """
 
     config: TrainingConfig
     stages: Sequence[str]
     path: Path
-    history: list[dict]
+    history: list[dict] = field(default_factory=list)
+    best_weights: list[np.ndarray] = field(default_factory=list)
 
     @property
     def phases(self) -> list[Phase]:
@@ -54,16 +56,11 @@ class Course:
         """The folder they are in."""
         return self.path / "checkpoint"
 
-    def best_of(self, epochs: int) -> int:
-        """The number, from 1, of the epoch with the lowest validation loss among the first so many, of those in which all stages were
-        open; 0 where there is none."""
-        rows = self.history[self.phases[-1].first:epochs]
-        return min(rows, key=lambda row: row["val_loss"])["epoch"] if rows else 0
-
     @property
     def best(self) -> int:
-        """That of all epochs so far."""
-        return self.best_of(len(self.history))
+        """The number, from 1, of the epoch with the lowest validation loss among those in which all stages were open; 0 before there is one."""
+        rows = self.history[self.phases[-1].first:]
+        return min(rows, key=lambda row: row["val_loss"])["epoch"] if rows else 0
 
     @property
     def is_over(self) -> bool:

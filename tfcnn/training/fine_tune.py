@@ -9,7 +9,7 @@ from tfcnn.data.dataset import Dataset, Replicas, examples_per_epoch, training_b
 from tfcnn.models.forward import forward, traced
 from tfcnn.models.freeze import carry_slots, open_stages, set_flags, stages_of
 from tfcnn.progress import stage
-from tfcnn.training.checkpoint import SAVING, Saving, assign_state, best_file, newest_checkpoint, restore_state
+from tfcnn.training.checkpoint import SAVING, Saving, assign_state, newest_checkpoint
 from tfcnn.training.checks import check_freeze
 from tfcnn.training.config import TrainingConfig
 from tfcnn.training.course import Course, Phase, fine_tunes
@@ -43,13 +43,15 @@ def fine_tune(model, data: Dataset, config: TrainingConfig, path: Path, seconds:
     from tfcnn.training.learner import make_learner
     from tfcnn.training.recorder import Recorder, follow_plateau, variables_of
 
-    course, strategy = Course(config, [name for name, _ in stages_of(model)], path, []), model.distribute_strategy
+    course, strategy = Course(config, [name for name, _ in stages_of(model)], path), model.distribute_strategy
     phases = course.phases
     examples = examples_per_epoch(data, config.balance)
     steps = -(-examples // config.batch_size)
     found = newest_checkpoint(course.checkpoints, strategy)
-    course.history.extend(found.history if found else [])
     done = found.epoch if found else 0
+    if found:
+        course.history.extend(found.history)
+        course.best_weights.extend(found.best)
     learner = make_learner(model, mixed=config.mixed_precision)
     seed_dropout(learner, config.seed)
     left = steps * (config.epochs - done) - (found.step if found else 0)
@@ -138,7 +140,7 @@ def _settle(model, members: dict, course: Course) -> None:
     """Leaves the model with the weights that are kept: of the best epoch, the averages, or the last ones."""
     if course.config.patience:
         logger.info("epoch %d of %d had the lowest validation loss: its weights are kept", course.best, len(course.history))
-        restore_state(best_file(course.checkpoints, course.best), model.variables, model.distribute_strategy)
+        assign_state(course.best_weights, model.variables)
     else:
         for variable, average in averaged(members):
             variable.assign(average)

@@ -10,7 +10,7 @@ import numpy as np
 from tfcnn.errors import WorkError
 from tfcnn.models.freeze import HEAD, TO_RGB, open_stages
 from tfcnn.record import write_rows
-from tfcnn.training.checkpoint import Checkpoint, Clock, Saving, best_file, remove_other_bests, save_checkpoint, save_state, state_of
+from tfcnn.training.checkpoint import Checkpoint, Clock, Saving, save_checkpoint, state_of
 from tfcnn.training.course import Course
 from tfcnn.training.optimizers import last_rates, scale_rates, swap_averages
 from tfcnn.training.watch import epoch_text, tensorboard_writer
@@ -61,19 +61,17 @@ class Recorder(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         row = self._row(epoch, {**logs, **self.validate()})
         self.course.history.append(row)
-        if self.course.config.patience and self.course.best == epoch + 1 and self.writes:
+        if self.course.config.patience and self.course.best == epoch + 1:
             swap_averages(self.members)
-            save_state(best_file(self.course.checkpoints, epoch + 1), self.model.variables)
+            self.course.best_weights[:] = [value.copy() for value in state_of(self.model.variables)]
             swap_averages(self.members)
         before = self.resumed[1] * self.course.config.batch_size if epoch == self.resumed[0] else 0
         logger.info("%s", epoch_text(row, epochs=self.course.config.epochs, photos=self.photos - before))
         if self.writes:
             write_rows(self.course.path / "history.csv", list(row), (each.values() for each in self.course.history))
         self._save(epoch + 1, 0)
-        if self.writes:
-            if self.log:
-                self.log(row)
-            remove_other_bests(self.course.checkpoints, [self.course.best, self.course.best_of(epoch)])
+        if self.log:
+            self.log(row)
         follow_plateau(self.members, self.course)
         self.model.stop_training = self.course.is_over
         self.advance(0, f"validation accuracy {row['val_accuracy']:.3f}")
@@ -106,7 +104,7 @@ def save_place(learner, course: Course, epoch: int, step: int) -> None:
 
     sums = [float(tf.convert_to_tensor(variable.value)) for variable in _sums_of(learner)]  # every worker reads them: they are spread over all
     if is_chief(learner.distribute_strategy):
-        save_checkpoint(course.checkpoints, Checkpoint(epoch, step, course.history, sums, state_of(variables_of(learner))))
+        save_checkpoint(course.checkpoints, Checkpoint(epoch, step, course.history, sums, state_of(variables_of(learner)), course.best_weights))
 
 
 def variables_of(learner) -> list:
