@@ -43,6 +43,26 @@ def test_a_gpu_that_is_not_used_is_explained_with_what_to_do(monkeypatch, missin
         raise AssertionError(str(found))
 
 
+def test_memory_is_told_by_the_place_on_the_bus_and_left_out_where_the_driver_cannot_tell():
+    said = "00000000:03:00.0, 143771\n00000000:04:00.0, [N/A]\nFailed to initialize NVML: Driver/library version mismatch\n"
+    assert module.memories_of(said) == {"0000:03:00.0": pytest.approx(150.8, abs=0.1)}
+    assert module.memories_of("") == {}
+
+
+def test_a_card_without_a_driver_is_seen_on_the_bus(tmp_path):
+    for number, (vendor, kind) in enumerate((("0x10de", "0x030200"), ("0x10de", "0x040300"), ("0x8086", "0x030000"), ("0x10de", "0x030000"))):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "vendor").write_text(f"{vendor}\n")
+        (tmp_path / str(number) / "class").write_text(f"{kind}\n")
+    assert module.cards(tmp_path) == 2 and module.cards(tmp_path / "nothing") == 0
+
+
+def test_a_measurement_that_speaks_against_what_train_does_is_pointed_out():
+    assert module._choice(10.0, 5.0, True, "xla") == "on in train"
+    assert module._choice(10.0, 5.0, False, "mixed_precision") == "off in train, try --mixed-precision on your network"
+    assert module._choice(10.0, 15.0, True, "xla") == "on in train, try --no-xla on your network"
+
+
 def test_libraries_that_cannot_be_opened_are_named():
     assert module.missing_libraries(["libc.so.6", "libnothing.so.7", "libm.so.6"]) == ["libnothing.so.7"]
 
@@ -59,6 +79,7 @@ def test_the_command_gives_what_python_gives(monkeypatch, capsys):
     *text, line = capsys.readouterr().out.splitlines()
     found = json.loads(line)
     assert set(found["steps"]) == {"float32", "16 bits", "XLA"} and all(taken > 0 for taken in found["steps"].values())
+    assert found["chosen"] == {"mixed_precision": False, "xla": False}
     assert list(found["speed"]) == ["mobilenet_v3_small"]
     assert found["speed"]["mobilenet_v3_small"]["features"] > found["speed"]["mobilenet_v3_small"]["training"] > 0
     assert any(row.startswith("16 bits") and ("times as slow" in row or "times as fast" in row) for row in text)

@@ -1,6 +1,7 @@
 """A run once more from its record."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import tfcnn
 from tfcnn.cli import main
 from tfcnn.errors import InputError
 from tfcnn.record import load_run, write_record
+from tfcnn.training.machine import MachineConfig
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +65,30 @@ def test_a_run_that_cannot_be_repeated_is_refused(run, tmp_path, change, message
     (tmp_path / "run").mkdir()
     with pytest.raises(InputError, match=message):
         tfcnn.repeat(write_record(tmp_path / "run", record))
+
+
+def test_other_labels_are_refused_before_the_training(run, photos, tmp_path):
+    shutil.copytree(photos, tmp_path / "photos")
+    (tmp_path / "photos" / "blue").rename(tmp_path / "photos" / "azure")
+    record = {**run.record, "data": {**run.record["data"], "source": str(tmp_path / "photos")}}
+    (tmp_path / "run").mkdir()
+    with pytest.raises(InputError, match=r"expected the labels of the run in .*, blue, green, red, got azure, green, red; train anew"):
+        tfcnn.repeat(write_record(tmp_path / "run", record))
+    assert not (tmp_path / "run-repeat").exists()
+
+
+def test_what_is_not_given_is_as_the_run_had_it(run, tmp_path, monkeypatch):
+    from tfcnn import repetition
+
+    asked = []
+    monkeypatch.setattr(repetition, "train_and_export", lambda *_, **arguments: asked.append(arguments["machine"]) or run)
+    shutil.copytree(run.path, tmp_path / "run")
+    for strategy in ("multi_worker", "mirrored"):
+        write_record(tmp_path / "run", {**run.record, "machine": {**run.record["machine"], "strategy": strategy, "deterministic": True, "devices": [0, 1]}})
+        main(["repeat", str(tmp_path / "run"), "--strategy", "cpu", "--tensorboard"])
+        main(["repeat", str(tmp_path / "run")])
+    assert asked == [MachineConfig(strategy="cpu", deterministic=True, tensorboard=True), MachineConfig(deterministic=True),
+                     MachineConfig(strategy="cpu", deterministic=True, tensorboard=True), MachineConfig("mirrored", (0, 1), deterministic=True)]
 
 
 def test_the_repetition_does_not_replace_the_run(run):

@@ -77,7 +77,8 @@ def test_a_run_folder_holds_the_model_and_how_it_was_made(trained):
     assert record["model"]["backbone"] == "small_cnn" and record["model"]["parameters"] == model.count_params()
     assert record["model"]["stages"] == ["conv1", "conv2", "conv3"]
     assert record["training"]["epochs"] == 2 and record["training"]["batch_size"] == 8
-    assert set(record["versions"]) == {"python", "tfcnn", "tensorflow", "keras", "numpy"}
+    assert set(record["versions"]) == {"python", "tfcnn", "tensorflow", "keras", "numpy", "scikit-learn", "scipy", "pillow"}
+    assert record["hardware"]["cores"] >= 1 and record["hardware"]["processor"] and isinstance(record["hardware"]["gpus"], list)
     assert record["kept"] in ("head", "fine-tuned")
     assert set(record["seconds"]) >= {"head on cached features", "fine-tune, 2 epochs"}
     right = forward(model, data.inputs, data.rows("validation")).argmax(axis=1) == data.targets(data.rows("validation"))
@@ -185,6 +186,22 @@ def test_an_interrupted_training_ends_as_if_nothing_had_happened(tmp_path, monke
     assert not (run.path / "checkpoint").exists()
 
 
+def test_what_changed_before_a_training_went_on_is_said_and_recorded(tmp_path, monkeypatch, data, backbone, caplog):
+    config, output = replace(CONFIG, epochs=0), tmp_path / "run"
+    with monkeypatch.context() as patch:
+        interrupt(patch, "_train_head", lambda arguments: True)
+        with pytest.raises(KeyboardInterrupt):
+            tfcnn.train(build(backbone), data, config, output=output)
+    began = load_run(output).record
+    write_record(output, {**began, "created": "before", "versions": {**began["versions"], "scipy": "1.0"}, "hardware": {**began["hardware"], "cores": 99}})
+    with caplog.at_level("WARNING"):
+        run = tfcnn.train(build(backbone), data, config, output=output, resume=True)
+    changed = [f"scipy was 1.0 and is {began['versions']['scipy']}", f"cores was 99 and is {began['hardware']['cores']}"]
+    assert "; ".join(changed) in caplog.text
+    assert run.record["created"] == "before" and run.record["versions"]["scipy"] == "1.0"
+    assert [resumed["changed"] for resumed in run.record["resumed"]] == [changed]
+
+
 def test_a_training_killed_after_its_last_epoch_is_completed(tmp_path, monkeypatch, data, backbone, undisturbed):
     with monkeypatch.context() as patch:
         interrupt(patch, "_write_run", lambda arguments: True)
@@ -251,16 +268,21 @@ def test_overwriting_keeps_the_old_run_until_the_new_one_is_complete(tmp_path, m
     [kept] = tmp_path.glob("run.replaced-*")
     assert load_run(kept).record == old.record
     assert (kept / "note.txt").exists() and (kept / "model.keras").exists()
-    kept.rename(tmp_path / "kept")
+    with monkeypatch.context() as patch:  # what was not completed is replaced as well, and the first run not forgotten
+        interrupt(patch, "_tidy", lambda arguments: True)
+        with pytest.raises(KeyboardInterrupt):
+            tfcnn.train(build(backbone), data, config, output=tmp_path / "run", overwrite=True)
+    assert len(list(tmp_path.glob("run.replaced-*"))) == 2 and kept.exists()
+    tfcnn.train(build(backbone), data, config, output=tmp_path / "run", resume=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["run"] and "replaced" not in load_run(tmp_path / "run").record
 
     new = tfcnn.train(build(backbone), data, replace(config, seed=5), output=tmp_path / "run", overwrite=True)
     assert load_run(tmp_path / "run").record["training"]["seed"] == new.record["training"]["seed"] == 5
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["kept", "run"]
-    assert not (tmp_path / "run" / "note.txt").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
 def test_a_model_that_does_not_fit_the_data_is_refused_before_slow_work(tmp_path, monkeypatch, data, backbone):
-    monkeypatch.setattr(module, "network_digest", lambda *_: pytest.fail("slow work began"))
+    monkeypatch.setattr("tfcnn.training.provenance.network_digest", lambda *_: pytest.fail("slow work began"))
     monkeypatch.setattr(module, "cached_features", lambda *_, **__: pytest.fail("slow work began"))
     output = tmp_path / "run"
     two = tfcnn.build_classifier(build_features((8, 8, 3)), labels=["0", "1"])

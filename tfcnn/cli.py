@@ -13,7 +13,7 @@ import warnings
 from pathlib import Path
 
 from tfcnn.errors import InputError, WorkError, first_line
-from tfcnn.flags import config_of
+from tfcnn.flags import config_of, given_of
 from tfcnn.parser import make_parser
 from tfcnn.texts import cache_text, exports_text, folds_text, left_out_text, run_text
 
@@ -73,7 +73,7 @@ def _train(args) -> int:
     formats = [] if args.export == ["none"] else asked or list(DEFAULT_FORMATS)
     run = train_and_export(args.source, **arguments, formats=formats)
     record = run.record
-    if "test" not in record:  # of a worker that does not write
+    if record["status"] != "finished":  # of a worker that does not write
         _json(args, {"run": str(run.path), "labels": run.labels, "validation": record["validation"]})
         return EXIT_DONE
     _say(run_text(run))
@@ -199,11 +199,13 @@ def _inspect(args) -> int:
 
 
 def _repeat(args) -> int:
-    from tfcnn.repetition import repeat
+    from tfcnn.record import load_run
+    from tfcnn.repetition import machine_of, repeat
     from tfcnn.training.machine import MachineConfig
 
-    machine = config_of(MachineConfig, args)
-    result = repeat(args.run, output=args.output, machine=None if machine == MachineConfig() else machine, overwrite=args.overwrite)
+    run = load_run(args.run)
+    machine = machine_of(run, **given_of(MachineConfig, args))
+    result = repeat(run, output=args.output, machine=machine, overwrite=args.overwrite, resume=args.resume)
     _say(f"\n{result}")
     _json(args, result.to_dict())
     return EXIT_DONE

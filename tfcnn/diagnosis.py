@@ -6,8 +6,10 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+import re
 import shutil
 import statistics
+import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -16,18 +18,19 @@ from typing import Any
 
 from tfcnn.data.store import cache_folder
 from tfcnn.errors import InputError, closest
+from tfcnn.hardware import cpu_facts, gpu_facts
 from tfcnn.models.backbones import BACKBONES
 from tfcnn.progress import stage
 
 NAMED = ("mobilenet_v3_small", "mobilenet_v3_large", "efficientnet_b0", "resnet50", "vgg16", "vit_b_16")
 PACKAGES = ("tfcnn", "tensorflow", "keras", "numpy", "ai-edge-litert")
-CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")  # what TensorFlow's kernels look for
 # Libraries that TensorFlow 2.21 opens for a GPU, in this order; the first is the driver's, the others come with TensorFlow's extra.
 LIBRARIES = ("libcuda.so.1", "libcudart.so.12", "libcublas.so.12", "libcublasLt.so.12", "libcufft.so.11", "libcusolver.so.11", "libcusparse.so.12",
              "libcudnn.so.9", "libnccl.so.2")
 INSTALL = "pip install 'tensorflow[and-cuda]'"
-BATCH, STEPS = 8, 3  # of a measurement: photos in a step, and steps of which the median counts
+BATCH, BATCH_OF_GPU, STEPS = 8, 32, 3  # of a measurement: photos in a step, and steps of which the median counts
 ENOUGH = 4.0  # seconds after which a measurement ends with fewer steps
+CHOICES = {"16 bits": "mixed_precision", "XLA": "xla"}  # what is measured, and the option it stands for
 SMALL = (64, 64, 3)  # photos of the network with which precisions are compared
 
 
@@ -37,7 +40,7 @@ class Diagnosis:
 
     Attributes:
         versions: of Python and of the packages.
-        cpu: model, cores that this process may use, and the flags among CPU_FLAGS that it has.
+        cpu: model, cores that this process may use, and the flags that TensorFlow's kernels look for.
         memory_gb: of the machine, and available now.
         disk_gb: free where the cache and where runs are written.
         gpus: one dict a GPU that TensorFlow uses: name, memory_gb, compute_capability.
@@ -45,7 +48,8 @@ class Diagnosis:
         unused: what keeps TensorFlow from a GPU that is there, and what to do; "" where nothing does.
         missing: libraries that cannot be opened, where a GPU is not used.
         steps: milliseconds of a training step of a small network in float32, in 16 bits, and compiled by XLA.
-        speed: by backbone, photos a second in training of all stages and as features.
+        chosen: whether `train` computes in 16 bits and compiles by XLA here, where nothing is said.
+        speed: by backbone, photos a second in training of all stages, as `train` computes here, and as features.
     """
 
     versions: dict[str, str]
@@ -57,6 +61,7 @@ class Diagnosis:
     unused: str = ""
     missing: list[str] = field(default_factory=list)
     steps: dict[str, float] = field(default_factory=dict)
+    chosen: dict[str, bool] = field(default_factory=dict)
     speed: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def to_dict(self) -> dict:
@@ -74,12 +79,13 @@ class Diagnosis:
         if self.steps:
             base = self.steps["float32"]
             rows += [("a step", f"{base:.0f} ms in float32")]
-            rows += [(name, f"{taken:.0f} ms, {_times(base, taken)}") for name, taken in self.steps.items() if name != "float32"]
+            rows += [(name, f"{taken:.0f} ms, {_times(base, taken)}; {_choice(base, taken, self.chosen[CHOICES[name]], CHOICES[name])}")
+                     for name, taken in self.steps.items() if name != "float32"]
         lines = [f"{name:<16} {text}" for name, text in rows]
         if self.speed:
             lines += ["", f"{'photos a second':<20} {'size':>5} {'features':>9} {'training':>9}"]
             lines += [f"{name:<20} {BACKBONES[name].image_size:>5} {of['features']:>9.1f} {of['training']:>9.1f}" for name, of in self.speed.items()]
-            lines += [f"features: once for each photo; training: all stages, batches of {BATCH}"]
+            lines += [f"features: once for each photo; training: all stages, batches of {_batch(self.gpus)}, as train computes here"]
         return "\n".join(lines)
 
 
@@ -100,14 +106,15 @@ def doctor(*, backbones: Sequence[str] = NAMED, measure: bool = True) -> Diagnos
         gpus = _gpus()
         driver, present = _driver()
         missing = [] if gpus or not present else missing_libraries()
-        found = Diagnosis(_versions(), _cpu(), _memory(), {"the cache": _free(cache_folder()), "runs": _free(Path("saved_models"))}, gpus, driver,
+        found = Diagnosis(_versions(), cpu_facts(), _memory(), {"the cache": _free(cache_folder()), "runs": _free(Path("saved_models"))}, gpus, driver,
                           _why_unused(present, gpus, missing), missing)
     if measure:
+        found.chosen.update(_chosen())
         with stage("measure precisions", 3) as advance:
             found.steps.update(_precisions(advance))
         with stage("measure backbones", len(backbones)) as advance:
             for name in backbones:
-                found.speed[name] = _speed(name)
+                found.speed[name] = _speed(name, _batch(gpus), mixed=found.chosen["mixed_precision"], xla=found.chosen["xla"])
                 advance()
     return found
 
@@ -146,44 +153,43 @@ def _driver() -> tuple[str, int]:
         version = Path("/proc/driver/nvidia/version").read_text(encoding="utf-8").splitlines()[0]
     except (OSError, IndexError):
         version = ""
-    return version, len(glob.glob("/proc/driver/nvidia/gpus/*") or glob.glob("/dev/nvidia[0-9]*"))
+    known = len(glob.glob("/proc/driver/nvidia/gpus/*") or glob.glob("/dev/nvidia[0-9]*"))
+    return version, known or cards(Path("/sys/bus/pci/devices")) or int(os.path.exists("/dev/dxg"))  # the last of Windows' Linux
+
+
+def cards(devices: Path) -> int:
+    """Graphics processors of NVIDIA on the bus of a machine, which are there without a driver too."""
+    read = lambda device, name: (device / name).read_text(encoding="ascii").strip() if (device / name).exists() else ""
+    return sum(read(device, "vendor") == "0x10de" and read(device, "class").startswith("0x03") for device in devices.glob("*"))
 
 
 def _gpus() -> list[dict]:
-    import tensorflow as tf
+    found = gpu_facts()
+    if not found:
+        return []
+    from tensorflow.python.client import device_lib  # no public call names the bus a GPU is on, by which the driver's tool knows it
 
-    found = []
-    for gpu in tf.config.list_physical_devices("GPU"):
-        details = tf.config.experimental.get_device_details(gpu)
-        found.append({"name": details.get("device_name", gpu.name), "memory_gb": _memory_of_gpu(len(found)),
-                      "compute_capability": ".".join(map(str, details.get("compute_capability", ())))})
-    return found
+    buses = [bus.group(1) for device in device_lib.list_local_devices() if (bus := re.search(r"pci bus id: (\S+?),", device.physical_device_desc))]
+    memories = memories_of(_said_by_driver())
+    return [{**gpu, "memory_gb": memories.get(bus.lower()[-12:], 0.0)} for gpu, bus in zip(found, [*buses, *[""] * len(found)], strict=False)]
 
 
-def _memory_of_gpu(number: int) -> float:
-    """In GB, as the driver's own tool says it; 0 where it is not there."""
+def _said_by_driver() -> str:
     tool = shutil.which("nvidia-smi")
     if not tool:
-        return 0.0
-    import subprocess
+        return ""
+    return subprocess.run([tool, "--query-gpu=pci.bus_id,memory.total", "--format=csv,noheader,nounits"], capture_output=True, text=True, check=False).stdout
 
-    said = subprocess.run([tool, "--query-gpu=memory.total", "--format=csv,noheader,nounits"], capture_output=True, text=True, check=False).stdout.split()
-    return float(said[number]) * 2**20 / 1e9 if len(said) > number else 0.0
+
+def memories_of(said: str) -> dict[str, float]:
+    """GB of each GPU under the end of its place on the bus, from what the driver's tool says in MiB; those that it cannot tell are left out."""
+    rows = re.findall(r"^\s*(\S+?),\s*([0-9.]+)\s*$", said, re.MULTILINE)
+    return {bus.lower()[-12:]: float(mebibytes) * 2**20 / 1e9 for bus, mebibytes in rows}
 
 
 def _versions() -> dict[str, str]:
     installed = {distribution.metadata["Name"].lower() for distribution in importlib.metadata.distributions() if distribution.metadata["Name"]}
     return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in PACKAGES if name in installed}}
-
-
-def _cpu() -> dict:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    of = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    flags = of.get("flags", of.get("Features", "")).split()
-    return {"model": of.get("model name", platform.machine()), "cores": len(os.sched_getaffinity(0)), "flags": [flag for flag in CPU_FLAGS if flag in flags]}
 
 
 def _memory() -> dict[str, float]:
@@ -207,6 +213,25 @@ def _times(base: float, taken: float) -> str:
     return f"{base / taken:.1f} times as fast" if taken < base else f"{taken / base:.1f} times as slow"
 
 
+def _choice(base: float, taken: float, chosen: bool, name: str) -> str:
+    """What `train` makes of a measurement, and what to say to it where the measurement says otherwise."""
+    said = f"{'on' if chosen else 'off'} in train"
+    return said if chosen == (taken < base) else f"{said}, try --{'no-' if chosen else ''}{name.replace('_', '-')} on your network"
+
+
+def _batch(gpus: list) -> int:
+    return BATCH_OF_GPU if gpus else BATCH
+
+
+def _chosen() -> dict[str, bool]:
+    import tensorflow as tf
+
+    from tfcnn.training.config import TrainingConfig
+    from tfcnn.training.twin import chosen_by_machine
+
+    return chosen_by_machine(TrainingConfig(), tf.distribute.get_strategy())
+
+
 def _precisions(advance) -> dict[str, float]:
     """Milliseconds of a training step of a small network."""
     import numpy as np
@@ -223,15 +248,15 @@ def _precisions(advance) -> dict[str, float]:
     return taken
 
 
-def _speed(name: str) -> dict[str, float]:
+def _speed(name: str, batch: int, **how) -> dict[str, float]:
     """Photos a second of a backbone, with random weights, which take as long as others."""
     import numpy as np
 
     from tfcnn.models.classifier import build_classifier
 
     model = build_classifier(name, labels=["a", "b"], weights=None)
-    photos = np.random.default_rng(0).integers(0, 256, (BATCH, *model.input_shape[1:])).astype(np.float32)
-    return {"features": BATCH / _median_seconds(_forward(model, photos)), "training": BATCH / _step_seconds(model, photos)}
+    photos = np.random.default_rng(0).integers(0, 256, (batch, *model.input_shape[1:])).astype(np.float32)
+    return {"features": batch / _median_seconds(_forward(model, photos)), "training": batch / _step_seconds(model, photos, **how)}
 
 
 def _forward(model, photos):

@@ -8,8 +8,12 @@ import typing
 from tfcnn.errors import InputError
 
 
-def add_flags(command, config) -> None:
-    """One flag for every field of a config; its help is the field's line in the docstring."""
+def add_flags(command, config, *, of_run: bool = False) -> None:
+    """One flag for every field of a config; its help is the field's line in the docstring.
+
+    Args:
+        of_run: what is not given is None, and means that of a run.
+    """
     from tfcnn.training.config import TrainingConfig
     from tfcnn.training.rule import FIELDS as BY_RULE
 
@@ -19,16 +23,18 @@ def add_flags(command, config) -> None:
         if field.name == "split":
             add_split(command)
             continue
+        default = None if of_run else field.default
         flag, text = f"--{field.name.replace('_', '-')}", " ".join(texts[field.name].split()).replace("%", "%%")
         if types[field.name] in (bool, bool | None):
-            command.add_argument(flag, action=argparse.BooleanOptionalAction, default=field.default, help=text)
+            command.add_argument(flag, action=argparse.BooleanOptionalAction, default=default, help=text)
         elif field.name == "learning_rates":
             command.add_argument(flag, type=_rate, action="extend", nargs="+", metavar="STAGE=RATE", help=text)
         else:
             shown = ",".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
             shown = "by the data and the backbone" if config is TrainingConfig and field.name in BY_RULE else shown
+            shown = "that of the run" if of_run else shown
             shown = "" if shown in (None, "") else f" (default: {'all' if shown is True else shown})"
-            command.add_argument(flag, type=_parser_of(field.name, types[field.name]), default=field.default, metavar=field.name.upper(), help=text + shown)
+            command.add_argument(flag, type=_parser_of(field.name, types[field.name]), default=default, metavar=field.name.upper(), help=text + shown)
 
 
 def add_split(command) -> None:
@@ -47,6 +53,11 @@ def config_of(kind, args):
             raise InputError(f"expected one rate for each stage, got several for '{twice[0]}' in --learning-rates")
         values["learning_rates"] = dict(values["learning_rates"])
     return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+
+
+def given_of(kind, args) -> dict:
+    """The fields of a config that were given, where `add_flags` leaves the others None."""
+    return {field.name: value for field in dataclasses.fields(kind) if (value := getattr(args, field.name)) is not None}
 
 
 def _parser_of(name: str, kind):

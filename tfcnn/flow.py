@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,19 +26,30 @@ from tfcnn.export.gate import check_formats, export
 from tfcnn.models.backbones import BACKBONES
 from tfcnn.models.classifier import ModelConfig, build_classifier, check_config, with_defaults
 from tfcnn.progress import stage
-from tfcnn.record import Run, load_run, prepare_output, write_aside, write_record, write_text
+from tfcnn.record import Run, changed_arguments, load_run, prepare_output, write_aside, write_record, write_text
 from tfcnn.training.config import TrainingConfig, check_training
 from tfcnn.training.course import fine_tunes, phases_of
 from tfcnn.training.find_rate import RateRange, check_steps, find_learning_rate
 from tfcnn.training.machine import MachineConfig, check_machine
 from tfcnn.training.optimizers import check_rates
+from tfcnn.training.provenance import check_arguments, check_code
 from tfcnn.training.strategy import make_strategy
-from tfcnn.training.train import check_code, train
+from tfcnn.training.train import train
 from tfcnn.workers import check_same, is_chief, on_chief, together
 
 DRAWN_CLASSES, DRAWN_COLUMNS = 4, 8  # rows and columns of the picture of augmented photos
 
+AS_PATHS = ("weights", "data_dir", "like")  # arguments that may be written otherwise and mean the same; `train` knows
+
 logger = logging.getLogger(__name__)
+
+
+class Target(NamedTuple):
+    """The run folder to write, and what to do with a run that it holds."""
+
+    path: str | Path
+    overwrite: bool
+    resume: bool
 
 
 def train_and_export(source: Any, *, output: str | Path, model: ModelConfig | None = None, training: TrainingConfig | None = None,
@@ -72,21 +83,22 @@ def train_and_export(source: Any, *, output: str | Path, model: ModelConfig | No
     if is_left_out:
         logger.info("'%s' is trained already; worker 0 evaluates, exports and writes", output)
         return load_run(output)
+    given, target = _given(model, training, data), Target(output, overwrite, resume)
     if not _several(machine):  # several workers ask together when they have met
-        existing = prepare_output(output, overwrite=overwrite, resume=resume)
+        existing = _look_at(target, given)
         if existing is not None and existing.record["status"] == "finished":
-            _say_finished(existing, model, training, data)
+            _say_finished(existing, given)
             return _export_missing(existing, formats)
 
     seconds: dict[str, float] = {}
     start = time.perf_counter()
-    classifier, photos = _build_and_load(opened, model, training, data, machine, seconds, output=(output, overwrite, resume))
+    classifier, photos = _build_and_load(opened, model, training, data, machine, seconds, target)
     run = train(classifier, photos, training, output=output, overwrite=overwrite, resume=resume, seconds=seconds, machine=machine)
     if not is_chief(classifier.distribute_strategy):
         logger.info("this worker is done; worker 0 evaluates, exports and writes")
         return run
     if run.record["status"] == "finished":
-        _say_finished(run, model, training, data)
+        _say_finished(run, given)
         return _export_missing(run, formats)
     return finish(run, photos, formats=formats, started=start)
 
@@ -103,7 +115,7 @@ def find_rate(source: Any, *, model: ModelConfig | None = None, training: Traini
     check_steps(steps)
     model = _check(source, None, model or ModelConfig(), training, data, (), machine)
     if _several(machine):
-        raise InputError("expected one process for a range test, got several workers; leave TF_CONFIG out")
+        raise InputError("expected one process for a range test, got several workers; give --strategy one_device, or leave TF_CONFIG out")
     return find_learning_rate(*_build_and_load(_open(source, model, data), model, training, data, machine, {}), training, steps=steps)
 
 
@@ -127,7 +139,7 @@ def cross_validate(source: Any, *, output: str | Path, model: ModelConfig | None
     machine = machine or MachineConfig()
     model = _check(source, output, model or ModelConfig(), training or TrainingConfig(), data, formats, machine)
     if _several(machine):
-        raise InputError("expected one process for a cross-validation, got several workers; give each worker other folds with --fold, without TF_CONFIG")
+        raise InputError("expected one process for a cross-validation, got several workers; give each of them another --fold and --strategy one_device")
     _open(source, model, data)
     if (Path(output) / "run.json").exists():
         raise InputError(f"expected a folder for the folds, but '{output}' holds a run; give another --output")
@@ -152,7 +164,8 @@ def _check(source, output, model: ModelConfig, training: TrainingConfig, data: D
         raise InputError("expected the name of a backbone, got a keras.Model; give it to build_classifier, then train, evaluate and export")
     check_training(training)
     check_formats(formats)
-    check_fractions(data.split)
+    if data.split is not None:  # as runs of Python may have it, which `repeat` reads
+        check_fractions(data.split)
     if data.folds is not None or data.fold is not None:
         check_folds(data.folds, data.fold or 0)
     check_like(data.like, data.folds)
@@ -169,7 +182,7 @@ def _check(source, output, model: ModelConfig, training: TrainingConfig, data: D
 
 
 def _build_and_load(opened, model: ModelConfig, training: TrainingConfig, data: DataConfig, machine: MachineConfig, seconds: dict[str, float],
-                    output: tuple | None = None):
+                    target: Target | None = None):
     """(classifier, photos) of a source that was opened; receives the seconds of each stage.
 
     Workers compare first what they were told, and what the first of them thinks of the output folder: to build the network they have
@@ -184,11 +197,12 @@ def _build_and_load(opened, model: ModelConfig, training: TrainingConfig, data: 
         strategy = make_strategy(machine.strategy, devices=machine.devices)
     if _several(machine):
         check_code(strategy)
-        told = [{**asdict(model), "weights": ""}, asdict(training), asdict(data), asdict(machine)]
-        check_same(strategy, "the same arguments", json.dumps(told, default=str), "start all with the same command")
+        told = {**asdict(model), **asdict(training), **asdict(data), **asdict(machine), "weights": "", "devices": "",  # these may differ by machine
+                **({"overwrite": target.overwrite, "resume": target.resume} if target else {})}
+        check_same(strategy, "the same arguments", json.loads(json.dumps(told, default=str)), "start all with the same command")
         check_files(opened, strategy)
-        if output:
-            on_chief(strategy, lambda: prepare_output(output[0], overwrite=output[1], resume=output[2]) and None)
+        if target:
+            on_chief(strategy, lambda: _look_at(target, _given(model, training, data)) and None)
 
     def build(labels):
         with stage("build the classifier", seconds=seconds), strategy.scope():
@@ -261,12 +275,23 @@ def _draw_augmentation(run: Run, data) -> None:
         grid.save(aside, quality=85)
 
 
-def _say_finished(run: Run, model: ModelConfig, training: TrainingConfig, data: DataConfig) -> None:
+def _given(model: ModelConfig, training: TrainingConfig, data: DataConfig) -> dict:
+    """The arguments that were given, by the names that run.json has for them; what is left to the rule is left out."""
+    asked = {name: value for name, value in asdict(training).items() if value is not None}
+    return {**asked, **asdict(data), **asdict(model), "fold": data.fold or 0}
+
+
+def _look_at(target: Target, given: dict) -> Run | None:
+    """The run that is to be resumed, if there is one; raises InputError, before any slow work, where it cannot be with these arguments."""
+    existing = prepare_output(target.path, overwrite=target.overwrite, resume=target.resume)
+    if existing is not None and existing.record["status"] != "finished":  # where nothing is left to train other arguments do no harm
+        check_arguments(existing.record, {name: value for name, value in given.items() if name not in AS_PATHS})
+    return existing
+
+
+def _say_finished(run: Run, given: dict) -> None:
     """Says that nothing is trained, and which arguments had no effect for that."""
-    asked = {name: value for name, value in asdict(training).items() if value is not None}  # the rest is left to the rule
-    given = json.loads(json.dumps({**asked, **asdict(data), **asdict(model), "fold": data.fold or 0}, default=str))  # as in run.json
-    before = {**run.record["data"]["arguments"], **run.record["model"], **run.record["training"]}
-    ignored = [f"{name} (was {before[name]}, is {value})" for name, value in given.items() if name in before and json.dumps(before[name]) != json.dumps(value)]
+    ignored = [f"{name} (was {before}, is {now})" for name, (before, now) in changed_arguments(run.record, given).items()]
     logger.warning("'%s' is finished already: nothing is trained%s; give --overwrite to train anew", run.path,
                    f", these arguments are ignored: {', '.join(ignored)}" if ignored else "")
 

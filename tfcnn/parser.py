@@ -76,7 +76,8 @@ def make_parser(functions: Mapping[str, Callable]) -> argparse.ArgumentParser:
     repeat.add_argument("run", help="run folder")
     repeat.add_argument("--output", help="run folder of the repetition (default: RUN-repeat)")
     repeat.add_argument("--overwrite", action="store_true", help="replace the run that the output folder holds")
-    add_flags(repeat, MachineConfig)
+    repeat.add_argument("--resume", action="store_true", help="go on with a repetition that was interrupted")
+    add_flags(repeat, MachineConfig, of_run=True)
 
     find_rate = add("find-rate", "a learning-rate range test: where training on these photos breaks, with a picture")
     add_training(find_rate)

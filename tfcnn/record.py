@@ -235,6 +235,23 @@ def read_history(file: Path) -> list[dict]:
         return [{"epoch": int(row.pop("epoch")), **{k: float(v) for k, v in row.items()}} for row in csv.DictReader(lines)]
 
 
+def changed_arguments(record: dict, given: dict) -> dict[str, tuple]:
+    """{name: (value of the run, value given)} of the arguments of data, model and training that are not those of a run."""
+    before = {**record["data"]["arguments"], **record["model"], **record["training"]}
+    given = json.loads(json.dumps(given, default=str))
+    return {name: (before[name], value) for name, value in given.items() if name in before and json.dumps(before[name]) != json.dumps(value)}
+
+
+def differences(old: dict, new: dict) -> list[str]:
+    """In words, what two records say differently of versions, code, photos, weights and hardware."""
+    of = lambda part: [f"{name} was {old[part][name]} and is {value}" for name, value in new[part].items()
+                       if part in old and name in old[part] and old[part][name] != value]
+    code = ["the code of tfcnn changed"] if old.get("code") != new["code"] and old["versions"].get("tfcnn") == new["versions"]["tfcnn"] else []
+    digests = [f"{what} changed" for what, part in (("photos or their split", "data"), ("the weights of the backbone", "model"))
+               if old[part]["digest"] != new[part]["digest"]]
+    return [*of("versions"), *code, *digests, *of("hardware")]
+
+
 def prepare_output(path: str | Path, *, overwrite: bool = False, resume: bool = False) -> Run | None:
     """Makes sure that a run can be written to `path`, before any slow work.
 

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from tfcnn.data.config import DataConfig
-from tfcnn.errors import InputError
+from tfcnn.data.sources import open_source, sort_labels
+from tfcnn.errors import InputError, WorkError
 from tfcnn.flow import train_and_export
 from tfcnn.models.classifier import ModelConfig
-from tfcnn.record import Run, load_run, read_history
+from tfcnn.record import Run, differences, load_run, read_history
 from tfcnn.training.config import TrainingConfig
 from tfcnn.training.machine import MachineConfig, check_machine
 
@@ -56,7 +57,8 @@ class Repetition:
         return "\n".join(lines)
 
 
-def repeat(run: Run | str | Path, *, output: str | Path | None = None, machine: MachineConfig | None = None, overwrite: bool = False) -> Repetition:
+def repeat(run: Run | str | Path, *, output: str | Path | None = None, machine: MachineConfig | None = None, overwrite: bool = False,
+           resume: bool = False) -> Repetition:
     """Trains a run once more, with the arguments, seed and source of its record, and compares.
 
     Args:
@@ -64,28 +66,47 @@ def repeat(run: Run | str | Path, *, output: str | Path | None = None, machine: 
         output: the run folder of the repetition; beside the run, with "-repeat" in its name, if None.
         machine: on what to train; as the record has it if None.
         overwrite: replace the run that `output` holds.
+        resume: go on with a repetition that was interrupted.
 
     Raises:
-        InputError: a run that is not finished, or whose photos or model cannot be had again.
+        InputError: a run that is not finished, or whose photos, labels or model cannot be had again.
     """
     run = run if isinstance(run, Run) else load_run(run)
     record = run.record
     model, training, data = _configs(run)
     output = Path(output) if output else run.path.with_name(f"{run.path.name}-repeat")
-    machine = machine or _config(MachineConfig, record.get("machine", {}))
+    machine = machine or machine_of(run)
     task = check_machine(machine)
     if task and task.count > 1:
-        raise InputError("expected one process for a repetition, got several workers; leave TF_CONFIG out")
+        raise InputError("expected one process for a repetition, got several workers; give --strategy one_device, or leave TF_CONFIG out")
     if output.resolve() == run.path.resolve():
         raise InputError(f"expected another folder for the repetition than that of the run, got output='{output}'")
-    again = train_and_export(record["data"]["source"], output=output, model=model, training=training, data=data, formats=(), machine=machine,
-                             overwrite=overwrite)
+    source = record["data"]["source"]
+    opened = open_source(source, group_by=data.group_by, data_dir=data.data_dir, channels=model.channels)
+    labels = sort_labels(example.label for example in opened.examples or ())
+    if labels and list(labels) != run.labels:
+        raise InputError(f"expected the labels of the run in '{source}', {', '.join(run.labels)}, got {', '.join(labels)}; train anew")
+    again = train_and_export(source, output=output, model=model, training=training, data=data, formats=(), machine=machine, overwrite=overwrite,
+                             resume=resume)
+    if again.labels != run.labels:  # of data that tells its labels only when it is read
+        raise WorkError(f"expected the labels of the run, {', '.join(run.labels)}, but its data has {', '.join(again.labels)} now: no weights to compare")
     pairs = list(zip(run.load_model().get_weights(), again.load_model().get_weights(), strict=True))
     histories = [[row["loss"] for row in read_history(folder / "history.csv")] for folder in (run.path, again.path)]
     accuracy = lambda part: (record[part]["accuracy"], again.record[part]["accuracy"]) if part in record else None
-    return Repetition(str(run.path), str(again.path), tuple(_differences(record, again.record)),
+    return Repetition(str(run.path), str(again.path), tuple(differences(record, again.record)),
                       max(float(np.abs(one - other).max()) for one, other in pairs), all(np.array_equal(*pair) for pair in pairs),
                       tuple(zip(*histories, strict=False)), accuracy("validation"), accuracy("test"))
+
+
+def machine_of(run: Run, **given) -> MachineConfig:
+    """On what a run was trained, as far as one process can have it again, with the fields that are given in place of its own."""
+    machine = _config(MachineConfig, run.record.get("machine", {}))
+    if "strategy" in given:  # its GPUs were those of another one
+        machine = dataclasses.replace(machine, devices=None)
+    elif machine.strategy == "multi_worker":
+        logger.info("the run was trained by several workers; one process repeats it, on what --strategy auto finds")
+        machine = dataclasses.replace(machine, strategy="auto", devices=None)
+    return dataclasses.replace(machine, **given)
 
 
 def _configs(run: Run) -> tuple[ModelConfig, TrainingConfig, DataConfig]:
@@ -110,21 +131,3 @@ def _config(kind, values: dict):
     known = {field.name: values[field.name] for field in dataclasses.fields(kind) if field.name in values}
     plain = lambda value: tuple(value) if isinstance(value, list) else dict(value) if isinstance(value, dict) else value
     return kind(**{name: plain(value) for name, value in known.items()})
-
-
-def _differences(old: dict, new: dict):
-    """In words, what was not the same before the training."""
-    for name, version in new["versions"].items():
-        before = old["versions"].get(name)
-        if before != version:
-            yield f"{name} was {before} and is {version}"
-    if old.get("code") != new["code"] and old["versions"].get("tfcnn") == new["versions"]["tfcnn"]:
-        yield "the code of tfcnn changed"
-    if old["data"]["digest"] != new["data"]["digest"]:
-        yield "photos or their split changed"
-    if old["model"]["digest"] != new["model"]["digest"]:
-        yield "the weights of the backbone changed"
-    for name, value in new["hardware"].items():
-        before = old.get("hardware", {}).get(name)
-        if before != value:
-            yield f"{name} was {before} and is {value}"

@@ -91,18 +91,24 @@ def take_from_chief(strategy, variables: Sequence) -> None:
             variable.assign(np.frombuffer(bytes_from_chief(strategy, value.tobytes()), value.dtype).reshape(value.shape))
 
 
-def check_same(strategy, what: str, value: str, advice: str) -> None:
+def check_same(strategy, what: str, value: str | dict, advice: str) -> None:
     """Raises InputError on all workers where one has another value than the chief.
 
     Args:
         what: what the value is of, as in "the same photos".
-        value: a digest.
+        value: a digest, or values by name, of which those that differ are named.
         advice: what to do.
     """
     values = from_all(strategy, value)
-    others = [str(worker) for worker, other in enumerate(values) if other != values[0]]
+    others = [worker for worker, other in enumerate(values) if other != values[0]]
     if others:
-        raise InputError(f"expected {what} on all {len(values)} workers, but worker {', '.join(others)} has others than worker 0; {advice}")
+        named = ", ".join(_differing(values[0], values[others[0]])) if isinstance(value, dict) else ""
+        raise InputError(f"expected {what} on all {len(values)} workers, but worker {', '.join(map(str, others))} has others than worker 0"
+                         f"{f' ({named})' if named else ''}; {advice}")
+
+
+def _differing(ours: dict, theirs: dict) -> list[str]:
+    return [f"{name}: {theirs.get(name)} in place of {ours.get(name)}" for name in {**ours, **theirs} if theirs.get(name) != ours.get(name)]
 
 
 @contextmanager
@@ -121,8 +127,11 @@ def together(strategy) -> Iterator[None]:
     except lost as error:
         if count_of(strategy) == 1:
             raise
-        raise WorkError(f"expected all {count_of(strategy)} workers to go on, but another one ended or cannot be reached any more (this is worker "
-                        f"{index_of(strategy)}); its own log says why; start all of them again with --resume ({first_line(error)[:200]})") from error
+        said = str(error).lower()
+        surely = isinstance(error, (tf.errors.UnavailableError, tf.errors.AbortedError)) or "collective" in said or "coordination" in said
+        happened = "another one ended or cannot be reached any more" if surely else "another one ended, or this one failed"
+        raise WorkError(f"expected all {count_of(strategy)} workers to go on, but {happened} (this is worker {index_of(strategy)}); the logs of all say "
+                        f"why; start all of them again with --resume ({first_line(error)[:200]})") from error
 
 
 def _told_by(strategy, content: bytes, worker: int) -> bytes:

@@ -179,7 +179,8 @@ def _items_of(run: Run) -> tuple[Item, ...]:
 def check_files(source: Source, strategy) -> None:
     """Raises InputError on all workers where one has other files, or in another order."""
     if count_of(strategy) > 1:  # alone it would ask the size of every file for nothing
-        check_same(strategy, "the same files in the same order", _listing_digest(source) if source.examples else "", "give all workers the same data")
+        listing = _listing_digest(source) if source.examples else f"{source.count} examples"
+        check_same(strategy, "the same files in the same order", listing, "give all workers the same data")
 
 
 def _listing_digest(source: Source) -> str:

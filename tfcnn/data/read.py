@@ -15,6 +15,7 @@ import numpy as np
 from tfcnn.data.photo import Facts, Photo, decode_photo, pixels_key, reason_of
 from tfcnn.data.sources import Example, Source
 from tfcnn.data.store import Store, cache_bound, cache_folder, trim_cache
+from tfcnn.errors import InputError
 from tfcnn.workers import count_of, from_all, index_of
 
 PART_BYTES, PART_PHOTOS = 2**26, 2000  # pixels and photos in one part of the store: what a killed process loses at most
@@ -78,9 +79,15 @@ def read_photos(source: Source, image_size: int, geometry: str, *, advance: Call
             examples.append([example for example, _ in part])
             if number % count_of(strategy) == index_of(strategy):
                 yield part
+            if number % count_of(strategy) == count_of(strategy) - 1:  # a worker that is gone is noticed now, not when all is decoded
+                from_all(strategy, number)
 
     _read_parts(own_parts(), photos, image_size, geometry, advance, always_decode=always_decode)
-    told = [iter(of_worker) for of_worker in from_all(strategy, [[r.digest, r.reason, r.bytes] for r in photos.reads])]
+    said = from_all(strategy, [[r.digest, r.reason, r.bytes] for r in photos.reads])
+    if sum(map(len, said)) != sum(map(len, examples)):
+        raise InputError(f"expected the same data on all {len(said)} workers, but together they read {sum(map(len, said))} examples where this one counts "
+                         f"{sum(map(len, examples))}; give all workers the same data")
+    told = [iter(of_worker) for of_worker in said]
     photos = _open_stores(image_size, geometry)  # with what the others added
     for number, part in enumerate(examples):
         for example in part:
@@ -92,7 +99,7 @@ def read_photos(source: Source, image_size: int, geometry: str, *, advance: Call
 
 def _read_lacking(source: Source, photos: Photos, part_size: int, image_size: int, geometry: str) -> None:
     """Reads what other workers put into a cache of their own."""
-    lacks = [bool(read.digest) and read.digest not in photos.pixels for read in photos.reads]
+    lacks = [bool(read.digest) and not (read.digest in photos.pixels and read.digest in photos.thumbnails) for read in photos.reads]
     if any(lacks):
         logger.warning("%d photos that other workers decoded are not in the cache here, so this worker decodes them too; let all workers share a folder "
                        "with TFCNN_CACHE", sum(lacks))

@@ -83,6 +83,8 @@ class TrainingConfig:
 
 def check_training(config: TrainingConfig) -> None:
     """Raises InputError for a value that `train` could not use."""
+    if not isinstance(config, TrainingConfig):
+        raise InputError(f"expected a TrainingConfig, got config={config!r}; write TrainingConfig(epochs=10)")
     for field in fields(config):
         value = getattr(config, field.name)
         if field.name in _RANGES and not (value is None and field.default is None):

@@ -52,7 +52,7 @@ def _add(store: Store, folder, keys: list[str], features: np.ndarray, strategy) 
     if count_of(strategy) > 1:
         from_chief(strategy, "it is there")
         store = Store(folder)
-        if keys[-1] not in store:
+        if any(key not in store for key in keys):
             store.add(keys, features)
     return store
 

@@ -5,6 +5,7 @@ the others are ended too.
 """
 
 import argparse
+import glob
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 INTERRUPT_GRACE = 10  # seconds in which workers may end after Ctrl-C
 GRACE = 60  # seconds in which workers may end by themselves after one of them failed, before they are killed
@@ -46,9 +47,11 @@ def launch(command: Sequence[str], *, workers: int, port: int | None = None) -> 
         The exit code of the first worker that failed, 0 if none did.
     """
     ports = free_ports(workers) if port is None else list(range(port, port + workers))
-    cluster = {"worker": [f"127.0.0.1:{number}" for number in ports]}
-    started = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env={
-        **os.environ, "TF_CONFIG": json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}})}) for index in range(workers)]
+    cluster, gpus = {"worker": [f"127.0.0.1:{number}" for number in ports]}, shared_out(visible_gpus(os.environ), workers)
+    started = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+                                start_new_session=True,  # a terminal's Ctrl-C reaches the launcher, which passes it on: twice would cut the clean-up short
+                                env={**os.environ, **gpus[index], "TF_CONFIG": json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}})})
+               for index in range(workers)]
     printers = [threading.Thread(target=_print, args=(index, worker.stdout), daemon=True) for index, worker in enumerate(started)]
     for printer in printers:
         printer.start()
@@ -65,6 +68,21 @@ def launch(command: Sequence[str], *, workers: int, port: int | None = None) -> 
     return code
 
 
+def visible_gpus(environment: Mapping[str, str]) -> list[str]:
+    """The GPUs of this computer that a process may use, as CUDA_VISIBLE_DEVICES names them."""
+    if "CUDA_VISIBLE_DEVICES" not in environment:
+        return [str(number) for number in range(len(glob.glob("/proc/driver/nvidia/gpus/*")))]
+    named = [name.strip() for name in environment["CUDA_VISIBLE_DEVICES"].split(",")]
+    return named[:named.index("-1")] if "-1" in named else [name for name in named if name]
+
+
+def shared_out(gpus: Sequence[str], workers: int) -> list[dict[str, str]]:
+    """What to add to the environment of each worker: no GPU works for two of them, so all use the processor where there are too few."""
+    if not gpus:
+        return [{}] * workers
+    return [{"CUDA_VISIBLE_DEVICES": ",".join(gpus[index::workers]) if len(gpus) >= workers else "-1"} for index in range(workers)]
+
+
 def free_ports(count: int) -> list[int]:
     """Numbers of ports of this computer at which nobody listens."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
@@ -77,7 +95,8 @@ def free_ports(count: int) -> list[int]:
 def _wait(workers: list[subprocess.Popen]) -> int:
     """Waits until all have ended, or until the time of those that did not end after one failed is over."""
     failed, until = 0, float("inf")
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # which raises KeyboardInterrupt
+    # Which raises KeyboardInterrupt: when the terminal is closed, too, the workers would go on alone.
+    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         while any(worker.poll() is None for worker in workers) and time.monotonic() < until:
             codes = [worker.poll() for worker in workers]
@@ -93,7 +112,8 @@ def _wait(workers: list[subprocess.Popen]) -> int:
             time.sleep(0.2)
         return 130
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     failed = failed or next((worker.returncode for worker in workers if worker.returncode), 0)
     return 128 - failed if failed < 0 else failed  # a signal, as shells count it
 

@@ -65,8 +65,9 @@ class Recorder(keras.callbacks.Callback):
             swap_averages(self.members)
             self.course.best_weights[:] = [value.copy() for value in state_of(self.model.variables)]
             swap_averages(self.members)
-        before = self.resumed[1] * self.course.config.batch_size if epoch == self.resumed[0] else 0
-        logger.info("%s", epoch_text(row, epochs=self.course.config.epochs, photos=self.photos - before))
+        photos = self.photos - (self.resumed[1] * self.course.config.batch_size if epoch == self.resumed[0] else 0)
+        share = max(photos, 1) / self.photos  # nothing is left of an epoch that was done but for its end
+        logger.info("%s", epoch_text(row, epochs=self.course.config.epochs, photos=photos, share=share))
         if self.writes:
             write_rows(self.course.path / "history.csv", list(row), (each.values() for each in self.course.history))
         self._save(epoch + 1, 0)

@@ -94,9 +94,12 @@ def task_of(environment: Mapping[str, str]) -> Task | None:
     """
     if environment.get("TF_CONFIG"):
         return _task_of_config(environment["TF_CONFIG"])
-    if all(name in environment for name in SLURM):
-        return Task(int(environment["SLURM_PROCID"]), int(environment["SLURM_STEP_NUM_TASKS"]), "")
-    return None
+    if not all(name in environment for name in SLURM):
+        return None
+    index, count = environment["SLURM_PROCID"], environment["SLURM_STEP_NUM_TASKS"]
+    if not (index.isdigit() and count.isdigit() and int(index) < int(count)):
+        raise InputError(f"expected srun to number its tasks, got SLURM_PROCID={index} of SLURM_STEP_NUM_TASKS={count}; start with srun, or set TF_CONFIG")
+    return Task(int(index), int(count), "")
 
 
 def _task_of_config(text: str) -> Task | None:
@@ -105,16 +108,19 @@ def _task_of_config(text: str) -> Task | None:
     except ValueError as error:
         raise InputError(f"expected JSON in TF_CONFIG, got {text[:60]!r} ({error}); "
                          'write {"cluster": {"worker": ["host1:port", "host2:port"]}, "task": {"type": "worker", "index": 0}}') from error
-    cluster, task = (config.get(part) if isinstance(config, dict) else None for part in ("cluster", "task"))
-    if cluster is None:
+    if config == {}:
         return None
+    if not isinstance(config, dict) or "cluster" not in config:
+        raise InputError(f"expected an object with cluster and task in TF_CONFIG, got {text[:60]!r}; unset it to train alone, or write "
+                         '{"cluster": {"worker": ["host1:port", "host2:port"]}, "task": {"type": "worker", "index": 0}}')
+    cluster, task = config["cluster"], config.get("task")
     if not isinstance(cluster, dict) or not cluster or not all(
             isinstance(hosts, list) and hosts and all(isinstance(host, str) for host in hosts) for hosts in cluster.values()):
         raise InputError(f"expected lists of addresses by job in the cluster of TF_CONFIG, got cluster={cluster!r}")
     unknown = [job for job in cluster if job not in TASKS]
     if unknown:
         raise InputError(f"expected the jobs chief and worker in TF_CONFIG, got '{unknown[0]}'; parameter servers are not used, all workers train")
-    if not isinstance(task, dict) or task.get("type") not in cluster or not isinstance(task.get("index"), int):
+    if not isinstance(task, dict) or task.get("type") not in cluster or type(task.get("index")) is not int:
         raise InputError(f"expected the type and index of this task in TF_CONFIG, got task={task!r}; its type is one of {', '.join(cluster)}")
     hosts = cluster[task["type"]]
     if not 0 <= task["index"] < len(hosts):

@@ -1,12 +1,8 @@
 """`train`: the head on cached features, then the open stages; written to a run folder that can be resumed."""
 
-import hashlib
-import importlib.metadata
-import json
 import logging
-import platform
+import secrets
 import time
-from collections import Counter
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -20,19 +16,32 @@ from tfcnn.models.forward import forward
 from tfcnn.models.freeze import has_batch_norm, is_named, stages_of
 from tfcnn.models.temperature import fit_temperature
 from tfcnn.progress import stage
-from tfcnn.record import Run, alone_in, labels_text, load_run, prepare_output, remove, write_aside, write_record, write_rows, write_text
+from tfcnn.record import (
+    Run,
+    alone_in,
+    differences,
+    labels_text,
+    load_run,
+    prepare_output,
+    remove,
+    write_aside,
+    write_record,
+    write_rows,
+    write_text,
+)
 from tfcnn.training.checkpoint import Saving, check_saving
 from tfcnn.training.config import CHOSEN_BY_MACHINE, TrainingConfig, check_training
 from tfcnn.training.course import fine_tunes, phases_of
-from tfcnn.training.features import cached_features, feature_network, network_digest
+from tfcnn.training.features import cached_features
 from tfcnn.training.fine_tune import fine_tune
 from tfcnn.training.head import head_of, seed_dropout, train_head
 from tfcnn.training.machine import MachineConfig
 from tfcnn.training.optimizers import batch_factor, check_rates
+from tfcnn.training.provenance import check_same_run, check_workers, record_of
 from tfcnn.training.rule import complete
 from tfcnn.training.strategy import check_no_scope
 from tfcnn.training.twin import chosen_by_machine
-from tfcnn.workers import check_same, count_of, on_chief, take_from_chief, together
+from tfcnn.workers import check_same, on_chief, take_from_chief, together
 
 logger = logging.getLogger(__name__)
 
@@ -53,8 +62,8 @@ def train(model, data: Dataset, config: TrainingConfig | None = None, *, output:
         overwrite: replace the run that `output` holds.
         resume: go on with the run that `output` holds; nothing to do if it is finished.
         seconds: times of earlier stages, which are recorded with those of the training.
-        machine: when checkpoints are written besides those at the end of each epoch, and whether logs for TensorBoard; the strategy is that of
-            the model.
+        machine: when checkpoints are written besides those at the end of each epoch, whether logs for TensorBoard, and whether the same bits
+            again on a GPU; the strategy is that of the model.
 
     Returns:
         The run, with its model, history and validation accuracy recorded.
@@ -69,13 +78,19 @@ def train(model, data: Dataset, config: TrainingConfig | None = None, *, output:
     saving = Saving(machine.checkpoint_steps, machine.checkpoint_minutes, machine.tensorboard)
     check_saving(saving)
     stages_of(model)  # of build_classifier
-    strategy = model.distribute_strategy
-    if resume:
-        config = replace(config or TrainingConfig(), **on_chief(strategy, lambda: _chosen_before(path, config or TrainingConfig())))
-    config = checked_config(model, data, config or TrainingConfig())
-    record = {**_record(model, data, config, seconds or {}), "machine": asdict(machine)}
+    check_training(config or TrainingConfig())
+    if machine.deterministic:
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()
+    strategy, config = model.distribute_strategy, config or TrainingConfig()
+    with together(strategy):
+        check_same(strategy, "the same arguments", {"resume": resume, "overwrite": overwrite}, "start all with the same command")
+        config = replace(config, **on_chief(strategy, lambda: _chosen_before(path, config) if resume else {}))
+    config = checked_config(model, data, config)
+    record = {**record_of(model, data, config, seconds or {}), "machine": asdict(machine)}
     with together(strategy), ExitStack() as held:
-        _check_workers(strategy, record)
+        check_workers(strategy, record)
         existing = on_chief(strategy, lambda: _begin(path, record, held, overwrite=overwrite, resume=resume))
         if existing is not None:
             logger.info("the training of '%s' is finished already", path)
@@ -107,17 +122,26 @@ def _begin(path: Path, record: dict, held: ExitStack, *, overwrite: bool, resume
     record of a training that is finished already."""
     existing = prepare_output(path, overwrite=overwrite, resume=resume)
     if existing is not None:
-        _check_same(existing.record, record)
+        check_same_run(existing.record, record)
         if existing.record["status"] != "started":
-            remove(path / "checkpoint")  # of a training that was killed between its last two steps
-            return existing.record
-        record["replaced"] = existing.record.get("replaced")
+            return _tidy(path, existing.record)  # after a training that was killed between its last steps
+        _go_on(existing.record, record)
     elif (path / "run.json").exists():
         with alone_in(path):  # a run that is being trained is not renamed under the hands of its process
-            record["replaced"] = _set_aside(path)
+            record["replaced"] = [*_replaced_by(path), _set_aside(path)]
     held.enter_context(alone_in(path))
     write_record(path, record)
     return None
+
+
+def _go_on(old: dict, record: dict) -> None:
+    """Makes the record of a resumed training that of the run, with what is not as it was when the run began."""
+    changed = differences(old, record)
+    if changed:
+        logger.warning("the run began otherwise than it goes on, so its end may differ from that of an undisturbed one: %s", "; ".join(changed))
+    now = {"at": record["created"], "changed": changed}
+    record.update({name: old[name] for name in ("created", "versions", "code", "hardware", "replaced") if name in old})
+    record["resumed"] = [*old.get("resumed", []), now]
 
 
 def _chosen_before(path: Path, config: TrainingConfig) -> dict:
@@ -130,29 +154,15 @@ def _chosen_before(path: Path, config: TrainingConfig) -> dict:
 
 def _end(path: Path, model, data: Dataset, record: dict) -> dict:
     """Writes the trained run and removes what only its training needed."""
-    run = _write_run(path, model, data, record)
+    return _tidy(path, _write_run(path, model, data, record).record)
+
+
+def _tidy(path: Path, record: dict) -> dict:
+    """Removes what is of no use when a run is trained: its checkpoints, and runs that it replaced."""
     remove(path / "checkpoint")
-    if record.get("replaced"):
-        remove(Path(record["replaced"]))
-    return run.record
-
-
-def _check_workers(strategy, record: dict) -> None:
-    """Raises InputError where the workers of one training differ in what they train, with what, or how."""
-    if count_of(strategy) == 1:
-        return
-    check_code(strategy)
-    chosen = {name: record["training"][name] for name in CHOSEN_BY_MACHINE}
-    arguments = {name: value for name, value in record["training"].items() if name not in CHOSEN_BY_MACHINE}
-    check_same(strategy, "the same arguments", json.dumps([arguments, record["machine"]]), "start all with the same command")
-    check_same(strategy, "machines that choose the same precision and XLA", json.dumps(chosen), "give --mixed-precision and --xla, or --no-...")
-    check_same(strategy, "the same backbone and weights", record["model"]["digest"], "give all workers the same file of weights")
-    check_same(strategy, "the same photos and split, in the same order", record["data"]["digest"], "give all workers the same data and seed")
-
-
-def check_code(strategy) -> None:
-    """Raises InputError on all workers where one has another tfcnn, Python or libraries."""
-    check_same(strategy, "the same tfcnn and libraries", code_digest() + json.dumps(versions()), "install the same everywhere")
+    for replaced in record.get("replaced", []):
+        remove(Path(replaced))
+    return write_record(path, {name: value for name, value in record.items() if name != "replaced"}).record if "replaced" in record else record
 
 
 def checked_config(model, data: Dataset, config: TrainingConfig) -> TrainingConfig:
@@ -161,8 +171,6 @@ def checked_config(model, data: Dataset, config: TrainingConfig) -> TrainingConf
     Raises:
         InputError: a bad value, or model and data that do not fit together.
     """
-    if not isinstance(config, TrainingConfig):
-        raise InputError(f"expected a TrainingConfig, got config={config!r}; write TrainingConfig(epochs=10)")
     check_training(config)
     _check_fit(model, data)
     stages = [name for name, _ in stages_of(model)]
@@ -217,63 +225,18 @@ def _check_fit(model, data: Dataset) -> None:
         raise InputError(f"expected training photos of every label, got none of {', '.join(data.labels[target] for target in sorted(missing))}")
 
 
-def _record(model, data: Dataset, config: TrainingConfig, seconds: dict[str, float]) -> dict:
-    found = Counter(item.label for item in data.items)
-    counts = {label: found[label] for label in data.labels}
-    digest = hashlib.sha256("\n".join(f"{i.sha256},{i.label},{i.split}" for i in data.items).encode()).hexdigest()
-    return {
-        "status": "started",
-        "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "versions": versions(),
-        "code": code_digest(),
-        "labels": list(data.labels),
-        "input_shape": list(data.input_shape),
-        "geometry": data.geometry,
-        "model": {**asdict(model.model_config), "digest": network_digest(feature_network(model)), "parameters": model.count_params(),
-                  "stages": [name for name, _ in stages_of(model)]},
-        "training": asdict(config),
-        "data": {"source": data.source, "arguments": data.arguments, "digest": digest, "counts": counts,
-                 "splits": {s: len(data.rows(s)) for s in ("train", "validation", "test")},
-                 "leaks": data.leaks, "quarantined": [q._asdict() for q in data.quarantined]},
-        "hardware": {"replicas": model.distribute_strategy.num_replicas_in_sync, "workers": count_of(model.distribute_strategy),
-                     "strategy": type(model.distribute_strategy).__name__, "machine": platform.platform()},
-        "seconds": dict(seconds),
-    }
-
-
-def versions() -> dict[str, str]:
-    """Of Python and of the packages that a training depends on."""
-    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in ("tfcnn", "tensorflow", "keras", "numpy")}}
-
-
-def code_digest() -> str:
-    """Of the Python files of this package."""
-    package = Path(__file__).parents[1]
-    digest = hashlib.sha256()
-    for file in sorted(package.rglob("*.py")):
-        digest.update(f"{file.relative_to(package)}\n".encode() + file.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-def _check_same(old: dict, new: dict) -> None:
-    """Raises InputError if a resumed run would go on with other data or arguments than it began with; names all that changed."""
-    parts = [(old[part], json.loads(json.dumps(new[part]))) for part in ("training", "model")]
-    parts.append((old["data"]["arguments"], json.loads(json.dumps(new["data"]["arguments"]))))
-    changed = dict.fromkeys(
-        f"{key} was {before.get(key)} and is {value}" for before, now in parts for key, value in now.items()
-        if key not in ("digest", "weights") and json.dumps(before.get(key)) != json.dumps(value))  # the digest tells whether the weights are the same
-    if changed:
-        raise InputError(f"expected the arguments that the run began with, but {', '.join(changed)}; give the same, or train again with --overwrite")
-    if old["data"]["digest"] != new["data"]["digest"]:
-        raise InputError("expected the photos and split that the run began with, but they changed; train again with --overwrite")
-    if old["model"]["digest"] != new["model"]["digest"]:
-        raise InputError("expected the backbone weights that the run began with, but the model has others; build it as it was, or train again with --overwrite")
+def _replaced_by(path: Path) -> list[str]:
+    """Runs that one which was not completed was to replace."""
+    try:
+        return list(load_run(path).record.get("replaced", []))
+    except InputError:  # a damaged record can be replaced too
+        return []
 
 
 def _set_aside(path: Path) -> str:
     """Renames the old run, which is deleted only when the new one is trained."""
     path = path.resolve()
-    replaced = path.with_name(f"{path.name}.replaced-{time.strftime('%Y%m%d-%H%M%S')}")
+    replaced = path.with_name(f"{path.name}.replaced-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}")
     path.rename(replaced)
     logger.info("the run that was there is kept as '%s' until the new one is trained", replaced)
     return str(replaced)
@@ -325,4 +288,4 @@ def _write_run(path: Path, model, data: Dataset, record: dict) -> Run:
     with write_aside(path / "model.keras") as aside:  # a new model on the same layers leaves the optimizer behind
         keras.Model(model.inputs, model.outputs, name=model.name).save(aside)
     calibration = write_calibration(path, data)
-    return write_record(path, {**{key: value for key, value in record.items() if key != "replaced"}, "calibration": calibration, "status": "trained"})
+    return write_record(path, {**record, "calibration": calibration, "status": "trained"})

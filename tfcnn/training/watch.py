@@ -6,15 +6,16 @@ from pathlib import Path
 INPUT_BOUND = 0.2  # share of a step spent on waiting for photos, from which on reading them is what holds a training up
 
 
-def epoch_text(row: Mapping[str, float], *, epochs: int, photos: int) -> str:
+def epoch_text(row: Mapping[str, float], *, epochs: int, photos: int, share: float = 1.0) -> str:
     """One line of a log for a row of the history, with the rate and the time that is left.
 
     Args:
         row: of the history.
         epochs: how many there will be at most.
-        photos: in an epoch.
+        photos: that its seconds were for.
+        share: of an epoch that these are, less than 1 where a training went on in the middle.
     """
-    left = (epochs - row["epoch"]) * row["seconds"]
+    left = (epochs - row["epoch"]) * row["seconds"] / share
     return (f"epoch {row['epoch']:>{len(str(epochs))}} of {epochs}: loss {row['loss']:.3f}, validation loss {row['val_loss']:.3f}, "
             f"accuracy {row['val_accuracy']:.3f}; {photos / max(row['seconds'], 1e-3):.0f} photos/s, {duration(left)} left")
 
