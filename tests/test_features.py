@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import tfcnn
+from tfcnn.data.store import Store
 from tfcnn.training import features as module
 from tfcnn.training.features import cached_features, network_digest
 
@@ -149,3 +150,15 @@ def test_seconds_are_recorded_only_when_something_is_computed():
     seconds.clear()
     cached_features(model, data, seconds=seconds)
     assert seconds == {}
+
+
+def test_a_worker_whose_own_cache_has_gaps_fills_them(tmp_path, monkeypatch):
+    """As one has that trained before on fewer photos."""
+    monkeypatch.setattr(module, "is_chief", lambda strategy: False)
+    monkeypatch.setattr(module, "count_of", lambda strategy: 2)
+    monkeypatch.setattr(module, "from_chief", lambda strategy, value: value)
+    rows, keys = np.arange(6, dtype=np.float32).reshape(3, 2), ["a", "b", "c"]
+    store = Store(tmp_path / "store")
+    store.add(keys[2:], rows[2:])
+    filled = module._add(store, tmp_path / "store", keys, rows, None)
+    np.testing.assert_array_equal(filled.rows(keys)[np.arange(3)], rows)

@@ -3,15 +3,19 @@
 import json
 import re
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import tfcnn
+from tfcnn import flow
 from tfcnn.cli import main
+from tfcnn.data.config import DataConfig
 from tfcnn.models.forward import forward
 from tfcnn.models.vit import resize_positions
+from tfcnn.record import write_record
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -30,8 +34,6 @@ def test_resume_finishes_a_run_that_was_trained_but_not_exported(photos, tmp_pat
     run = tfcnn.train_and_export(photos, **settings)
     assert run.record["status"] == "finished" and run.record["exports"][0]["accepted"]
     assert set(run.record["seconds"]) >= {"decode photos", "head on cached features", "export and check tflite_float32", "total"}
-    from tfcnn.record import write_record
-
     half = {key: value for key, value in run.record.items() if key not in ("test", "exports")}
     write_record(run.path, {**half, "status": "trained"})  # as if it was killed after the training
     model = (run.path / "model.keras").read_bytes()
@@ -49,17 +51,25 @@ def test_overwrite_replaces_a_run_and_leaves_nothing_of_it(photos, tmp_path, set
 
 def test_a_trained_run_is_not_finished_on_another_split(photos, settings):
     """With another seed the test photos would be some that it was trained on."""
-    from tfcnn.record import write_record
-
     run = tfcnn.train_and_export(photos, **settings)
     write_record(run.path, {**run.record, "status": "trained"})
     with pytest.raises(tfcnn.InputError, match=r"the arguments that the run began with, but seed was 0 and is 1; give the same"):
         tfcnn.train_and_export(photos, **{**settings, "training": tfcnn.TrainingConfig(epochs=0, seed=1)}, resume=True)
 
 
-def test_resume_before_the_first_checkpoint_starts_afresh(photos, settings):
-    from tfcnn.record import write_record
+@pytest.mark.parametrize(("changed", "message"), [
+    (lambda given: {"model": replace(given["model"], image_size=64)}, "image_size was 32 and is 64"),
+    (lambda given: {"data": DataConfig(geometry="letterbox")}, "geometry was stretch and is letterbox"),
+])
+def test_other_arguments_are_refused_before_a_resume_decodes_anything(photos, settings, monkeypatch, changed, message):
+    run = tfcnn.train_and_export(photos, **settings)
+    write_record(run.path, {**run.record, "status": "started"})
+    monkeypatch.setattr(flow, "_build_and_load", lambda *_, **__: pytest.fail("slow work began"))
+    with pytest.raises(tfcnn.InputError, match=f"expected the arguments that the run began with, but {message}; give the same"):
+        tfcnn.train_and_export(photos, **{**settings, **changed(settings)}, resume=True)
 
+
+def test_resume_before_the_first_checkpoint_starts_afresh(photos, settings):
     run = tfcnn.train_and_export(photos, **settings)
     (run.path / "model.keras").unlink()
     (run.path / ".tmp-1-model.keras").write_bytes(b"half")  # of a killed process

@@ -16,8 +16,8 @@ import pytest
 from conftest import make_photos
 
 import tfcnn
-from tfcnn.record import read_history
-from tfcnn.training.launch import free_ports, launch, main
+from tfcnn.record import load_run, read_history, write_record
+from tfcnn.training.launch import free_ports, launch, main, shared_out, visible_gpus
 
 TRAIN = """
 import json, os, sys, time
@@ -46,7 +46,8 @@ try:
         from tfcnn.training import recorder
         save = recorder.save_place
         recorder.save_place = lambda *arguments: (save(*arguments), print("SAVED", *arguments[2:4], flush=True), time.sleep(pause))
-    run = tfcnn.train(model, data, tfcnn.TrainingConfig(**config), output=output, resume="resume" in sys.argv, machine=MachineConfig(checkpoint_steps=2))
+    resume = "resume" in sys.argv or "RESUME" in os.environ
+    run = tfcnn.train(model, data, tfcnn.TrainingConfig(**config), output=output, resume=resume, machine=MachineConfig(checkpoint_steps=2))
 except (tfcnn.InputError, tfcnn.WorkError) as error:
     print("REFUSED", error, flush=True)
     sys.exit(3)
@@ -269,6 +270,12 @@ def test_the_command_of_the_docs_trains_evaluates_and_exports(tmp_path, photos):
     again = subprocess.run([*command, *train, "--output", str(tmp_path / "run"), "--resume"], env=environment, capture_output=True, text=True, check=False,
                            timeout=240)
     assert again.returncode == 0 and "is trained already; worker 0 evaluates" in again.stdout and "is finished already" in again.stdout
+    finished = load_run(tmp_path / "run").record  # as if worker 0 had died in the export
+    write_record(tmp_path / "run", {**finished, "status": "trained", "seconds": {k: v for k, v in finished["seconds"].items() if k != "total"}})
+    rest = subprocess.run([*command, *train, "--output", str(tmp_path / "run"), "--resume"], env=environment, capture_output=True, text=True, check=False,
+                          timeout=240)
+    assert rest.returncode == 0 and "is trained already; worker 0 evaluates" in rest.stdout, rest.stdout[-3000:]
+    assert load_run(tmp_path / "run").record["status"] == "finished"
     taken = subprocess.run([*command, *train, "--output", str(tmp_path / "run")], env=environment, capture_output=True, text=True, check=False, timeout=240)
     assert taken.returncode == 2 and taken.stdout.count("holds a run already") == 2 and "decode photos" not in taken.stdout
 
@@ -291,6 +298,10 @@ def test_workers_with_other_data_or_code_are_refused_before_the_training(tmp_pat
     assert codes == [3, 3]
     assert all("REFUSED expected the same tfcnn and libraries on all 2 workers, but worker 1 has others" in lines[-1] for lines in said), said
 
+    with workers_of(2, [photos, photos], tmp_path / "run", environments=[{}, {"RESUME": "1"}]) as workers:
+        codes, said = results(workers)
+    assert codes == [3, 3] and all("worker 1 has others than worker 0 (resume: True in place of False)" in lines[-1] for lines in said), said
+
     with workers_of(2, [photos, photos], tmp_path / "run") as workers:  # a folder that is taken is refused by all, not only by the one that writes
         results(workers)
     with workers_of(2, [photos, photos], tmp_path / "run") as workers:
@@ -311,6 +322,27 @@ def test_the_launcher_ends_workers_that_stay_when_one_fails(monkeypatch):
     stay = "import json, os, sys, time; time.sleep(60) if json.loads(os.environ['TF_CONFIG'])['task']['index'] else sys.exit(2)"
     began = time.monotonic()
     assert launch([sys.executable, "-c", stay], workers=2) == 2 and time.monotonic() - began < 30
+
+
+def test_ctrl_c_at_a_terminal_reaches_each_worker_once(tmp_path):
+    stay = ("import signal, sys, time\nsignal.signal(signal.SIGINT, lambda *_: print('INT', flush=True))\nprint('READY', flush=True)\n"
+            "until = time.monotonic() + 60\nwhile time.monotonic() < until: time.sleep(0.1)")
+    run = f"import sys; from tfcnn.training import launch; launch.INTERRUPT_GRACE = 2; sys.exit(launch.launch([sys.executable, '-c', {stay!r}], workers=2))"
+    with subprocess.Popen([sys.executable, "-c", run], stdout=subprocess.PIPE, text=True, start_new_session=True) as launcher:
+        ready = [launcher.stdout.readline() for _ in range(2)]
+        os.killpg(launcher.pid, signal.SIGINT)  # as a terminal does, to all that it started
+        said = launcher.stdout.read().splitlines()
+    assert sorted(ready) == ["[0] READY\n", "[1] READY\n"] and sorted(said) == ["[0] INT", "[1] INT"] and launcher.returncode == 130
+
+
+@pytest.mark.parametrize(("visible", "workers", "expected"), [
+    (None, 2, [None, None]), ("0,1,2,3", 2, ["0,2", "1,3"]), ("5", 2, ["-1", "-1"]), ("-1", 2, [None, None]), ("", 1, [None]),
+    ("GPU-a, GPU-b", 2, ["GPU-a", "GPU-b"]),
+])
+def test_workers_share_the_gpus_and_none_works_for_two(monkeypatch, visible, workers, expected):
+    monkeypatch.setattr("tfcnn.training.launch.glob.glob", lambda pattern: [])
+    gpus = visible_gpus({} if visible is None else {"CUDA_VISIBLE_DEVICES": visible})
+    assert [environment.get("CUDA_VISIBLE_DEVICES") for environment in shared_out(gpus, workers)] == expected
 
 
 @pytest.mark.parametrize(("arguments", "message"), [

@@ -20,7 +20,10 @@ import keras
 import numpy as np
 import tfcnn
 from tfcnn.models.vit import build_vit
+from tfcnn.training import twin
 
+if config.pop("float16", False):  # as on GPUs, with scaled losses
+    twin._policy = lambda strategy: "mixed_float16"
 strategy = tfcnn.make_strategy("mirrored" if replicas > 1 else "auto")
 assert strategy.num_replicas_in_sync == replicas
 photos = np.random.default_rng(0).integers(0, 256, (50, 16, 16, 3)).astype(np.uint8)
@@ -69,6 +72,7 @@ def train(folder, replicas, config):
     pytest.param({**FINE, "vit": True, "learning_rates": None}, 1e-5, id="embeddings", marks=pytest.mark.slow),
     pytest.param({"trainable": False, "hidden": [8]}, 1e-5, id="frozen", marks=pytest.mark.slow),
     pytest.param({**FINE, "mixed_precision": True, "balance": "class_weight", "optimizer": "sgd"}, 3e-3, id="mixed", marks=pytest.mark.slow),
+    pytest.param({**FINE, "mixed_precision": True, "float16": True}, 3e-3, id="scaled", marks=pytest.mark.slow),
 ])
 @pytest.mark.parametrize("replicas", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_replicas_train_what_one_trains(tmp_path, replicas, config, tolerance):

@@ -19,6 +19,7 @@ from tfcnn.data import read
 from tfcnn.data.photo import decode_photo
 from tfcnn.data.read import content_digest, read_photos
 from tfcnn.data.sources import Example, Source, files_source, list_class_folders
+from tfcnn.errors import InputError
 
 SIDE, PART = 24, 7  # pixels, photos in a part of the store
 
@@ -356,3 +357,41 @@ def test_content_that_lies_in_memory_ends_a_part_by_its_size(monkeypatch):
     assert [len(part) for part in read._parts(iter(pairs), 7)] == [4, 4, 2]
     assert [len(part) for part in read._parts(iter(pairs), 3)] == [3, 3, 3, 1]
     assert [len(part) for part in read._parts(((example, "a path") for example, _ in pairs), 7)] == [7, 3]
+
+
+# With other workers, which are made up here; real ones are in test_launch.py.
+
+
+def test_workers_speak_after_each_round_of_parts(photos, cache, monkeypatch):
+    """So that one that is gone is noticed while photos are decoded, which may take hours."""
+    said = []
+
+    def from_all(strategy, value):
+        said.append(value)
+        return [value, value if isinstance(value, int) else [["", "of the other", 1]] * (60 - len(value))]
+
+    monkeypatch.setattr(read, "count_of", lambda strategy: 2)
+    monkeypatch.setattr(read, "index_of", lambda strategy: 0)
+    monkeypatch.setattr(read, "from_all", from_all)
+    read_photos(source_of(photos), SIDE, "stretch", strategy=object())
+    assert said[:-1] == [1, 3, 5, 7] and len(said[-1]) == 32  # eight parts of eight photos and of four, every other one read here
+
+
+def test_workers_with_other_numbers_of_examples_are_refused(photos, cache, monkeypatch):
+    monkeypatch.setattr(read, "count_of", lambda strategy: 2)
+    monkeypatch.setattr(read, "index_of", lambda strategy: 0)
+    monkeypatch.setattr(read, "from_all", lambda strategy, value: [value, []])
+    with pytest.raises(InputError, match="expected the same data on all 2 workers, but together they read 32 examples where this one counts 60"):
+        read_photos(source_of(photos), SIDE, "stretch", strategy=object())
+
+
+def test_thumbnails_that_a_worker_lacks_are_made_again(photos, cache):
+    """The cache may have been trimmed of them alone."""
+    before = read_photos(source_of(photos), SIDE, "stretch")
+    for file in (cache / "thumbnails").glob("*/*.keys"):
+        file.unlink()
+    after = read._open_stores(SIDE, "stretch")
+    after.reads.extend(before.reads)
+    read._read_lacking(source_of(photos), after, 10, SIDE, "stretch")
+    digests = [one.digest for one in before.reads]
+    np.testing.assert_array_equal(after.thumbnails.rows(digests)[np.arange(60)], before.thumbnails.rows(digests)[np.arange(60)])

@@ -26,6 +26,9 @@ WORKERS = {"worker": ["a:1", "b:2"]}
 
 @pytest.mark.parametrize(("text", "message"), [
     ("{cluster", r"expected JSON in TF_CONFIG, got '{cluster'"),
+    *((text, r"expected an object with cluster and task in TF_CONFIG, got .*unset it to train alone") for text in (
+        "[1]", '"x"', "3", "null", '{"task": {"type": "worker", "index": 0}}', '{"Cluster": {"worker": ["a:1", "b:2"]}}')),
+    (config(WORKERS, type="worker", index=True), "expected the type and index"),
     (json.dumps({"cluster": ["a:1"]}), "expected lists of addresses by job"),
     (json.dumps({"cluster": {}}), "expected lists of addresses by job"),
     (json.dumps({"cluster": {"worker": "a:1"}}), "expected lists of addresses by job"),
@@ -69,6 +72,12 @@ def test_srun_names_the_addresses(monkeypatch):
     monkeypatch.setenv("SLURM_STEP_TASKS_PER_NODE", "three")
     with pytest.raises(InputError, match="expected srun to name the tasks and nodes"):
         _config_of_slurm(task_of(SLURM))
+
+
+@pytest.mark.parametrize("change", [{"SLURM_PROCID": "x"}, {"SLURM_PROCID": "4"}, {"SLURM_STEP_NUM_TASKS": ""}])
+def test_what_srun_cannot_have_said_is_refused_in_one_line(change):
+    with pytest.raises(InputError, match=r"expected srun to number its tasks, got SLURM_PROCID=.*; start with srun, or set TF_CONFIG"):
+        task_of({**SLURM, **change})
 
 
 def test_several_workers_without_a_cluster_are_told_how_to_try_it(monkeypatch):
