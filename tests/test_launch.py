@@ -309,6 +309,45 @@ def test_workers_with_other_data_or_code_are_refused_before_the_training(tmp_pat
     assert codes == [3, 3] and all("holds a run already" in lines[-1] for lines in said), said
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_worker_that_waits_for_the_others_is_ended_by_a_signal_and_says_that_it_waits(number):
+    """TensorFlow takes SIGTERM for itself, and no handler of Python runs while it waits."""
+    wait = ("import logging, signal, sys; logging.basicConfig(level='INFO', stream=sys.stdout, format='%(message)s'); import tfcnn\n"
+            "from tfcnn.training import strategy; strategy.WAIT_SAID = 2; signal.signal(signal.SIGINT, signal.SIG_DFL); tfcnn.make_strategy('multi_worker')")
+    addresses = [f"127.0.0.1:{port}" for port in free_ports(2)]
+    environment = {**os.environ, "TF_CONFIG": json.dumps({"cluster": {"worker": addresses}, "task": {"type": "worker", "index": 0}})}
+    with subprocess.Popen([sys.executable, "-u", "-c", wait], env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as worker:
+        lines = iter(worker.stdout.readline, "")
+        assert any(f"still waiting for worker 1 at {addresses[1]}, 2 s by now" in line for line in lines)
+        worker.send_signal(number)
+        try:
+            assert worker.wait(timeout=20) == -number
+        finally:
+            worker.kill()
+
+
+@pytest.mark.slow
+def test_a_worker_in_the_middle_of_a_training_is_ended_by_sigterm(tmp_path, photos):
+    """With the advice of Ctrl-C; the launcher ends the other."""
+    command = [sys.executable, "-m", "tfcnn", "train", str(photos), "--weights", "none", "--image-size", "32", "--trainable", "1", "--epochs", "2000",
+               "--export", "none", "--output", str(tmp_path / "run")]
+    addresses = [f"127.0.0.1:{port}" for port in free_ports(2)]
+    environments = [{**os.environ, "TFCNN_CACHE": str(tmp_path / "cache"), "TF_CONFIG": json.dumps({"cluster": {"worker": addresses}, "task": {
+        "type": "worker", "index": index}})} for index in range(2)]
+    workers = [subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for environment in environments]
+    try:
+        assert any("epoch 2" in line for line in workers[1].stderr)
+        workers[1].send_signal(signal.SIGTERM)
+        rest = workers[1].stderr.read()
+        assert workers[1].wait(timeout=60) == 130 and "tfcnn: interrupted; go on with --resume" in rest
+        assert "another one ended" in workers[0].stderr.read() and workers[0].wait(timeout=60) == 1
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.stderr.close()
+            worker.wait()
+
+
 def test_the_launcher_gives_each_worker_its_number_and_passes_on_a_failure(capfd):
     show = "import json, os, sys; task = json.loads(os.environ['TF_CONFIG']); print(task['task']['index'], len(task['cluster']['worker'])); sys.exit(0)"
     assert launch([sys.executable, "-c", show], workers=3) == 0

@@ -288,3 +288,11 @@ def test_a_truncated_model_is_an_input_error_and_a_whole_one_loads(tmp_path):
         with pytest.raises(InputError, match="damaged") as caught:
             run.load_model()
         assert "\n" not in str(caught.value) and "model.keras" in str(caught.value)
+
+
+def test_labels_that_are_not_those_of_the_run_are_refused_before_the_model_is_read(tmp_path):
+    run = write_record(tmp_path, {"labels": ["a", "b"], "status": "trained", "geometry": "stretch", "input_shape": [8, 8, 3]})
+    (tmp_path / "model.keras").write_bytes(b"")
+    (tmp_path / "labels.txt").write_text("b\na\n")
+    with pytest.raises(InputError, match=r"expected the labels of the run in '.*labels\.txt', a, b, one a line, but it says others; put them back"):
+        run.load_model()

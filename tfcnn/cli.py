@@ -6,7 +6,9 @@ import json
 import logging
 import os
 import re
+import signal
 import sys
+import threading
 import time
 import typing
 import warnings
@@ -28,7 +30,8 @@ def main(arguments: list[str] | None = None) -> int:
     args = make_parser(COMMANDS).parse_args(arguments)
     _set_up_output(verbose=args.verbose)
     try:
-        return args.command(args)
+        with _ended_by_sigterm():
+            return args.command(args)
     except InputError as error:
         return _fail(_with_flags(str(error), args), EXIT_USAGE)
     except WorkError as error:
@@ -244,6 +247,19 @@ def _verdict(exports: list[dict], formats: typing.Sequence[str]) -> int:
     if "auto" in formats:
         return EXIT_DONE if any(e["chosen"] for e in exports) else EXIT_FAILED
     return EXIT_FAILED if any(e["format"] in formats and not e["accepted"] and e["verdict"] != "unchecked" for e in exports) else EXIT_DONE
+
+
+@contextlib.contextmanager
+def _ended_by_sigterm():
+    """SIGTERM, by which schedulers and containers end a process, does what Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _set_up_output(*, verbose: bool) -> None:

@@ -26,7 +26,7 @@ from tfcnn.export.gate import check_formats, export
 from tfcnn.models.backbones import BACKBONES
 from tfcnn.models.classifier import ModelConfig, build_classifier, check_config, with_defaults
 from tfcnn.progress import stage
-from tfcnn.record import Run, changed_arguments, load_run, prepare_output, write_aside, write_record, write_text
+from tfcnn.record import Run, alone_in, changed_arguments, load_run, prepare_output, write_aside, write_record, write_text
 from tfcnn.training.config import TrainingConfig, check_training
 from tfcnn.training.course import fine_tunes, phases_of
 from tfcnn.training.find_rate import RateRange, check_steps, find_learning_rate
@@ -284,6 +284,9 @@ def _given(model: ModelConfig, training: TrainingConfig, data: DataConfig) -> di
 def _look_at(target: Target, given: dict) -> Run | None:
     """The run that is to be resumed, if there is one; raises InputError, before any slow work, where it cannot be with these arguments."""
     existing = prepare_output(target.path, overwrite=target.overwrite, resume=target.resume)
+    if (Path(target.path) / "run.json").exists() and (existing is None or existing.record["status"] == "started"):
+        with alone_in(Path(target.path)):  # `train` asks again, when it begins to write
+            pass
     if existing is not None and existing.record["status"] != "finished":  # where nothing is left to train other arguments do no harm
         check_arguments(existing.record, {name: value for name, value in given.items() if name not in AS_PATHS})
     return existing

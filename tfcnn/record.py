@@ -38,13 +38,16 @@ class Run:
         """The trained `keras.Model`: raw pixels 0-255 in, one score a label out.
 
         Raises:
-            InputError: the run has no model yet, or its file is damaged.
+            InputError: the run has no model yet, its file is damaged, or `labels.txt` says other labels than the record.
         """
-        path = self.path / "model.keras"
+        path, labels = self.path / "model.keras", self.path / "labels.txt"
         if not path.exists() and self.record["status"] == "started":
             raise InputError(f"expected a finished run in '{self.path}', but its training was not completed; finish it with --resume")
         if not path.exists():
             raise InputError(f"expected the model of the run in '{path}', but it is gone; put it back or train again with --overwrite")
+        if labels.exists() and labels.read_text(encoding="utf-8", errors="replace") != labels_text(self.labels):
+            raise InputError(f"expected the labels of the run in '{labels}', {', '.join(self.labels)}, one a line, but it says others; "
+                             "put them back: labels belong to the outputs that the network was trained with")
         import keras
 
         try:

@@ -37,9 +37,9 @@ def exports_text(exports: list[dict]) -> str:
         lines.append(f"{e['format']:<18} {e['bytes'] / 1e6:>7.2f} {shown(e['accuracy'], '.3f', 9)} {shown(lost, '.1f', 6)} "
                      f"{shown(e['agreement'], '.3f', 10)} {shown(e['max_score_difference'], '.1e', 9)} {shown(e['milliseconds'], '.1f', 9)}  "
                      f"{e['path']}{'  <- chosen' if e['chosen'] else ''}")
-        said = "; ".join(filter(None, [e["reason"], e["details"].get("over_budget")]))
-        if e["verdict"] != "accepted" or said:
-            lines.append(f"{'':<18} {e['verdict']}: {said}")
+        over = e["details"].get("over_budget")
+        if e["verdict"] != "accepted" or e["reason"] or over:
+            lines.append(f"{'':<18} {e['verdict']}{': ' if e['reason'] else ''}{e['reason']}{f', but {over}' if over else ''}")
         if e["details"].get("float_layers"):
             lines.append(f"{'':<18} {layers_in_float(e['details'])}")
     photos = " and ".join(dict.fromkeys(f"{e['n']} {e['photos']} photos" for e in exports if e["accuracy"] is not None))

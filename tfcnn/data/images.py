@@ -134,7 +134,8 @@ def load_run_data(run: Run, split: str | None = None) -> Dataset:
     if not items:
         raise InputError(f"expected the list of the run's photos in '{run.path / 'items.csv'}', but it is gone; put it back or train again with --overwrite")
     items = tuple(item for item in items if item.split == split) or items
-    source = _source_of(run, items)
+    of = f"{split} photos" if split and items[0].split == split else "photos"
+    source = _source_of(run, items, of)
     arguments = run.record["data"]["arguments"]
     shape = tuple(run.record["input_shape"])
     image_size = None if source.shape and source.shape[:2] == shape[:2] else shape[0]
@@ -143,19 +144,19 @@ def load_run_data(run: Run, split: str | None = None) -> Dataset:
     now = {read.example.path: read for read in reads}
     changed = [item.path for item in items if item.path not in now or now[item.path].digest != item.sha256]
     if changed:
-        raise InputError(f"expected the photos that the run was trained on, but {len(changed)} changed since, "
+        raise InputError(f"expected the {of} of the run as they were, but {len(changed)} changed since, "
                          f"the first: {changed[0]}; put them back or give a data set")
     inputs = in_channels(pixels([now[item.path] for item in items]), shape[-1])
     return Dataset(inputs=inputs, items=items, labels=tuple(run.labels), input_shape=shape,
                    geometry=run.record["geometry"], source=run.record["data"]["source"], arguments=arguments)
 
 
-def _source_of(run: Run, items: tuple[Item, ...]) -> Source:
+def _source_of(run: Run, items: tuple[Item, ...], of: str) -> Source:
     name = run.record["data"]["source"]
     if os.path.isabs(items[0].path) and not name.lower().endswith(".npz"):
         missing = [item.path for item in items if not os.path.exists(item.path)]
         if missing:
-            raise InputError(f"expected the {len(items)} photos that the run was trained on, but {len(missing)} are missing, "
+            raise InputError(f"expected the {len(items)} {of} of the run where they were, but {len(missing)} are missing, "
                              f"the first: {missing[0]}; put them back or give a data set")
         return files_source(name, [Example(item.path, item.label) for item in items])
     if not name:

@@ -85,7 +85,8 @@ def _members(run: Run, files: list[ModelFile], golden: Golden, litertjs: dict[st
     members: dict[str, bytes | Path] = {LABELS_FILE: labels_text(run.labels).encode()}
     if "test" in run.record:
         shipped = [file.format for file in files]
-        members["card.md"] = card_of(run, [row for row in run.record.get("exports", []) if row["format"] in shipped]).encode()
+        rows = [{**row, "path": f"models/{Path(row['path']).name}"} for row in run.record.get("exports", []) if row["format"] in shipped]
+        members["card.md"] = card_of(run, rows).encode()
     members |= {f"models/{file.name}": file.path for file in files}
     members |= {f"golden/{row['photo']}": to_png(photo) for row, photo in zip(golden.expected["photos"], golden.photos, strict=True)}
     members["golden/expected.json"] = to_json(golden.expected)

@@ -109,7 +109,8 @@ def export(run: Run | str | Path, data: Dataset | None = None, *, formats: Seque
             for rung in exports:
                 _record(run.path, rung)  # again, with what was chosen
             if not exports[-1].chosen:
-                logger.warning("auto settled on no file: none may be shipped and is within the budget")
+                logger.warning("auto settled on no file: none may be shipped and is within the budget; the smallest has %s bytes, the fastest takes %g ms",
+                               f"{min(rung.bytes for rung in exports):,}", min(rung.milliseconds for rung in exports))
         run = _write_card(run.path, data if bundle is not None and photos.kind == "test" else None)
         if bundle is not None and not shippable(exports):
             logger.warning("no bundle was written: no .tflite file passed its check")

@@ -28,6 +28,7 @@ class Tolerance(NamedTuple):
 TOLERANCES = {
     "tflite_float32": Tolerance(0.002, "processors add numbers in different orders and round differently"),
     "tflite_float16": Tolerance(0.05, "some processors compute this file in 16 bit, which has three decimal digits"),
+    "tflite_weight_int8": Tolerance(0.002, "its weights are brought back to float, and then it computes as a float file does"),
     "tflite_int8": Tolerance(0.03, "eight steps of 1/256, its output quantisation: kernels of processors may differ in the last bit of every layer"),
 }
 OTHER = Tolerance(0.1, "its inputs of layers are quantised as they come, so a value near the border of two 8-bit steps may fall to either side")

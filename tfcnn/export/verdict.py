@@ -112,8 +112,9 @@ def _judge_parity(agreement: float, exact: bool, limit: float) -> dict:
 
 def _judge(drop: float, interval: tuple[float, float], n: int, exact: bool, limit: float) -> dict:
     low, high = interval
+    change = lambda points: f"a {'loss' if points > 0 else 'gain'} of {abs(100 * points):.1f} points"
     lost = f"lost {100 * drop:.1f} points against Keras" if drop > 0 else "lost nothing against Keras"
-    chance = f"on {n} photos the true drop lies between {100 * low:.1f} and {100 * high:.1f} points"
+    chance = f"on {n} photos chance allows anything from {change(low)} to {change(high)}"
     beyond = drop > limit + 1e-9
     if beyond:
         return {"verdict": REJECTED if low > limit else UNDECIDED, "accepted": False, "reason": f"{lost}, allowed are {100 * limit:g}; {chance}"}

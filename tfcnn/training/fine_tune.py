@@ -50,6 +50,8 @@ def fine_tune(model, data: Dataset, config: TrainingConfig, path: Path, seconds:
     found = newest_checkpoint(course.checkpoints, strategy)
     done = found.epoch if found else 0
     if found:
+        steps_done = f" and {found.step} of {steps} steps of the next one" if found.step else ""
+        logger.info("fine-tuning goes on after epoch %d of %d%s", done, config.epochs, steps_done)
         course.history.extend(found.history)
         course.best_weights.extend(found.best)
     learner = make_learner(model, mixed=config.mixed_precision)

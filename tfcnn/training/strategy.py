@@ -4,8 +4,12 @@ import errno
 import json
 import logging
 import os
+import signal
 import socket
-from collections.abc import Mapping, Sequence
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from tfcnn.errors import InputError, WorkError, closest, first_line
@@ -14,6 +18,8 @@ STRATEGIES = ("auto", "cpu", "one_device", "mirrored", "multi_worker", "tpu")
 TASKS = ("chief", "worker")  # of a TF_CONFIG; TensorFlow counts the chief first
 SLURM = ("SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "SLURM_STEP_NODELIST", "SLURM_STEP_TASKS_PER_NODE")  # what srun says to each of its tasks
 SLURM_PORT = "8888"  # where the first task of a node listens, unless TFCNN_PORT says otherwise; the others follow
+
+WAIT_SAID = 30  # seconds after which it is said again that a worker waits for the others
 
 logger = logging.getLogger(__name__)
 
@@ -128,7 +134,7 @@ def _task_of_config(text: str) -> Task | None:
                          f"its cluster has {len(hosts)} of them")
     if len(cluster.get("chief", [])) > 1:
         raise InputError(f"expected one chief in TF_CONFIG, got {len(cluster['chief'])}")
-    addresses = [host for job in TASKS for host in cluster.get(job, [])]
+    addresses = _addresses(cluster)
     for address in addresses:
         host, _, port = address.rpartition(":")
         if not host or not port.isdigit() or not 0 < int(port) < 65536:
@@ -136,6 +142,11 @@ def _task_of_config(text: str) -> Task | None:
         if addresses.count(address) > 1:
             raise InputError(f"expected an address of its own for each worker in TF_CONFIG, got '{address}' twice")
     return Task(addresses.index(hosts[task["index"]]), len(addresses), hosts[task["index"]])
+
+
+def _addresses(cluster: Mapping[str, Sequence[str]]) -> list[str]:
+    """Of all workers, in the order of their numbers."""
+    return [address for job in TASKS for address in cluster.get(job, [])]
 
 
 def check_no_scope() -> None:
@@ -174,10 +185,11 @@ def _multi_worker(task: Task):
     if not task.address:
         os.environ["TF_CONFIG"] = _config_of_slurm(task)  # as if it had been given: TensorFlow then counts the GPUs that Slurm lets it see
         task = task_of(os.environ)
-    check_port(task.address)
     logger.info("worker %d of %d at %s; waiting for the others", task.index, task.count, task.address)
+    _meet(task)
     try:
-        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+        with _sigterm_kept():
+            strategy = tf.distribute.MultiWorkerMirroredStrategy()
     except tf.errors.OpError as error:
         raise WorkError(f"expected all {task.count} workers to join, but this one (worker {task.index}) did not find the others "
                         f"({first_line(error)[:200]}); are all started, and can they reach each other?") from error
@@ -186,6 +198,45 @@ def _multi_worker(task: Task):
                          "call make_strategy('multi_worker') first") from error
     logger.info("all %d workers are there, %d replicas", task.count, strategy.num_replicas_in_sync)
     return strategy
+
+
+def _meet(task: Task) -> None:
+    """Waits until all other workers listen, and listens meanwhile; says now and then for whom it waits.
+
+    TensorFlow waits too, but for an hour, without a word, and without hearing Ctrl-C or SIGTERM. After this it has no reason to.
+    """
+    missing = dict(enumerate(_addresses(json.loads(os.environ["TF_CONFIG"])["cluster"])))
+    del missing[task.index]
+    with _listening(task.address):
+        began, said = time.monotonic(), 0
+        while missing := {index: address for index, address in missing.items() if not _answers(address)}:
+            waited = int(time.monotonic() - began)
+            if waited >= said + WAIT_SAID:
+                said = waited
+                logger.info("still waiting for %s, %d s by now; are all started with the same addresses, and can they be reached?",
+                            ", ".join(f"worker {index} at {address}" for index, address in missing.items()), waited)
+            time.sleep(0.2)
+
+
+def _answers(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=1).close()
+    except OSError:  # also of a name that is not known yet
+        return False
+    return True
+
+
+@contextmanager
+def _sigterm_kept() -> Iterator[None]:
+    """TensorFlow takes SIGTERM for itself when workers join, and then schedulers and containers would end nothing by it."""
+    is_main = threading.current_thread() is threading.main_thread()  # in which alone Python sets handlers
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if is_main and before is not None:
+            signal.signal(signal.SIGTERM, before)
 
 
 def _config_of_slurm(task: Task) -> str:
@@ -205,17 +256,20 @@ def _config_of_slurm(task: Task) -> str:
     return json.dumps({"cluster": cluster, "task": {"type": kind, "index": index}})
 
 
-def check_port(address: str) -> None:
-    """Raises InputError where another process listens at the port of this address on this machine."""
+@contextmanager
+def _listening(address: str) -> Iterator[None]:
+    """Listens at the port of this address on this machine; raises InputError where another process does."""
     port = address.rpartition(":")[2]
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("", int(port)))
+            listener.bind(("", int(port)))
+            listener.listen()
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 raise InputError(f"expected to listen at {address}, but port {port} is in use; end the process that uses it, or give another port") from error
             raise InputError(f"expected to listen at {address}, but: {error.strerror}; give another port") from error
+        yield
 
 
 def _tpu():

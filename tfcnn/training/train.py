@@ -129,6 +129,8 @@ def _begin(path: Path, record: dict, held: ExitStack, *, overwrite: bool, resume
     elif (path / "run.json").exists():
         with alone_in(path):  # a run that is being trained is not renamed under the hands of its process
             record["replaced"] = [*_replaced_by(path), _set_aside(path)]
+    elif resume:
+        logger.info("there is no run in '%s' to go on with: this one begins", path)
     held.enter_context(alone_in(path))
     write_record(path, record)
     return None
