@@ -50,7 +50,7 @@ def test_the_bundle_holds_what_its_readme_lists(bundle, shipped):
     assert (bundle / "LICENSE").read_text() == (Path(__file__).parents[1] / "LICENSE").read_text()
     assert json.loads((bundle / "contract.json").read_text())["output"]["labels"] == run.labels
     card = (bundle / "card.md").read_text()
-    assert f"on {run.record['test']['n']} test photos" in card and all(f"| {e.path} |" in card for e in exports) and "int8_mixed" not in card
+    assert f"on {run.record['test']['n']} test photos" in card and all(f"| models/{Path(e.path).name} |" in card for e in exports) and "int8_mixed" not in card
     assert (bundle / "android" / "README.md").read_text().count("float32.tflite") == (bundle / "ios" / "README.md").read_text().count("float32.tflite") == 1
     assert (bundle / "labels.txt").read_text().split() == run.labels
     for e in exports:

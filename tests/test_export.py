@@ -252,6 +252,9 @@ def test_labels_that_do_not_match_the_outputs_are_refused(run_copy):
     run, _ = run_copy
     record = json.loads((run.path / "run.json").read_text())
     (run.path / "run.json").write_text(json.dumps({**record, "labels": [*run.labels, "yellow"]}))
+    with pytest.raises(tfcnn.InputError, match=r"expected the labels of the run in '.*labels\.txt', blue, green, red, yellow, one a line"):
+        tfcnn.export(run.path, formats=["tflite_float32"])
+    (run.path / "labels.txt").write_text("blue\ngreen\nred\nyellow\n")
     with pytest.raises(tfcnn.InputError, match="one output for each of the 4 labels of the run, got 3"):
         tfcnn.export(run.path, formats=["tflite_float32"])
 
