@@ -12,6 +12,7 @@ from sklearn import metrics
 import tfcnn
 from tfcnn.evaluation.evaluate import make_report, wilson_interval
 from tfcnn.models.forward import forward
+from tfcnn.record import write_record
 
 
 def random_scores(n, labels, seed):
@@ -96,6 +97,22 @@ def test_a_damaged_run_is_named(trained, tmp_path):
     model.write_bytes(model.read_bytes()[:1000])
     with pytest.raises(tfcnn.InputError, match="damaged"):
         tfcnn.evaluate(tmp_path / "run", trained[1])
+
+
+@pytest.mark.parametrize(("changed", "message"), [
+    ({"input_shape": [64, 64, 3]}, r"a model for pixels of shape \(64, 64, 3\) as run.json says, got one for \(32, 32, 3\)"),
+    ({"input_shape": [32, 32, 1]}, r"a model for pixels of shape \(32, 32, 1\)"),
+    ({"labels": ["a", "b"]}, "one output for each of the 2 labels of the run, got 3"),
+    ({"geometry": "round"}, "expected a geometry"),
+])
+def test_predict_refuses_a_record_of_another_training(trained, tmp_path, changed, message):
+    """With another number of channels it gave wrong answers without a word, with another size an error of NumPy's."""
+    run, data, _ = trained
+    shutil.copytree(run.path, tmp_path / "run")
+    (tmp_path / "run" / "labels.txt").unlink()
+    other = write_record(tmp_path / "run", {**run.record, **changed})
+    with pytest.raises(tfcnn.InputError, match=message):
+        tfcnn.predict(other, [data.items[0].path])
 
 
 def test_predict_gives_the_scores_of_the_model_for_files_and_arrays(trained, photos):

@@ -29,6 +29,9 @@ from tfcnn.models.forward import forward
 from tfcnn.models.recast import recast
 from tfcnn.record import alone_in, write_record
 
+TEST = {"split": "test", "n": 3, "accuracy": 1.0, "interval": [0.4, 1.0], "balanced_accuracy": 1.0, "log_loss": 0.1, "labels": ["blue", "green", "red"],
+        "per_label": [], "confusion": []}
+
 
 @pytest.fixture
 def run_copy(trained, tmp_path):
@@ -257,6 +260,15 @@ def test_labels_that_do_not_match_the_outputs_are_refused(run_copy):
     (run.path / "labels.txt").write_text("blue\ngreen\nred\nyellow\n")
     with pytest.raises(tfcnn.InputError, match="one output for each of the 4 labels of the run, got 3"):
         tfcnn.export(run.path, formats=["tflite_float32"])
+
+
+@pytest.mark.parametrize(("changed", "reason"), [({"seconds": None}, "seconds"), ({"versions": {}}, "'tfcnn' is missing"), ({"test": {}}, "missing")])
+def test_a_record_that_no_card_can_be_made_of_is_refused_before_the_work(run_copy, changed, reason):
+    run, _ = run_copy
+    record = {name: value for name, value in {**run.record, "status": "finished", "test": TEST, **changed}.items() if value is not None}
+    with pytest.raises(tfcnn.InputError, match=f"damaged.*{reason}") as refused:
+        tfcnn.export(write_record(run.path, record), formats=["tflite_float32"])
+    assert str(refused.value).count("train again") == 1 and not list((run.path / "exports").glob("*.tflite"))
 
 
 def test_a_format_whose_extra_is_missing_names_the_command(run_copy, monkeypatch):

@@ -264,10 +264,10 @@ def test_the_python_example_runs_as_it_is_written(shared, v3_small_weights, tmp_
 
 @pytest.mark.parametrize("training", [{"trainable": False, "epochs": 5}, {"trainable": 1, "epochs": 0}])
 def test_gradual_unfreezing_asks_nothing_of_a_training_of_the_head_alone(tmp_path, training):
-    from tfcnn.flow import _check
+    from tfcnn.flow import check_all
     from tfcnn.training.machine import MachineConfig
 
-    _check("photos", tmp_path, tfcnn.ModelConfig(weights="none"), tfcnn.TrainingConfig(gradual=2, **training), tfcnn.DataConfig(), (), MachineConfig())
+    check_all("photos", tmp_path, tfcnn.ModelConfig(weights="none"), tfcnn.TrainingConfig(gradual=2, **training), tfcnn.DataConfig(), (), MachineConfig())
 
 
 def test_too_few_epochs_to_open_every_stage_are_refused_before_anything_is_read(tmp_path):

@@ -11,7 +11,7 @@ from sklearn.preprocessing import StandardScaler
 
 import tfcnn
 from tfcnn.training.config import OPTIMIZERS, TrainingConfig
-from tfcnn.training.head import LOGISTIC_C, _compiled_head, head_of, seed_dropout, train_head
+from tfcnn.training.head import _compiled_head, head_of, seed_dropout, train_head
 
 
 def classifier(classes, features=6, hidden=(), dropout=0.2):
@@ -34,7 +34,8 @@ def test_the_linear_head_gives_the_probabilities_of_logistic_regression(classes)
     features, targets = clouds(classes)
     model = classifier(classes)
     train_head(model, features, targets, TrainingConfig())
-    expected = make_pipeline(StandardScaler(), LogisticRegression(C=LOGISTIC_C, max_iter=1000)).fit(features, targets).predict_proba(features)
+    regression = LogisticRegression(C=TrainingConfig.logistic_c, max_iter=1000)
+    expected = make_pipeline(StandardScaler(), regression).fit(features, targets).predict_proba(features)
     assert 0.7 < (expected.argmax(axis=1) == targets).mean() < 1  # neither trivial nor hopeless
     np.testing.assert_allclose(head_of(model)(features).numpy(), expected, atol=2e-4)
 

@@ -10,8 +10,9 @@ import pytest
 import tfcnn
 
 PACKAGE = Path(tfcnn.__file__).parent
-BASE = {"errors", "hardware", "locks", "progress", "record", "workers"}  # everybody may import these
+BASE = {"callable", "errors", "hardware", "locks", "progress", "record", "workers"}  # everybody may import these
 MAY_IMPORT = {
+    "callable": set(),
     "errors": set(),
     "hardware": set(),
     "locks": set(),
@@ -27,12 +28,13 @@ MAY_IMPORT = {
     "demo": BASE | {"data", "models", "training", "evaluation", "export", "flow"},
     "diagnosis": BASE | {"data", "models", "training"},
     "repetition": BASE | {"data", "models", "training", "flow"},
+    "search": BASE | {"data", "models", "training", "export", "flow"},
     "flags": {"errors", "training"},
-    "parser": {"data", "models", "training", "export", "flags"},
+    "parser": {"data", "models", "training", "export", "search", "flags"},
     "texts": {"evaluation"},
-    "cli": BASE | {"data", "models", "training", "evaluation", "export", "flow", "demo", "diagnosis", "repetition", "flags", "parser", "texts"},
+    "cli": BASE | {"data", "models", "training", "evaluation", "export", "flow", "demo", "diagnosis", "repetition", "search", "flags", "parser", "texts"},
     "__main__": {"cli"},
-    "__init__": BASE | {"data", "models", "training", "evaluation", "export", "flow", "diagnosis", "repetition"},
+    "__init__": BASE | {"data", "models", "training", "evaluation", "export", "flow", "diagnosis", "repetition", "search"},
 }
 
 

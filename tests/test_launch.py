@@ -366,7 +366,9 @@ def test_the_launcher_ends_workers_that_stay_when_one_fails(monkeypatch):
 def test_ctrl_c_at_a_terminal_reaches_each_worker_once(tmp_path):
     stay = ("import signal, sys, time\nsignal.signal(signal.SIGINT, lambda *_: print('INT', flush=True))\nprint('READY', flush=True)\n"
             "until = time.monotonic() + 60\nwhile time.monotonic() < until: time.sleep(0.1)")
-    run = f"import sys; from tfcnn.training import launch; launch.INTERRUPT_GRACE = 2; sys.exit(launch.launch([sys.executable, '-c', {stay!r}], workers=2))"
+    # Where the tests run in the background of a shell, Ctrl-C is ignored by all that they start; at a terminal it is not.
+    run = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    run += f"import sys; from tfcnn.training import launch; launch.INTERRUPT_GRACE = 2; sys.exit(launch.launch([sys.executable, '-c', {stay!r}], workers=2))"
     with subprocess.Popen([sys.executable, "-c", run], stdout=subprocess.PIPE, text=True, start_new_session=True) as launcher:
         ready = [launcher.stdout.readline() for _ in range(2)]
         os.killpg(launcher.pid, signal.SIGINT)  # as a terminal does, to all that it started

@@ -133,7 +133,8 @@ WHOLE = RECORD + b', "input_shape": [8, 8, 3]'
 @pytest.mark.parametrize("content", [
     b"", b'{"labels": ["a"], "status"', b"[]", b"null", b"3", b'{"labels": ["a"]}', b'{"status": "trained"}', b"\xff\xfe\x00", b'"text"',
     RECORD + b"}", RECORD + b', "input_shape": [8]}', RECORD + b', "input_shape": [8, 8, "3"]}', RECORD + b', "input_shape": 8}',
-    *(WHOLE + damage for damage in (b', "exports": [3]}', b', "exports": null}', b', "data": null}', b', "model": "vgg16"}', b', "temperature": "x"}',
+    *(WHOLE + damage for damage in (b', "exports": [3]}', b', "exports": null}', b', "data": null}', b', "data": {"source": 7}}', b', "model": "vgg16"}',
+                                    b', "temperature": "x"}',
                                     b', "temperature": 0}', b', "labels": null}', b', "labels": "ab"}', b', "labels": [1]}', b', "geometry": []}'))])
 def test_a_damaged_record_is_one_line(tmp_path, content):
     (tmp_path / "run.json").write_bytes(content)
@@ -277,7 +278,7 @@ def test_a_truncated_model_is_an_input_error_and_a_whole_one_loads(tmp_path):
     import keras
     import numpy as np
 
-    run = Run(tmp_path, {"labels": ["a", "b"], "status": "trained"})
+    run = Run(tmp_path, {"labels": ["a", "b"], "status": "trained", "input_shape": [3]})
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
     model.save(tmp_path / "model.keras")
     ones = np.ones((1, 3), np.float32)

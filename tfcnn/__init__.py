@@ -28,6 +28,9 @@ _WHERE = {
     "predict": "tfcnn.evaluation.evaluate",
     "EXPORTERS": "tfcnn.export.formats",
     "export": "tfcnn.export.gate",
+    "SearchConfig": "tfcnn.search.config",
+    "Search": "tfcnn.search.result",
+    "search": "tfcnn.search.search",
     "Repetition": "tfcnn.repetition",
     "repeat": "tfcnn.repetition",
     "Diagnosis": "tfcnn.diagnosis",
@@ -61,6 +64,9 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time the names below 
     from tfcnn.models.inspect import inspect_model
     from tfcnn.record import Run, load_run
     from tfcnn.repetition import Repetition, repeat
+    from tfcnn.search.config import SearchConfig
+    from tfcnn.search.result import Search
+    from tfcnn.search.search import search
     from tfcnn.training.checks import check_freeze
     from tfcnn.training.config import TrainingConfig
     from tfcnn.training.find_rate import RateRange, find_learning_rate

@@ -48,7 +48,8 @@ def main(arguments: list[str] | None = None) -> int:
         text = f"expected TensorFlow to do its work, but it ended with {kind}: {first_line(error)}; --verbose shows all of it"
         return _fail(OUT_OF_MEMORY if kind == "ResourceExhaustedError" else text, EXIT_FAILED)
     except KeyboardInterrupt:
-        return _fail("interrupted" + (f"; go on with --resume, or remove '{args.output}'" if args.command is _train else ""), EXIT_INTERRUPTED)
+        on = {_train: f"; go on with --resume, or remove '{getattr(args, 'output', None)}'", _search: "; the same command goes on"}
+        return _fail(f"interrupted{on.get(args.command, '')}", EXIT_INTERRUPTED)
 
 
 def _train(args) -> int:
@@ -101,6 +102,29 @@ def _find_rate(args) -> int:
     found.plot(output)
     _say(f"{found}\n\npicture: {output}")
     _json(args, {**found.to_dict(), "picture": str(output)})
+    return EXIT_DONE
+
+
+def _search(args) -> int:
+    from tfcnn.data.config import DataConfig
+    from tfcnn.models.classifier import ModelConfig
+    from tfcnn.parser import NOT_OF_A_SEARCH
+    from tfcnn.search.config import SearchConfig
+    from tfcnn.search.search import search
+    from tfcnn.training.config import TrainingConfig
+
+    if len(args.weights) not in (1, len(args.backbone)):
+        raise InputError(f"expected weights for all backbones or one for each of the {len(args.backbone)}, got {len(args.weights)} in --weights")
+    weights = dict(zip(args.backbone, args.weights, strict=True)) if len(args.weights) > 1 else args.weights[0]
+    model, data, training = (config_of(kind, args, leave_out=NOT_OF_A_SEARCH) for kind in (ModelConfig, DataConfig, TrainingConfig))
+    fixed = [field.name for kind in (ModelConfig, TrainingConfig) for field in dataclasses.fields(kind)
+             if field.metadata and getattr(args, field.name) is not None]
+    output = Path(args.output or Path("saved_models") / f"{_name_of(args.source)}-search")
+    found = search(args.source, output=output, backbone=args.backbone, weights=weights, image_size=args.image_size, model=model, training=training, data=data,
+                   config=config_of(SearchConfig, args), fixed=fixed, only=args.fields, formats=args.export, devices=args.devices, overwrite=args.overwrite)
+    if found.record["status"] == "finished":  # a worker leaves that to the chief
+        _say(f"{found}\n\npicture: {output / 'search.png'}\nbest run: {output / 'best'}   ('tfcnn export' writes its files)")
+    _json(args, found.to_dict())
     return EXIT_DONE
 
 
@@ -314,6 +338,6 @@ def _json(args, values: dict) -> None:
 
 
 COMMANDS = {
-    "demo": _demo, "doctor": _doctor, "audit": _audit, "train": _train, "repeat": _repeat, "find-rate": _find_rate, "evaluate": _evaluate,
+    "demo": _demo, "doctor": _doctor, "audit": _audit, "train": _train, "repeat": _repeat, "find-rate": _find_rate, "search": _search, "evaluate": _evaluate,
     "predict": _predict, "export": _export, "serve": _serve, "backbones": _backbones, "inspect": _inspect, "cache": _cache,
 }

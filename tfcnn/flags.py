@@ -4,15 +4,17 @@ import argparse
 import dataclasses
 import re
 import typing
+from collections.abc import Callable
 
 from tfcnn.errors import InputError
 
 
-def add_flags(command, config, *, of_run: bool = False) -> None:
+def add_flags(command, config, *, unset: Callable = lambda field: None, leave_out: typing.Container[str] = ()) -> None:
     """One flag for every field of a config; its help is the field's line in the docstring.
 
     Args:
-        of_run: what is not given is None, and means that of a run.
+        unset: (field) → what it means that its flag is not given, which is None then; None for the field's own default.
+        leave_out: fields without a flag.
     """
     from tfcnn.training.config import TrainingConfig
     from tfcnn.training.rule import FIELDS as BY_RULE
@@ -20,10 +22,13 @@ def add_flags(command, config, *, of_run: bool = False) -> None:
     texts = dict(re.findall(r"^        (\w+): (.+?)(?=\n        \w+: |\n    \Z|\Z)", config.__doc__, re.MULTILINE | re.DOTALL))
     types = typing.get_type_hints(config)
     for field in dataclasses.fields(config):
+        if field.name in leave_out:
+            continue
         if field.name == "split":
             add_split(command)
             continue
-        default = None if of_run else field.default
+        meaning = unset(field)
+        default = None if meaning else field.default
         flag, text = f"--{field.name.replace('_', '-')}", " ".join(texts[field.name].split()).replace("%", "%%")
         if types[field.name] in (bool, bool | None):
             command.add_argument(flag, action=argparse.BooleanOptionalAction, default=default, help=text)
@@ -32,7 +37,7 @@ def add_flags(command, config, *, of_run: bool = False) -> None:
         else:
             shown = ",".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
             shown = "by the data and the backbone" if config is TrainingConfig and field.name in BY_RULE else shown
-            shown = "that of the run" if of_run else shown
+            shown = meaning or shown
             shown = "" if shown in (None, "") else f" (default: {'all' if shown is True else shown})"
             command.add_argument(flag, type=_parser_of(field.name, types[field.name]), default=default, metavar=field.name.upper(), help=text + shown)
 
@@ -43,9 +48,10 @@ def add_split(command) -> None:
                          help="fractions of training, validation and test; a source with splits of its own keeps them (default: 0.7 0.1 0.2)")
 
 
-def config_of(kind, args):
-    """A config of this kind from the parsed flags."""
-    values = {field.name: getattr(args, field.name) for field in dataclasses.fields(kind)}
+def config_of(kind, args, *, leave_out: typing.Container[str] = ()):
+    """A config of this kind from the parsed flags; what is not given where that means something else has its default."""
+    given = {field: getattr(args, field.name) for field in dataclasses.fields(kind) if field.name not in leave_out}
+    values = {field.name: field.default if value is None else value for field, value in given.items()}
     if values.get("learning_rates"):
         stages = [stage for stage, _ in values["learning_rates"]]
         twice = [stage for stage in stages if stages.count(stage) > 1]
@@ -53,6 +59,11 @@ def config_of(kind, args):
             raise InputError(f"expected one rate for each stage, got several for '{twice[0]}' in --learning-rates")
         values["learning_rates"] = dict(values["learning_rates"])
     return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Names with commas between them."""
+    return tuple(name for name in text.split(",") if name)
 
 
 def given_of(kind, args) -> dict:
@@ -64,7 +75,7 @@ def _parser_of(name: str, kind):
     if name == "trainable":
         return parse_stages
     if name in ("hidden", "devices"):
-        return _numbers
+        return numbers
     kinds = typing.get_args(kind) or (kind,)
     return int if int in kinds else float if float in kinds else str
 
@@ -74,7 +85,8 @@ def parse_stages(text: str) -> bool | int | str:
     return {"none": False, "all": True}.get(text, int(text) if re.fullmatch(r"-?\d+", text) else text)
 
 
-def _numbers(text: str) -> tuple[int, ...]:
+def numbers(text: str) -> tuple[int, ...]:
+    """Whole numbers with commas between them."""
     try:
         return tuple(int(number) for number in text.split(",") if number)
     except ValueError:

@@ -13,6 +13,7 @@ import numpy as np
 
 from tfcnn.data.channels import check_shape
 from tfcnn.data.config import DataConfig
+from tfcnn.data.dataset import with_validation
 from tfcnn.data.grid import draw_grid
 from tfcnn.data.images import check_examples, check_files, check_like, load_images
 from tfcnn.data.photo import check_geometry
@@ -26,7 +27,7 @@ from tfcnn.export.gate import check_formats, export
 from tfcnn.models.backbones import BACKBONES
 from tfcnn.models.classifier import ModelConfig, build_classifier, check_config, with_defaults
 from tfcnn.progress import stage
-from tfcnn.record import Run, alone_in, changed_arguments, load_run, prepare_output, write_aside, write_record, write_text
+from tfcnn.record import Run, alone_in, changed_arguments, load_run, prepare_output, write_aside, write_record, write_rows, write_text
 from tfcnn.training.config import TrainingConfig, check_training
 from tfcnn.training.course import fine_tunes, phases_of
 from tfcnn.training.find_rate import RateRange, check_steps, find_learning_rate
@@ -77,8 +78,8 @@ def train_and_export(source: Any, *, output: str | Path, model: ModelConfig | No
         WorkError: a download, a conversion or a write that failed.
     """
     training, data, machine = training or TrainingConfig(), data or DataConfig(), machine or MachineConfig()
-    model = _check(source, output, model or ModelConfig(), training, data, formats, machine)
-    opened = _open(source, model, data)
+    model = check_all(source, output, model or ModelConfig(), training, data, formats, machine)
+    opened = open_checked(source, model, data)
     machine, is_left_out = _alone_where_trained(machine, output, resume=resume)
     if is_left_out:
         logger.info("'%s' is trained already; worker 0 evaluates, exports and writes", output)
@@ -103,6 +104,31 @@ def train_and_export(source: Any, *, output: str | Path, model: ModelConfig | No
     return finish(run, photos, formats=formats, started=start)
 
 
+def train_source(source: Any, *, output: str | Path, model: ModelConfig, training: TrainingConfig, data: DataConfig, machine: MachineConfig,
+                 refit: bool = False) -> Run:
+    """Trains as `train_and_export` does and leaves it there: nothing looks at the test split. Goes on with a run that `output` holds.
+
+    Args:
+        refit: trains on the validation photos too; the run has no validation accuracy then.
+
+    For the others see `train_and_export`.
+    """
+    model = check_all(source, output, model, training, data, (), machine)
+    seconds: dict[str, float] = {}
+    classifier, photos = _build_and_load(open_checked(source, model, data), model, training, data, machine, seconds)
+    run = train(classifier, with_validation(photos) if refit else photos, training, output=output, resume=True, seconds=seconds, machine=machine)
+    return _without_validation(run, photos) if refit else run
+
+
+def _without_validation(run: Run, photos) -> Run:
+    """The run, whose validation photos are training photos."""
+    items = [item._replace(split="train") if item.split == "validation" else item for item in photos.items]
+    write_rows(run.path / "items.csv", items[0]._fields, items)
+    splits = {split: sum(item.split == split for item in items) for split in ("train", "validation", "test")}
+    nothing = dict.fromkeys(("validation", "validation_of_head", "temperature", "kept_because"))
+    return write_record(run.path, {**run.record, **nothing, "data": {**run.record["data"], "splits": splits}})
+
+
 def find_rate(source: Any, *, model: ModelConfig | None = None, training: TrainingConfig | None = None, data: DataConfig | None = None,
               machine: MachineConfig | None = None, steps: int = 100) -> RateRange:
     """A learning-rate range test on a source; see `tfcnn.training.find_rate.find_learning_rate`, and `train_and_export` for the arguments.
@@ -113,10 +139,10 @@ def find_rate(source: Any, *, model: ModelConfig | None = None, training: Traini
     """
     training, data, machine = training or TrainingConfig(), data or DataConfig(), machine or MachineConfig()
     check_steps(steps)
-    model = _check(source, None, model or ModelConfig(), training, data, (), machine)
+    model = check_all(source, None, model or ModelConfig(), training, data, (), machine)
     if _several(machine):
         raise InputError("expected one process for a range test, got several workers; give --strategy one_device, or leave TF_CONFIG out")
-    return find_learning_rate(*_build_and_load(_open(source, model, data), model, training, data, machine, {}), training, steps=steps)
+    return find_learning_rate(*_build_and_load(open_checked(source, model, data), model, training, data, machine, {}), training, steps=steps)
 
 
 def cross_validate(source: Any, *, output: str | Path, model: ModelConfig | None = None, training: TrainingConfig | None = None,
@@ -137,10 +163,10 @@ def cross_validate(source: Any, *, output: str | Path, model: ModelConfig | None
     """
     check_folds(data.folds)
     machine = machine or MachineConfig()
-    model = _check(source, output, model or ModelConfig(), training or TrainingConfig(), data, formats, machine)
+    model = check_all(source, output, model or ModelConfig(), training or TrainingConfig(), data, formats, machine)
     if _several(machine):
         raise InputError("expected one process for a cross-validation, got several workers; give each of them another --fold and --strategy one_device")
-    _open(source, model, data)
+    open_checked(source, model, data)
     if (Path(output) / "run.json").exists():
         raise InputError(f"expected a folder for the folds, but '{output}' holds a run; give another --output")
     runs = []
@@ -157,7 +183,7 @@ def cross_validate(source: Any, *, output: str | Path, model: ModelConfig | None
     return result
 
 
-def _check(source, output, model: ModelConfig, training: TrainingConfig, data: DataConfig, formats, machine: MachineConfig) -> ModelConfig:
+def check_all(source, output, model: ModelConfig, training: TrainingConfig, data: DataConfig, formats, machine: MachineConfig) -> ModelConfig:
     """Raises InputError for an argument that cannot work; gives the model's with its defaults filled in."""
     check_config(model)
     if not isinstance(model.backbone, str):
@@ -233,7 +259,7 @@ def _alone_where_trained(machine: MachineConfig, output, *, resume: bool) -> tup
     return replace(machine, strategy="one_device"), task.index > 0
 
 
-def _open(source, model: ModelConfig, data: DataConfig):
+def open_checked(source, model: ModelConfig, data: DataConfig):
     """The source, as far as it is known to fit before it is read."""
     opened = open_source(source, group_by=data.group_by, data_dir=data.data_dir, channels=model.channels)
     check_shape(opened, model.image_size, model.channels)

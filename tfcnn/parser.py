@@ -4,9 +4,10 @@ import argparse
 import typing
 from collections.abc import Callable, Mapping
 
-from tfcnn.flags import add_flags, add_split, parse_stages
+from tfcnn.flags import add_flags, add_split, names, numbers, parse_stages
 
 SOURCE = "folder of class folders, CSV (path,label[,split]), .npz, or tfds:NAME[/CONFIG][:VERSION]"
+NOT_OF_A_SEARCH = ("backbone", "weights", "image_size", "folds", "fold")  # fields of the configs that have other flags there, or none
 USAGE = 2  # exit code
 
 
@@ -25,6 +26,7 @@ def make_parser(functions: Mapping[str, Callable]) -> argparse.ArgumentParser:
     from tfcnn.data.config import DataConfig
     from tfcnn.export.formats import DEFAULT_FORMATS, EXPORTERS
     from tfcnn.models.classifier import ModelConfig
+    from tfcnn.search.config import SearchConfig
     from tfcnn.training.config import TrainingConfig
     from tfcnn.training.machine import MachineConfig
 
@@ -77,12 +79,29 @@ def make_parser(functions: Mapping[str, Callable]) -> argparse.ArgumentParser:
     repeat.add_argument("--output", help="run folder of the repetition (default: RUN-repeat)")
     repeat.add_argument("--overwrite", action="store_true", help="replace the run that the output folder holds")
     repeat.add_argument("--resume", action="store_true", help="go on with a repetition that was interrupted")
-    add_flags(repeat, MachineConfig, of_run=True)
+    add_flags(repeat, MachineConfig, unset=lambda field: "that of the run")
 
     find_rate = add("find-rate", "a learning-rate range test: where training on these photos breaks, with a picture")
     add_training(find_rate)
     find_rate.add_argument("--steps", type=int, default=100, help="steps at most (default: %(default)s)")
     find_rate.add_argument("--output", help="the picture (default: saved_models/NAME OF SOURCE-rates.png)")
+
+    search = add("search", "look for the hyperparameters that fit these photos best: heads on cached features, then fine-tuning the best few")
+    search.add_argument("source", help=SOURCE)
+    search.add_argument("--backbone", type=names, default=(ModelConfig.backbone,), metavar="NAME[,NAME...]", help="several are compared (default: %(default)s)")
+    search.add_argument("--weights", type=names, default=(ModelConfig.weights,), metavar="WEIGHTS[,WEIGHTS...]",
+                        help="of all backbones, or one for each; see tfcnn train (default: %(default)s)")
+    search.add_argument("--image-size", type=numbers, default=(), metavar="PIXELS[,PIXELS...]", help="several are compared (default: the backbone's own)")
+    search.add_argument("--fields", nargs="+", metavar="FIELD",
+                        help="search these alone, such as learning_rate and dropout; what has a flag of its own and is given is not searched")
+    add_flags(search, SearchConfig)
+    for config in (ModelConfig, DataConfig, TrainingConfig):
+        add_flags(search, config, unset=lambda field: "searched" if field.metadata else None, leave_out=NOT_OF_A_SEARCH)
+    search.add_argument("--devices", type=numbers, help="numbers of the GPUs, each of which has one trial at a time (default: all)")
+    search.add_argument("--export", action="extend", nargs="+", default=[], metavar="FORMAT", help="what the best run is exported to; nothing if left out")
+    search.add_argument("--output", help="folder of the search; its folder best is the best run (default: saved_models/NAME OF SOURCE-search). "
+                                         "An interrupted search goes on with the same command")
+    search.add_argument("--overwrite", action="store_true", help="replace the search that the output folder holds")
 
     evaluate = add("evaluate", "measure a run on one split of its own photos or of another folder")
     evaluate.add_argument("run", help="run folder")

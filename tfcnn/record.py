@@ -38,7 +38,7 @@ class Run:
         """The trained `keras.Model`: raw pixels 0-255 in, one score a label out.
 
         Raises:
-            InputError: the run has no model yet, its file is damaged, or `labels.txt` says other labels than the record.
+            InputError: the run has no model yet, its file is damaged or of another training, or `labels.txt` says other labels than the record.
         """
         path, labels = self.path / "model.keras", self.path / "labels.txt"
         if not path.exists() and self.record["status"] == "started":
@@ -51,10 +51,21 @@ class Run:
         import keras
 
         try:
-            return keras.models.load_model(path, compile=False)
+            model = keras.models.load_model(path, compile=False)
         except Exception as error:  # Keras names a damaged zip in many ways, "File not found" among them
             raise InputError(f"expected a Keras model in '{path}', but it cannot be read ({type(error).__name__}); "
                              "the file is damaged: train again with --overwrite") from error
+        self._check_model(model)
+        return model
+
+    def _check_model(self, model) -> None:
+        outputs, shape, expected = model.output_shape[-1], tuple(model.input_shape[1:]), tuple(self.record["input_shape"])
+        advice = "belong to different trainings: put the right one back, or train again with --overwrite"
+        if outputs != len(self.labels):
+            raise InputError(f"expected a model with one output for each of the {len(self.labels)} labels of the run, got {outputs} outputs; "
+                             f"labels in run.json and model.keras {advice}")
+        if shape != expected:
+            raise InputError(f"expected a model for pixels of shape {expected} as run.json says, got one for {shape}; they {advice}")
 
 
 def load_run(path: str | Path) -> Run:
@@ -100,7 +111,8 @@ def _is_part(value) -> bool:
 # What is true of the values of a run.json that a run has from its start, and of those that come later.
 REQUIRED = {"labels": lambda value: isinstance(value, list) and all(isinstance(label, str) for label in value),
             "status": lambda value: isinstance(value, str), "geometry": lambda value: isinstance(value, str), "input_shape": _is_shape}
-OPTIONAL = {**dict.fromkeys(("data", "model", "training", "seconds", "calibration", "test"), _is_part),
+OPTIONAL = {"data": lambda value: _is_part(value) and isinstance(value.get("source", ""), str),
+            **dict.fromkeys(("model", "training", "seconds", "calibration", "test"), _is_part),
             "temperature": lambda value: value is None or (type(value) in (int, float) and value > 0), "exports": lambda value: isinstance(value, list)}
 
 

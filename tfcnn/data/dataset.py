@@ -1,6 +1,6 @@
 """`Dataset`: labelled examples in three splits, and the batches that are read from them."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -94,6 +94,13 @@ class Dataset:
     def test(self):
         """`tf.data.Dataset` of (pixels 0-255, target) batches of the test split."""
         return batches(self, "test")
+
+
+def with_validation(data: Dataset) -> Dataset:
+    """The same with the validation photos in the training split too, where a choice was made by them and is trained once more."""
+    rows = data.rows("validation")
+    items = (*data.items, *(data.items[row]._replace(split="train") for row in rows))
+    return replace(data, inputs=data.photos(np.concatenate([np.arange(len(data.items)), rows])), items=items)
 
 
 def batches(data: Dataset, split: str, *, batch_size: int = 32):

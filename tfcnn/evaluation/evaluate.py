@@ -12,7 +12,7 @@ import numpy as np
 from tfcnn.data.channels import in_channels
 from tfcnn.data.dataset import Dataset
 from tfcnn.data.images import load_run_data, splits_by_content
-from tfcnn.data.photo import decode_photo
+from tfcnn.data.photo import check_geometry, decode_photo
 from tfcnn.errors import InputError, WorkError, closest
 from tfcnn.models.forward import forward
 from tfcnn.record import Run, load_run
@@ -160,6 +160,7 @@ def predict(run: Run | str | Path, inputs: Sequence[str | Path] | np.ndarray) ->
     """
     run = run if isinstance(run, Run) else load_run(run)
     shape = tuple(run.record["input_shape"])
+    check_geometry(None, run.record["geometry"])
     if isinstance(inputs, np.ndarray):
         if inputs.shape[1:] != shape:
             raise InputError(f"expected pixels of shape (n, {', '.join(map(str, shape))}), got {inputs.shape}")

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 from pathlib import Path
 
 from tfcnn.data.channels import colours_of
@@ -41,8 +42,11 @@ def _rendered(run: Run, file: str, **pictures: str) -> str:
         values = {"run": record, "name": run.path.resolve().name, "backbone": BACKBONES.get(record["model"]["backbone"]),
                   "geometry": GEOMETRIES[record["geometry"]].text, "channels": channels, "colours": colours_of(channels)}
         return environment.get_template(file).render(values | pictures)
-    except (KeyError, jinja2.UndefinedError) as error:
-        raise InputError(damaged(run.path / "run.json", error)) from error
+    except InputError:
+        raise
+    except (KeyError, TypeError, ValueError, jinja2.UndefinedError) as error:
+        lacks = re.search(r"has no attribute '(\w+)'", str(error))
+        raise InputError(damaged(run.path / "run.json", f"'{lacks[1]}' is missing" if lacks else error)) from error
 
 
 def last_name(source: str) -> str:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from tfcnn.data.channels import colours_of
 from tfcnn.data.photo import GEOMETRIES, check_geometry
-from tfcnn.errors import InputError
 from tfcnn.record import Run
 
 CONTRACT_FILE = "contract.json"
@@ -59,14 +58,3 @@ def contract_of(run: Run, *, temperature: float = 1.0, score_threshold: float | 
     """The contract of a run."""
     check_geometry(None, run.record["geometry"])
     return Contract(run.path.resolve().name, tuple(run.labels), tuple(run.record["input_shape"]), run.record["geometry"], temperature, score_threshold)
-
-
-def check_model(model, contract: Contract) -> None:
-    """Raises InputError where a network does not take or give what the run says of it."""
-    outputs, shape = model.output_shape[-1], tuple(model.input_shape[1:])
-    if outputs != len(contract.labels):
-        raise InputError(f"expected a model with one output for each of the {len(contract.labels)} labels of the run, got {outputs} outputs; "
-                         "labels in run.json and model.keras belong to different trainings: put the right one back, or train again with --overwrite")
-    if shape != contract.input_shape:
-        raise InputError(f"expected a model for pixels of shape {contract.input_shape} as run.json says, got one for {shape}; "
-                         "they belong to different trainings: put the right one back, or train again with --overwrite")

@@ -13,10 +13,10 @@ from tfcnn.data.dataset import Dataset
 from tfcnn.data.images import load_run_data, splits_by_content
 from tfcnn.errors import InputError, closest
 from tfcnn.evaluation.evaluate import check_data, evaluate, say_seen
-from tfcnn.evaluation.report import write_report
+from tfcnn.evaluation.report import card_of, write_report
 from tfcnn.export.bundle import check_bundle, write_bundle
 from tfcnn.export.check import CheckPhotos, Export, write_and_check
-from tfcnn.export.contract import check_model, contract_of
+from tfcnn.export.contract import contract_of
 from tfcnn.export.encoded import check_encoded
 from tfcnn.export.formats import DEFAULT_FORMATS, EXPORTERS, check_extra
 from tfcnn.export.ladder import AUTO, Budget, walk
@@ -82,13 +82,14 @@ def export(run: Run | str | Path, data: Dataset | None = None, *, formats: Seque
         check_encoded(contract)
     if data is not None:
         check_data(run, data)
-    require(run, "data", "model", "training", "versions", *(["test"] if run.record["status"] == "finished" else []))  # the card says them
+    require(run, "data", "model", "training", "versions", *(["test"] if run.record["status"] == "finished" else []))
+    if run.record["status"] == "finished":
+        card_of(run, [])  # which is written again when the files are there: what it lacks is said before they are made
     kept = read_calibration(run)
     with alone_in(run.path / "exports"), name_aside(run.path / "exports" / "work") as folder:  # which goes even if this process is killed
         folder.mkdir()
         with stage("load the model", seconds=seconds):
             model = in_float32(run.load_model())
-        check_model(model, contract)
         data, calibration = _photos_of(run, data, kept)
         if bundle is not None and (data is None or not len(data.rows("test"))):
             raise InputError(f"expected test photos for the golden photos of '{bundle}', but there are none or they cannot be read; "
@@ -176,8 +177,8 @@ def _photos_of(run: Run, data: Dataset | None, kept: Calibration | None) -> tupl
         except InputError as error:
             if kept is None:
                 raise
-            logger.warning("the photos of the run cannot be read (%s): files are compared with Keras on the %d calibration photos, "
-                           "which says nothing of accuracy", error, len(kept.photos) + len(kept.held_out))
+            logger.warning("the photos of the run cannot be read (%s): files are compared with Keras on the photos that the run keeps, %d of training and %d "
+                           "of validation, which says nothing of accuracy", error, len(kept.photos), len(kept.held_out))
     return data, kept or choose_calibration(data)
 
 

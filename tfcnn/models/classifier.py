@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tfcnn.errors import InputError, closest, is_plain
@@ -24,6 +24,9 @@ _OWN_LAYERS = re.compile(r"head|to_rgb|logits|(hidden|batch_norm)_\d+")  # what 
 class ModelConfig:
     """What `build_classifier` takes.
 
+    What a search tries of a field stands in its metadata: `choices`, or `low` and `high` with a `scale`, linear or log; `level` says whether
+    by heads on cached features ("head"), by fine-tuning ("fine"), or ("both") by heads where they have hidden layers, else by fine-tuning.
+
     Attributes:
         backbone: a name that `tfcnn backbones` lists; in Python also a `keras.Model` from pixels 0-255 to features.
         weights: "imagenet" (a download), "none" (random), a weights file, another run's folder, or for a ViT a preset of KerasHub.
@@ -40,11 +43,11 @@ class ModelConfig:
     backbone: Any = "mobilenet_v3_small"
     weights: str = "imagenet"
     image_size: int | None = None
-    pooling: str | None = None
-    hidden: tuple[int, ...] = ()
-    dropout: float = 0.2
-    activation: str = "relu"
-    head_batch_norm: bool = False
+    pooling: str | None = field(default=None, metadata={"choices": ("avg", "max"), "level": "head"})
+    hidden: tuple[int, ...] = field(default=(), metadata={"choices": ("none", "64", "256", "1024"), "level": "head"})
+    dropout: float = field(default=0.2, metadata={"low": 0.0, "high": 0.6, "scale": "linear", "level": "both"})
+    activation: str = field(default="relu", metadata={"choices": ("relu", "gelu"), "level": "head"})
+    head_batch_norm: bool = field(default=False, metadata={"choices": (False, True), "level": "head"})
     channels: int = 3
 
 
@@ -100,6 +103,24 @@ def build_classifier(backbone="mobilenet_v3_small", *, labels: Sequence[str], we
     model = keras.Model(image, x, name="classifier")
     model.model_config, model.labels = config, tuple(labels)
     set_trainable(model, False)
+    return model
+
+
+def build_head(features: int, config: ModelConfig, labels: Sequence[str]):
+    """The head of a classifier alone, as a `keras.Model` of pooled features (batch, features); its layers have the names that
+    `build_classifier` gives them.
+
+    Args:
+        features: how many the layer `pooling` has.
+        config: of the classifier; its backbone is not built.
+        labels: class names, in the order of the outputs.
+    """
+    import keras
+
+    pooled = keras.Input((features,), name="features")                              # (batch, features)
+    x = _head(keras.layers.Identity(name="pooling")(pooled), config, len(labels))   # (batch, labels)
+    model = keras.Model(pooled, x, name="head_alone")
+    model.model_config, model.labels = config, tuple(labels)
     return model
 
 

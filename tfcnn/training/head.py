@@ -7,13 +7,9 @@ from tfcnn.models.freeze import HEAD, every_layer
 from tfcnn.models.recast import recast
 from tfcnn.training.config import TrainingConfig
 
-# L2 strength of the logistic regression on standardised features, as scikit-learn's C. Between 0.01 and 0.1 the
-# cross-validated accuracy on the training photos is flat (trashnet600: 0.736 to 0.748, flowers128: 0.671 to 0.662).
-LOGISTIC_C = 0.03
 # Photos in which a feature has to be other than 0, as a share. One that a ReLU lets pass in a single photo has next to no deviation:
 # divided by it, its weight was a thousand times the others', and 8 bits for all weights of the head left none for those.
 RARE = 0.01
-HIDDEN_EPOCHS = 60  # of a head with hidden layers; an epoch over features takes milliseconds
 
 
 def train_head(model, features: np.ndarray, targets: np.ndarray, config: TrainingConfig) -> None:
@@ -36,6 +32,14 @@ def head_of(model):
     return keras.Model(features, x, name="head")
 
 
+def summary(scores: np.ndarray, targets: np.ndarray) -> dict:
+    """What scores (n, labels) are worth: accuracy, balanced accuracy (mean recall of the classes that there are), mean log loss, and n."""
+    right = scores.argmax(axis=1) == targets
+    recalls = [right[targets == target].mean() for target in np.unique(targets)]
+    of_target = np.clip(scores[np.arange(len(targets)), targets], np.finfo(np.float32).tiny, None)
+    return {"accuracy": float(right.mean()), "balanced_accuracy": float(np.mean(recalls)), "log_loss": float(-np.log(of_target).mean()), "n": len(right)}
+
+
 def seed_dropout(model, seed: int) -> None:
     """The random state of a Dropout layer is drawn when it is built, so the seed of a training has to be put into it."""
     for number, layer in enumerate(every_layer(model)):
@@ -56,7 +60,7 @@ def _solve_linear(model, features, targets, config: TrainingConfig) -> None:
     deviation[faint] = 1.0  # a feature that never or hardly ever changes is not scaled up
     weight = None if config.balance == "none" else "balanced"
     with threadpool_limits(1):  # products of this size take 50 times longer where BLAS threads wait for TensorFlow's
-        regression = LogisticRegression(C=LOGISTIC_C, max_iter=500, class_weight=weight).fit((features - mean) / deviation, targets)
+        regression = LogisticRegression(C=config.logistic_c, max_iter=500, class_weight=weight).fit((features - mean) / deviation, targets)
     kernel, bias = regression.coef_, regression.intercept_
     if len(kernel) == 1:  # scikit-learn keeps one row for two classes; half to each gives the same probabilities
         kernel, bias = np.vstack([-kernel, kernel]) / 2, np.concatenate([-bias, bias]) / 2
@@ -70,7 +74,7 @@ def _fit_hidden(model, features, targets, config: TrainingConfig) -> None:
     head = _compiled_head(model, len(features), config)
     one_hot = tf.one_hot(targets, model.output_shape[-1]).numpy()
     weights = None if config.balance == "none" else class_weights(targets, one_hot.shape[1])[targets]
-    head.fit(features, one_hot, sample_weight=weights, batch_size=config.batch_size, epochs=HIDDEN_EPOCHS, verbose=0)
+    head.fit(features, one_hot, sample_weight=weights, batch_size=config.batch_size, epochs=config.head_epochs, verbose=0)
     head_of(model).set_weights(head.get_weights())
 
 
@@ -90,7 +94,7 @@ def _compiled_head(model, examples: int, config: TrainingConfig):
             layer.set_weights([np.full(w.shape, w.path.endswith(("gamma", "moving_variance")), np.float32) for w in layer.weights])
     if model.distribute_strategy.num_replicas_in_sync > 1:
         head = recast(head, None)
-    steps = HIDDEN_EPOCHS * -(-examples // config.batch_size)
+    steps = config.head_epochs * -(-examples // config.batch_size)
     rate = StageRate((config.learning_rates or {}).get(HEAD, config.head_learning_rate) * batch_factor(config), steps=steps, warm_up=0)
     head.compile(make_optimizer(head, config, rate), loss=keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing))
     return head

@@ -126,8 +126,10 @@ def _task_of_config(text: str) -> Task | None:
     unknown = [job for job in cluster if job not in TASKS]
     if unknown:
         raise InputError(f"expected the jobs chief and worker in TF_CONFIG, got '{unknown[0]}'; parameter servers are not used, all workers train")
-    if not isinstance(task, dict) or task.get("type") not in cluster or type(task.get("index")) is not int:
+    if not isinstance(task, dict) or task.get("type") not in cluster:
         raise InputError(f"expected the type and index of this task in TF_CONFIG, got task={task!r}; its type is one of {', '.join(cluster)}")
+    if type(task.get("index")) is not int:
+        raise InputError(f"expected a whole number for the index of this task in TF_CONFIG, got index={task.get('index')!r}; write it without quotes")
     hosts = cluster[task["type"]]
     if not 0 <= task["index"] < len(hosts):
         raise InputError(f"expected an index from 0 to {len(hosts) - 1} for a {task['type']} in TF_CONFIG, got index={task['index']}; "

@@ -34,7 +34,7 @@ from tfcnn.training.config import CHOSEN_BY_MACHINE, TrainingConfig, check_train
 from tfcnn.training.course import fine_tunes, phases_of
 from tfcnn.training.features import cached_features
 from tfcnn.training.fine_tune import fine_tune
-from tfcnn.training.head import head_of, seed_dropout, train_head
+from tfcnn.training.head import head_of, seed_dropout, summary, train_head
 from tfcnn.training.machine import MachineConfig
 from tfcnn.training.optimizers import batch_factor, check_rates
 from tfcnn.training.provenance import check_same_run, check_workers, record_of
@@ -278,8 +278,7 @@ def _keep_better(model, data: Dataset, head_weights: list, head_scores: np.ndarr
 
 
 def _accuracy(scores: np.ndarray, data: Dataset) -> dict:
-    right = scores.argmax(axis=1) == data.targets(data.rows("validation"))
-    return {"accuracy": float(right.mean()), "n": len(right)}
+    return summary(scores, data.targets(data.rows("validation")))
 
 
 def _write_run(path: Path, model, data: Dataset, record: dict) -> Run:

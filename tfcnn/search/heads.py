@@ -1,0 +1,119 @@
+"""Trials of the first level: heads on cached features."""
+
+import gc
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tfcnn.data.images import load_images
+from tfcnn.locks import Lock
+from tfcnn.models.classifier import ModelConfig, build_classifier, build_head
+from tfcnn.models.forward import BATCH, forward, traced
+from tfcnn.models.freeze import stages_of
+from tfcnn.search.job import Job
+from tfcnn.training.config import TrainingConfig
+from tfcnn.training.features import cached_features
+from tfcnn.training.head import seed_dropout, summary, train_head
+from tfcnn.training.rule import complete
+
+logger = logging.getLogger(__name__)
+
+
+class Table(NamedTuple):
+    """Features of a network and the targets of their photos, in training and validation; `seconds`: of one photo's forward pass."""
+
+    features: np.ndarray
+    targets: np.ndarray
+    validation: np.ndarray
+    validation_targets: np.ndarray
+    labels: tuple[str, ...]
+    photos: int
+    seconds: float
+    stages: tuple[str, ...]
+
+
+def networks_of(job: Job) -> list[tuple[str, int, str]]:
+    """(backbone, image size, pooling) of each network whose features the search needs."""
+    values = lambda name: list(job.rows[name].values) if name in job.rows else [None]
+    keys = []
+    for backbone in values("backbone"):
+        for size in values("image_size"):
+            for pooling in values("pooling"):
+                asked = {"backbone": backbone, "image_size": size, "pooling": pooling}
+                keys.append(key_of(job.configs({name: value for name, value in asked.items() if value is not None})[0]))
+    return list(dict.fromkeys(keys))
+
+
+def key_of(model: ModelConfig) -> tuple[str, int, str]:
+    """By which a table of features is found."""
+    return model.backbone, model.image_size, model.pooling
+
+
+def load_data(job: Job, opened, image_size: int):
+    """The photos of the search at one size, in the splits that each of its runs will have."""
+    return load_images(opened, image_size=image_size, channels=job.model.channels, seed=job.training.seed, **{**asdict(job.data), "fold": job.data.fold or 0})
+
+
+def load_table(job: Job, opened, key: tuple[str, int, str], check) -> Table:
+    """Features of one network, from the cache where they are there; workers that share it compute them once.
+
+    Args:
+        opened: the source.
+        key: of `networks_of`.
+        check: called with what is known of the network before the slow part.
+    """
+    import keras
+
+    backbone, size, pooling = key
+    data = load_data(job, opened, size)
+    keras.utils.set_random_seed(job.training.seed)
+    config = job.configs({"backbone": backbone, "image_size": size, "pooling": pooling})[0]
+    model = build_classifier(labels=data.labels, **{**asdict(config), "hidden": ()})
+    train, validation = data.rows("train"), data.rows("validation")
+    told = Table(np.zeros((0, model.get_layer("pooling").output.shape[-1])), data.targets(train), np.zeros(0), data.targets(validation), data.labels,
+                 len(train), _seconds_of_a_photo(model, data), tuple(name for name, _ in stages_of(model)))
+    check(told)
+    job.path.mkdir(parents=True, exist_ok=True)
+    lock = Lock(job.path, alone=True, wait=True)
+    try:
+        rows = cached_features(model, data, np.concatenate([train, validation]))
+    finally:
+        lock.release(remove=True)
+    features = np.asarray(rows[np.arange(len(train) + len(validation))])
+    keras.utils.clear_session()
+    return told._replace(features=features[:len(train)], validation=features[len(train):])
+
+
+def try_head(table: Table, model: ModelConfig, training: TrainingConfig) -> dict[str, float]:
+    """Accuracy, balanced accuracy and log loss on the validation photos of a head that is found on the training photos."""
+    import keras
+
+    start = time.perf_counter()
+    keras.utils.set_random_seed(training.seed)
+    head = build_head(table.features.shape[1], model, table.labels)
+    seed_dropout(head, training.seed)
+    train_head(head, table.features, table.targets, complete(training, photos=table.photos, stages=table.stages))
+    found = summary(np.asarray(head(table.validation, training=False)), table.validation_targets)
+    del head
+    keras.utils.clear_session()  # of what hundreds of trials would leave
+    gc.collect()
+    return {**found, "seconds": time.perf_counter() - start}
+
+
+def network_of(values: Mapping[str, Any], job: Job) -> tuple[str, int, str]:
+    """Which table a trial with these values needs."""
+    return key_of(job.configs(values)[0])
+
+
+def _seconds_of_a_photo(model, data) -> float:
+    """Of a forward pass, the second batch: the first one traces."""
+    rows = np.resize(np.arange(len(data.items)), BATCH)
+    run = traced(model)
+    forward(model, data.inputs, rows, run=run)
+    start = time.perf_counter()
+    forward(model, data.inputs, rows, run=run)
+    return (time.perf_counter() - start) / BATCH

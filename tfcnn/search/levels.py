@@ -1,0 +1,234 @@
+"""The levels of a search: heads on cached features, a fine-tuning of the defaults, fine-tunings that go on from the best heads."""
+
+import logging
+import math
+import os
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from tfcnn.errors import InputError
+from tfcnn.progress import stage
+from tfcnn.record import write_text
+from tfcnn.search.config import FINE_TUNED
+from tfcnn.search.heads import Table, network_of, try_head
+from tfcnn.search.job import LEVELS, Job, is_chief, is_worker
+from tfcnn.search.space import EPOCHS, HEAD, fine_space, head_space
+from tfcnn.search.trial import fine_tune, measure_file, stop_all
+from tfcnn.search.work import Chief, chief_is_gone, client_of, work_on
+from tfcnn.training.course import fine_tunes
+from tfcnn.training.rule import complete
+
+HEADS, DEFAULTS, FINE = LEVELS
+HEADS_TIME = 1 / 4  # of the time limit, that the heads may take
+KEPT_HEADS = 4  # that fine-tunings go on from
+MANY = 81  # configurations that begin fine-tuning where the time is what ends them
+START = 15.0  # seconds of a process that trains, besides its epochs, until they were measured
+BACKWARD = 3  # a step costs three forward passes
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Clock:
+    """How long a search has been going, with the time before it was interrupted."""
+
+    job: Job
+    _started: float = field(default_factory=time.monotonic)
+    _before: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_before", 0.0 if is_worker() else self.job.read_record()["seconds"])
+
+    @property
+    def spent(self) -> float:
+        """Seconds."""
+        return self._before + time.monotonic() - self._started
+
+    @property
+    def left(self) -> float:
+        """Seconds until the time limit."""
+        return self.job.config.seconds - self.spent
+
+    def save(self) -> None:
+        """Into search.json."""
+        self.job.write_record(seconds=round(self.spent, 1))
+
+
+def check_time(job: Job, table: Table) -> None:
+    """Raises InputError where the time limit is too short for one trial of a network, before any is tried."""
+    photos = table.photos + len(table.validation_targets)
+    needed = photos * table.seconds + 1
+    if searches_fine(job):
+        needed += _estimated(job, table, _whole_epochs(job, table))
+    if needed > job.config.seconds:
+        raise InputError(f"expected time for one trial, about {needed:.0f} s for these photos on this computer, got time_limit={job.config.time_limit}; "
+                         "give more time, fewer --epochs, or --fine-tune 0 to search heads alone")
+
+
+def searches_fine(job: Job) -> bool:
+    """False where heads on cached features are all that is searched."""
+    return job.config.fine_tune != 0 and fine_tunes(job.training)
+
+
+def run_levels(job: Job, tables: Mapping[tuple, Table], clock: Clock) -> dict[str, Any]:
+    """Runs all trials that are left; gives the oracles by level, on a worker none."""
+    oracles: dict[str, Any] = {}
+    for level in LEVELS if searches_fine(job) else LEVELS[:1]:
+        with stage(f"search, {level}"):
+            if is_worker():
+                _work_for_chief(job, level, tables)
+                continue
+            oracles[level] = _MAKE[level](job, tables, oracles, clock)
+            if is_chief():
+                Chief(os.environ, LEVELS).serve(level, oracles[level])
+            else:
+                _work_here(job, level, oracles[level], tables, clock)
+            clock.save()
+    return oracles
+
+
+def _heads(job: Job, tables, oracles, clock: Clock):
+    from tfcnn.search import oracles as kinds
+
+    kind = {"bayesian": kinds.Bayesian, "grid": kinds.Grid}.get(job.config.algorithm, kinds.Random)
+    return kinds.make_oracle(kind, job.state_file(HEADS), head_space(job.rows, job.model), seed=job.training.seed, max_trials=job.config.trials,
+                             is_over=lambda: clock.spent > HEADS_TIME * job.config.seconds)
+
+
+def _defaults(job: Job, tables, oracles, clock: Clock):
+    import keras_tuner
+
+    from tfcnn.search.oracles import Random, make_oracle
+
+    return make_oracle(Random, job.state_file(DEFAULTS), keras_tuner.HyperParameters(), seed=job.training.seed, max_trials=1)
+
+
+def _fine_tunings(job: Job, tables, oracles, clock: Clock):
+    from tfcnn.search import oracles as kinds
+
+    table = next(iter(tables.values()))
+    whole, count = _whole_epochs(job, table), job.config.fine_tune or (FINE_TUNED if math.isinf(job.config.seconds) else MANY)
+    measured = next((trial.metrics for trial in kinds.completed(oracles[DEFAULTS])), None)
+    at_once = max(1, len(job.devices))
+
+    def seconds_of(epochs: int) -> float:
+        if measured is None:
+            return _estimated(job, table, epochs)
+        seconds, of_epochs = measured.get_best_value("seconds"), measured.get_best_value("seconds_of_epochs")
+        return seconds - of_epochs + of_epochs * epochs / whole
+
+    space = fine_space(job.rows, kept_heads(job), job.model)
+    common = {"hyperparameters": space, "seed": job.training.seed}
+    if job.config.algorithm == "hyperband":
+        return kinds.make_oracle(kinds.Halving, job.state_file(FINE), **common, count=count, epochs=kinds.rungs_of(whole), seconds_of=seconds_of,
+                                 time_left=lambda: clock.left * at_once)
+    kind = {"bayesian": kinds.Bayesian, "grid": kinds.Grid, "random": kinds.Random}[job.config.algorithm]
+    return kinds.make_oracle(kind, job.state_file(FINE), **common, max_trials=count, is_over=lambda: seconds_of(whole) > clock.left)
+
+
+_MAKE = {HEADS: _heads, DEFAULTS: _defaults, FINE: _fine_tunings}
+
+
+def head_values(job: Job) -> dict[str, dict]:
+    """The values of completed head trials by their number, the best first; from their file, which workers share."""
+    import keras_tuner
+
+    from tfcnn.search.oracles import Random, completed, make_oracle
+
+    oracle = make_oracle(Random, job.state_file(HEADS), keras_tuner.HyperParameters(), seed=job.training.seed)
+    return {trial.trial_id: dict(trial.hyperparameters.values) for trial in completed(oracle)}
+
+
+def kept_heads(job: Job) -> dict[str, dict]:
+    """The heads that fine-tunings go on from: the best of each backbone, and the best of all."""
+    heads = head_values(job)
+    first: dict[str, str] = {}
+    for number, values in heads.items():
+        first.setdefault(values.get("backbone", ""), number)
+    chosen = list(dict.fromkeys([*first.values(), *heads]))[:max(KEPT_HEADS, len(first))]
+    return {number: heads[number] for number in heads if number in chosen} or {"": {}}  # where all heads failed, the default one
+
+
+def _work_for_chief(job: Job, level: str, tables) -> None:
+    import grpc
+
+    name = os.environ["KERASTUNER_TUNER_ID"]
+    try:
+        work_on(client_of(None), _runner(job, level, tables, job.devices[0] if job.devices else None), worker=f"{level}:{name}", on_end=_reporter(job, level))
+    except grpc.RpcError as error:
+        raise chief_is_gone(error) from error
+
+
+def _work_here(job: Job, level: str, oracle, tables, clock: Clock) -> None:
+    """One trial at a time, or one on each GPU."""
+    report = _reporter(job, level)
+
+    def on_end(trial):
+        report(trial)
+        clock.save()
+
+    gpus = job.devices if level != HEADS and job.devices else (None,)
+    work = lambda gpu: work_on(oracle, _runner(job, level, tables, gpu), worker=f"gpu{gpu}", on_end=on_end)
+    if len(gpus) == 1:
+        work(gpus[0])
+        return
+    with ThreadPoolExecutor(len(gpus)) as pool:
+        try:
+            list(pool.map(work, gpus))
+        except BaseException:
+            stop_all()
+            raise
+
+
+def _runner(job: Job, level: str, tables: Mapping[tuple, Table], gpu: int | None) -> Callable:
+    """(trial) → its metrics."""
+    table = next(iter(tables.values()))
+
+    def head(trial) -> dict:
+        values = trial.hyperparameters.values
+        return _scored(job, values, try_head(tables[network_of(values, job)], *job.configs(values)), table.labels)
+
+    def network(trial) -> dict:
+        values = dict(trial.hyperparameters.values)
+        values = {**head_values(job).get(values.get(HEAD), {}), **values}
+        epochs = int(values.get(EPOCHS, _whole_epochs(job, table)))
+        return _scored(job, values, fine_tune(job, values, job.trial_folder(level, trial.trial_id), epochs=epochs, gpu=gpu), table.labels)
+
+    return head if level == HEADS else network
+
+
+def _scored(job: Job, values: Mapping[str, Any], found: dict, labels) -> dict:
+    """The metrics with the score: the objective, or below 0 by as much as a file is beyond its bounds."""
+    metrics = {name: float(value) for name, value in found.items() if name != "n"}
+    score, config = metrics[job.config.objective], job.config
+    if config.is_bounded:
+        metrics |= measure_file(job, values, labels)
+        bounds = ((metrics["bytes"], config.max_bytes), (metrics["milliseconds"], config.max_host_latency_ms))
+        beyond = max(value / bound - 1 for value, bound in bounds if bound is not None)
+        score = score if beyond <= 0 else -beyond
+    return {**metrics, "score": score}
+
+
+def _reporter(job: Job, level: str) -> Callable:
+    """Says how a trial ended, and keeps the error of one that failed: keras-tuner sends none to the chief."""
+    def report(trial) -> None:
+        name = f"{level} {trial.trial_id}"
+        if trial.status == "FAILED":
+            error_file = job.trial_folder(level, trial.trial_id)
+            write_text(error_file.with_name(f"{error_file.name}.error"), f"{trial.message}\n")
+            logger.warning("%s failed: %s", name, trial.message)
+        elif level != HEADS:
+            logger.info("%s is done", name)
+
+    return report
+
+
+def _whole_epochs(job: Job, table: Table) -> int:
+    return complete(job.training, photos=table.photos, stages=table.stages).epochs
+
+
+def _estimated(job: Job, table: Table, epochs: int) -> float:
+    return START + epochs * table.photos * BACKWARD * table.seconds

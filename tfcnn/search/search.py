@@ -1,0 +1,138 @@
+"""`search`: heads on cached features first, then the best few fine-tuned for real; the best run is tested once, at the end."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tfcnn.data.config import DataConfig
+from tfcnn.errors import InputError
+from tfcnn.flow import check_all, open_checked
+from tfcnn.hardware import gpu_facts
+from tfcnn.locks import NAME as LOCK
+from tfcnn.models.classifier import ModelConfig
+from tfcnn.record import alone_in, prepare_folder, remove
+from tfcnn.search.config import SearchConfig, check_search
+from tfcnn.search.finish import finish_search
+from tfcnn.search.heads import load_data, load_table, networks_of
+from tfcnn.search.job import Job, is_worker
+from tfcnn.search.levels import Clock, check_time, run_levels
+from tfcnn.search.result import Search
+from tfcnn.search.space import read_space
+from tfcnn.training.config import TrainingConfig
+from tfcnn.training.machine import MachineConfig
+
+logger = logging.getLogger(__name__)
+
+
+def search(source: str | Path, *, output: str | Path, backbone: str | Sequence[str] = ModelConfig.backbone,
+           weights: str | Mapping[str, str] = ModelConfig.weights, image_size: int | Sequence[int] = (), model: ModelConfig | None = None,
+           training: TrainingConfig | None = None, data: DataConfig | None = None, config: SearchConfig | None = None, space: Callable | Any = None,
+           fixed: Sequence[str] = (), only: Sequence[str] | None = None, formats: Sequence[str] = (), devices: Sequence[int] | None = None,
+           overwrite: bool = False) -> Search:
+    """Looks for the hyperparameters that fit a source best, by its validation photos.
+
+    Heads are tried on cached features, about a second each. Then the defaults are fine-tuned, so that what the search gains is known,
+    and after them configurations that go on from the best heads. The test photos choose nothing: the best run is tested once.
+
+    A search that was interrupted goes on when it is called again with the same arguments. With keras-tuner's environment variables
+    (KERASTUNER_TUNER_ID, KERASTUNER_ORACLE_IP, KERASTUNER_ORACLE_PORT) a process is the chief of a search, or one of its workers, which share
+    the folder `output` and the cache.
+
+    Args:
+        source: a folder or file of photos, as `load_images` takes it.
+        output: the folder of the search; its run folder `best` holds the result.
+        backbone: one, or several to be compared.
+        weights: of all backbones, or by backbone; see `ModelConfig`.
+        image_size: in pixels; several are compared; none takes each backbone's own.
+        model, training, data: with everything that is not searched; the seed of `training` is that of the search too.
+        config: how to search; the defaults if None.
+        space: narrows or widens it, see `tfcnn.search.space.read_space`; so do `fixed` and `only`.
+        formats: names of EXPORTERS, that the best run is exported to.
+        devices: numbers of the GPUs; each has one trial at a time. All if None.
+        overwrite: replace the search that `output` holds.
+
+    Raises:
+        InputError: anything that cannot work, before the slow part begins.
+        WorkError: no trial was completed.
+    """
+    job = _read_job(source, output, backbone, weights, image_size, model or ModelConfig(), training or TrainingConfig(), data or DataConfig(),
+                    config or SearchConfig(), space, fixed, only, formats, devices)
+    worker = is_worker()
+    if not worker:
+        existing = _existing(job, overwrite)
+        if existing is not None:
+            return existing
+    with nullcontext() if worker else alone_in(job.path / "state"):
+        if not worker:
+            job.write_record()
+        return _search(job, formats)
+
+
+def _search(job: Job, formats: Sequence[str]) -> Search:
+    clock = Clock(job)
+    opened = open_checked(job.source, job.configs({})[0], job.data)
+    tables = {key: load_table(job, opened, key, lambda table: check_time(job, table)) for key in networks_of(job)}
+    oracles = run_levels(job, tables, clock)
+    if is_worker():
+        logger.info("this worker is done; the chief tests the best run and writes the result")
+        return Search(job.path, job.read_record())
+    photos = len(next(iter(tables.values())).validation_targets)
+    return finish_search(job, oracles, clock, photos=photos, formats=formats, load=lambda size: load_data(job, opened, size))
+
+
+def _read_job(source, output, backbone, weights, image_size, model, training, data, config, space, fixed, only, formats, devices) -> Job:
+    """The arguments, checked as far as they can be without reading a photo."""
+    if not isinstance(source, (str, Path)):
+        raise InputError("expected the path of the photos, since each fine-tuning is a process of its own, got data in memory; "
+                         "save it as an .npz or in folders")
+    check_search(config)
+    if data.folds is not None:
+        raise InputError(f"expected one split for a search, got folds={data.folds}; search with one, then 'tfcnn train' the best with --folds")
+    backbones = (backbone,) if isinstance(backbone, str) else tuple(backbone)
+    sizes = (image_size,) if isinstance(image_size, int) else tuple(image_size)
+    if not backbones:
+        raise InputError("expected a backbone or several, got none")
+    if isinstance(weights, Mapping) and set(weights) != set(backbones):
+        raise InputError(f"expected weights for each of {', '.join(backbones)}, got them for {', '.join(weights)}")
+    by_backbone = dict(weights) if isinstance(weights, Mapping) else dict.fromkeys(backbones, weights)
+    for name in backbones:
+        for size in sizes or (None,):
+            check_all(source, output, replace(model, backbone=name, weights=by_backbone[name], image_size=size), training, data, formats, MachineConfig())
+    rows = read_space(space, fixed=fixed, only=only, backbones=backbones, image_sizes=sizes)
+    source = str(source) if str(source).startswith("tfds:") else str(Path(source).resolve())
+    return Job(Path(output), source, by_backbone, sizes, model, training, data, config, rows, _devices(devices))
+
+
+def _devices(devices: Sequence[int] | None) -> tuple[int, ...]:
+    found = len(gpu_facts())
+    wrong = [device for device in devices or () if not 0 <= device < found]
+    if wrong:
+        raise InputError(f"expected numbers of the {found} GPUs of this computer, got devices={tuple(devices)}")
+    return tuple(range(found)) if devices is None else tuple(devices)
+
+
+def _existing(job: Job, overwrite: bool) -> Search | None:
+    """The search that the folder holds, if it is finished; raises InputError where it is another one."""
+    if overwrite and job.record_file.exists():
+        with alone_in(job.path / "state"):  # not under the hands of a process that searches
+            pass
+        remove(job.path)
+    if not job.record_file.exists():
+        if job.path.is_dir() and any(path.name != LOCK for path in job.path.iterdir()):
+            raise InputError(f"expected an empty or new folder for the search, but '{job.path}' holds other files; give another --output")
+        prepare_folder(job.path)
+        return None
+    record = job.read_record()
+    changed = [name for name, value in job.told().items() if record["arguments"].get(name) != value]
+    if changed:
+        named = ", ".join(changed[:5])
+        raise InputError(f"expected the search that '{job.path}' holds, but it has other arguments ({named}); "
+                         "give those to go on with it, --overwrite to replace it, or another --output")
+    if record["status"] == "finished":
+        logger.warning("the search of '%s' is finished already: nothing is tried; give --overwrite to search anew", job.path)
+        return Search(job.path, record)
+    logger.info("the search of '%s' goes on", job.path)
+    return None
