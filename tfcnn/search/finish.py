@@ -33,7 +33,7 @@ def finish_search(job: Job, oracles: Mapping[str, Any], clock: Clock, *, photos:
     Raises:
         WorkError: no trial was completed.
     """
-    rows = all_rows(job, oracles)
+    rows, of_trials = all_rows(job, oracles), clock.spent
     best = best_of(rows)
     if best is None:
         error = next((row.error for row in rows if row.error), "none was tried")
@@ -45,7 +45,8 @@ def finish_search(job: Job, oracles: Mapping[str, Any], clock: Clock, *, photos:
     for row in rows:
         if row.run:
             prune(job.path / row.run)
-    record = job.write_record(status="finished", seconds=round(clock.spent, 1), trials=[row._asdict() for row in rows], best=best._asdict(),
+    record = job.write_record(status="finished", seconds=round(clock.spent, 1), seconds_of_trials=round(of_trials, 1),
+                              trials=[row._asdict() for row in rows], best=best._asdict(),
                               verdict=verdict(best, rows, photos), pareto=[row._asdict() for row in front_of(rows)], test=run.record["test"])
     from tfcnn.search.picture import draw_search
 

@@ -31,7 +31,7 @@ class Job:
         model, training, data: with what is not searched.
         config: how to search.
         rows: what is searched, by field.
-        devices: numbers of the GPUs, of which each has a trial at a time; none for the processor.
+        gpus: as CUDA_VISIBLE_DEVICES names them, of which each has a trial at a time; none for those that the process finds, or the processor.
     """
 
     path: Path
@@ -43,7 +43,7 @@ class Job:
     data: DataConfig
     config: SearchConfig
     rows: Mapping[str, Any]
-    devices: tuple[int, ...] = ()
+    gpus: tuple[str, ...] = ()
 
     @property
     def record_file(self) -> Path:

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from tfcnn.errors import InputError
+from tfcnn.errors import InputError, WorkError
 from tfcnn.progress import stage
 from tfcnn.record import write_text
 from tfcnn.search.config import FINE_TUNED
@@ -112,7 +112,7 @@ def _fine_tunings(job: Job, tables, oracles, clock: Clock):
     table = next(iter(tables.values()))
     whole, count = _whole_epochs(job, table), job.config.fine_tune or (FINE_TUNED if math.isinf(job.config.seconds) else MANY)
     measured = next((trial.metrics for trial in kinds.completed(oracles[DEFAULTS])), None)
-    at_once = max(1, len(job.devices))
+    at_once = max(1, len(job.gpus))
 
     def seconds_of(epochs: int) -> float:
         if measured is None:
@@ -157,7 +157,7 @@ def _work_for_chief(job: Job, level: str, tables) -> None:
 
     name = os.environ["KERASTUNER_TUNER_ID"]
     try:
-        work_on(client_of(None), _runner(job, level, tables, job.devices[0] if job.devices else None), worker=f"{level}:{name}", on_end=_reporter(job, level))
+        work_on(client_of(None), _runner(job, level, tables, None), worker=f"{level}:{name}", on_end=_reporter(job, level))
     except grpc.RpcError as error:
         raise chief_is_gone(error) from error
 
@@ -170,7 +170,7 @@ def _work_here(job: Job, level: str, oracle, tables, clock: Clock) -> None:
         report(trial)
         clock.save()
 
-    gpus = job.devices if level != HEADS and job.devices else (None,)
+    gpus = job.gpus if level != HEADS and job.gpus else (None,)
     work = lambda gpu: work_on(oracle, _runner(job, level, tables, gpu), worker=f"gpu{gpu}", on_end=on_end)
     if len(gpus) == 1:
         work(gpus[0])
@@ -183,7 +183,7 @@ def _work_here(job: Job, level: str, oracle, tables, clock: Clock) -> None:
             raise
 
 
-def _runner(job: Job, level: str, tables: Mapping[tuple, Table], gpu: int | None) -> Callable:
+def _runner(job: Job, level: str, tables: Mapping[tuple, Table], gpu: str | None) -> Callable:
     """(trial) → its metrics."""
     table = next(iter(tables.values()))
 
@@ -203,6 +203,8 @@ def _runner(job: Job, level: str, tables: Mapping[tuple, Table], gpu: int | None
 def _scored(job: Job, values: Mapping[str, Any], found: dict, labels) -> dict:
     """The metrics with the score: the objective, or below 0 by as much as a file is beyond its bounds."""
     metrics = {name: float(value) for name, value in found.items() if name != "n"}
+    if not all(map(math.isfinite, metrics.values())):
+        raise WorkError(f"expected finite numbers of the validation photos, got {metrics}; the training diverged")
     score, config = metrics[job.config.objective], job.config
     if config.is_bounded:
         metrics |= measure_file(job, values, labels)

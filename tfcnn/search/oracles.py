@@ -53,7 +53,8 @@ class _Kept:
             self.set_state(json.loads(self.file.read_text(encoding="utf-8")))
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"expected the state of a search in '{self.file}', but it is damaged ({error!r:.80}); search again with --overwrite") from error
-        self._retry_queue += [trial.trial_id for trial in self.ongoing_trials.values()]
+        # keras-tuner saves before it takes a trial that ended from those that run, and would run it again.
+        self._retry_queue += [trial.trial_id for trial in self.ongoing_trials.values() if trial.status == RUNNING]
         self.ongoing_trials = {}
 
 

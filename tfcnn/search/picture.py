@@ -12,7 +12,7 @@ COLUMNS = 4  # panels in a row
 COLOURS = {"heads": "#9aa0a6", "defaults": "#d1495b", "fine-tunings": "#0b66c3"}
 NAMES = {"heads": "heads on cached features", "defaults": "the defaults, fine-tuned", "fine-tunings": "fine-tunings"}
 DPI = 110
-LOG = 20  # largest over smallest value, from which an axis is logarithmic
+LOG = 8  # largest over smallest value, from which an axis is logarithmic
 
 
 def draw_search(search: Search, path: Path) -> None:
@@ -67,6 +67,7 @@ def _curves(axis, search: Search, rows: Sequence[TrialRow]) -> None:
             is_best = (row.level, row.id) == best
             axis.plot([epoch["epoch"] for epoch in history], [epoch["val_accuracy"] for epoch in history], color=COLOURS[row.level],
                       linewidth=2.6 if is_best else 1.1, alpha=1 if is_best or row.level == "defaults" else 0.45, label="the best" if is_best else None)
+    axis.xaxis.get_major_locator().set_params(integer=True)
     axis.set_xlabel("epoch")
     axis.set_ylabel("validation accuracy", fontsize=8)
     axis.set_title("fine-tunings as they learned", fontsize=10, loc="left")
@@ -146,7 +147,11 @@ def _label_x(axis, name: str, ticks: Sequence[str], values: Sequence) -> None:
     if ticks:
         axis.set_xticks(range(len(ticks)), ticks)
         axis.set_xlim(-0.5, len(ticks) - 0.5)
-    elif _is_log(values):
+    elif all(isinstance(value, int) for value in values):
+        axis.xaxis.get_major_locator().set_params(integer=True)
+    elif not _is_log(values):
+        axis.locator_params(axis="x", nbins=5)
+    else:
         axis.set_xscale("log")
 
 

@@ -1,6 +1,7 @@
 """`search`: heads on cached features first, then the best few fine-tuned for real; the best run is tested once, at the end."""
 
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -10,7 +11,6 @@ from typing import Any
 from tfcnn.data.config import DataConfig
 from tfcnn.errors import InputError
 from tfcnn.flow import check_all, open_checked
-from tfcnn.hardware import gpu_facts
 from tfcnn.locks import NAME as LOCK
 from tfcnn.models.classifier import ModelConfig
 from tfcnn.record import alone_in, prepare_folder, remove
@@ -22,6 +22,7 @@ from tfcnn.search.levels import Clock, check_time, run_levels
 from tfcnn.search.result import Search
 from tfcnn.search.space import read_space
 from tfcnn.training.config import TrainingConfig
+from tfcnn.training.launch import visible_gpus
 from tfcnn.training.machine import MachineConfig
 
 logger = logging.getLogger(__name__)
@@ -103,15 +104,16 @@ def _read_job(source, output, backbone, weights, image_size, model, training, da
             check_all(source, output, replace(model, backbone=name, weights=by_backbone[name], image_size=size), training, data, formats, MachineConfig())
     rows = read_space(space, fixed=fixed, only=only, backbones=backbones, image_sizes=sizes)
     source = str(source) if str(source).startswith("tfds:") else str(Path(source).resolve())
-    return Job(Path(output), source, by_backbone, sizes, model, training, data, config, rows, _devices(devices))
+    return Job(Path(output), source, by_backbone, sizes, model, training, data, config, rows, _gpus(devices))
 
 
-def _devices(devices: Sequence[int] | None) -> tuple[int, ...]:
-    found = len(gpu_facts())
-    wrong = [device for device in devices or () if not 0 <= device < found]
+def _gpus(devices: Sequence[int] | None) -> tuple[str, ...]:
+    """The GPUs of this process as CUDA_VISIBLE_DEVICES names them; those of a worker are chosen by who started it."""
+    found = [] if is_worker() else visible_gpus(os.environ)
+    wrong = [device for device in devices or () if not 0 <= device < len(found)]
     if wrong:
-        raise InputError(f"expected numbers of the {found} GPUs of this computer, got devices={tuple(devices)}")
-    return tuple(range(found)) if devices is None else tuple(devices)
+        raise InputError(f"expected numbers of the {len(found)} GPUs that this process may use, got devices={tuple(devices)}")
+    return tuple(found) if devices is None else tuple(found[device] for device in devices)
 
 
 def _existing(job: Job, overwrite: bool) -> Search | None:

@@ -109,7 +109,7 @@ def configs_of(values: Mapping[str, Any], model: ModelConfig, training: Training
     values = dict(values)
     if "hidden" in values:
         values["hidden"] = () if values["hidden"] == NO_HIDDEN else tuple(int(units) for units in str(values["hidden"]).split(","))
-    factor = FACTORS[values.get("optimizer", training.optimizer)]
+    factor = FACTORS.get(values.get("optimizer", training.optimizer), 1.0)
     values.update({name: values[name] * factor for name in RATES if name in values})
     plain = lambda row: bool(values[row.name]) if isinstance(row.default, bool) else values[row.name]  # of keras-tuner's choices 0 and 1 come back
     of = lambda config: {row.name: plain(row) for row in fields(config) if row.name in values}

@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 _RUNNING: set[subprocess.Popen] = set()
 
 
-def fine_tune(job: Job, values: Mapping[str, Any], folder: Path, *, epochs: int, gpu: int | None = None, refit: bool = False) -> dict[str, float]:
+def fine_tune(job: Job, values: Mapping[str, Any], folder: Path, *, epochs: int, gpu: str | None = None, refit: bool = False) -> dict[str, float]:
     """Trains a configuration as an ordinary run in `folder`; goes on where it was if it was interrupted.
 
     Returns:
@@ -67,13 +67,13 @@ def stop_all() -> None:
         process.kill()
 
 
-def _run(folder: Path, kind: str, told: dict, gpu: int | None) -> None:
+def _run(folder: Path, kind: str, told: dict, gpu: str | None) -> None:
     arguments, log = folder.with_name(f"{folder.name}.arguments.json"), folder.with_name(f"{folder.name}.log")
     write_text(arguments, json.dumps({"kind": kind, "parent": os.getpid(), **told}, default=str))
     environment = {name: value for name, value in os.environ.items() if name not in NOT_PASSED_ON}
     environment.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if gpu is not None:
-        environment["CUDA_VISIBLE_DEVICES"] = str(gpu)
+        environment["CUDA_VISIBLE_DEVICES"] = gpu
     with open(log, "a", encoding="utf-8") as lines:
         process = subprocess.Popen([sys.executable, "-m", "tfcnn.search.trial", str(arguments)], stdout=lines, stderr=subprocess.STDOUT, env=environment)
         _RUNNING.add(process)

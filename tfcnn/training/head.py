@@ -72,10 +72,15 @@ def _fit_hidden(model, features, targets, config: TrainingConfig) -> None:
     import tensorflow as tf
 
     head = _compiled_head(model, len(features), config)
-    one_hot = tf.one_hot(targets, model.output_shape[-1]).numpy()
-    weights = None if config.balance == "none" else class_weights(targets, one_hot.shape[1])[targets]
-    head.fit(features, one_hot, sample_weight=weights, batch_size=config.batch_size, epochs=config.head_epochs, verbose=0)
+    one_hot = np.eye(model.output_shape[-1], dtype=np.float32)[targets]
+    weights = np.ones(len(targets), np.float32) if config.balance == "none" else class_weights(targets, one_hot.shape[1])[targets]
+    photos = tf.data.Dataset.from_tensor_slices((features, one_hot, weights)).shuffle(len(features), seed=config.seed).batch(config.batch_size).repeat()
+    head.fit(photos, steps_per_epoch=_steps(len(features), config), shuffle=False, verbose=0)  # as one epoch: what Keras does between two takes longer than one
     head_of(model).set_weights(head.get_weights())
+
+
+def _steps(examples: int, config: TrainingConfig) -> int:
+    return config.head_epochs * -(-examples // config.batch_size)
 
 
 def _compiled_head(model, examples: int, config: TrainingConfig):
@@ -94,7 +99,6 @@ def _compiled_head(model, examples: int, config: TrainingConfig):
             layer.set_weights([np.full(w.shape, w.path.endswith(("gamma", "moving_variance")), np.float32) for w in layer.weights])
     if model.distribute_strategy.num_replicas_in_sync > 1:
         head = recast(head, None)
-    steps = config.head_epochs * -(-examples // config.batch_size)
-    rate = StageRate((config.learning_rates or {}).get(HEAD, config.head_learning_rate) * batch_factor(config), steps=steps, warm_up=0)
+    rate = StageRate((config.learning_rates or {}).get(HEAD, config.head_learning_rate) * batch_factor(config), steps=_steps(examples, config), warm_up=0)
     head.compile(make_optimizer(head, config, rate), loss=keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing))
     return head

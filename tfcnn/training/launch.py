@@ -1,7 +1,7 @@
 """Several workers on this computer: `python -m tfcnn.training.launch --workers 2 -- train flowers/ --epochs 5`.
 
 It says with TF_CONFIG to each process which worker it is, as a scheduler does on a cluster. When one of them ends with an error
-the others are ended too.
+the others are ended too. A search has a chief besides, told by keras-tuner's variables, and goes on without a worker that fails.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 INTERRUPT_GRACE = 10  # seconds in which workers may end after Ctrl-C
 GRACE = 60  # seconds in which workers may end by themselves after one of them failed, before they are killed
@@ -32,7 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.exit(2, f"{parser.prog}: expected at least one worker and a command, got --workers {args.workers} -- {' '.join(command)}\n")
     if args.port is not None and not 0 < args.port <= 65536 - args.workers:
         parser.exit(2, f"{parser.prog}: expected a port from 1 to {65536 - args.workers}, got --port {args.port}\n")
-    return launch([sys.executable, "-m", "tfcnn", *command], workers=args.workers, port=args.port)
+    start = launch_search if command[0] == "search" else launch
+    return start([sys.executable, "-m", "tfcnn", *command], workers=args.workers, port=args.port)
 
 
 def launch(command: Sequence[str], *, workers: int, port: int | None = None) -> int:
@@ -48,23 +49,46 @@ def launch(command: Sequence[str], *, workers: int, port: int | None = None) -> 
     """
     ports = free_ports(workers) if port is None else list(range(port, port + workers))
     cluster, gpus = {"worker": [f"127.0.0.1:{number}" for number in ports]}, shared_out(visible_gpus(os.environ), workers)
-    started = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
-                                start_new_session=True,  # a terminal's Ctrl-C reaches the launcher, which passes it on: twice would cut the clean-up short
-                                env={**os.environ, **gpus[index], "TF_CONFIG": json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}})})
-               for index in range(workers)]
-    printers = [threading.Thread(target=_print, args=(index, worker.stdout), daemon=True) for index, worker in enumerate(started)]
+    told = [{**gpus[index], "TF_CONFIG": json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}})} for index in range(workers)]
+    return _run(command, {str(index): environment for index, environment in enumerate(told)}, _code_of_all)
+
+
+def launch_search(command: Sequence[str], *, workers: int, port: int | None = None) -> int:
+    """Runs a search as its chief and so many workers; one that fails is named, and the others take up its trial.
+
+    Args:
+        command: a program and its arguments; each process runs it with keras-tuner's variables of its own.
+        workers: how many, besides the chief.
+        port: where the chief listens; a free one if None.
+
+    Returns:
+        The exit code of the chief, or of a worker if all of them failed.
+    """
+    address = {"KERASTUNER_ORACLE_IP": "127.0.0.1", "KERASTUNER_ORACLE_PORT": str(port or free_ports(1)[0])}
+    gpus = shared_out(visible_gpus(os.environ), workers)
+    told = {"chief": {**address, "KERASTUNER_TUNER_ID": "chief", "CUDA_VISIBLE_DEVICES": "-1"}}
+    told |= {str(index): {**address, **gpus[index], "KERASTUNER_TUNER_ID": f"worker{index}"} for index in range(workers)}
+    return _run(command, told, _code_of_chief)
+
+
+def _run(command: Sequence[str], environments: Mapping[str, Mapping[str, str]], code_of: Callable) -> int:
+    """Runs a command in several processes by their names; `code_of` says of their exit codes so far whether that is the end, see `_wait`."""
+    # A session of their own: a terminal's Ctrl-C reaches the launcher, which passes it on; twice would cut the clean-up short.
+    started = {name: subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True,
+                                      env={**os.environ, **environment}) for name, environment in environments.items()}
+    printers = [threading.Thread(target=_print, args=(name, process.stdout), daemon=True) for name, process in started.items()]
     for printer in printers:
         printer.start()
     try:
-        code = _wait(started)
+        code = _wait(started, code_of)
     finally:
-        for worker in started:
-            worker.kill()
-            worker.wait()
+        for process in started.values():
+            process.kill()
+            process.wait()
         for printer in printers:
             printer.join()
-        for worker in started:
-            worker.stdout.close()
+        for process in started.values():
+            process.stdout.close()
     return code
 
 
@@ -92,35 +116,56 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-def _wait(workers: list[subprocess.Popen]) -> int:
-    """Waits until all have ended, or until the time of those that did not end after one failed is over."""
-    failed, until = 0, float("inf")
-    # Which raises KeyboardInterrupt: when the terminal is closed, too, the workers would go on alone.
+def _wait(processes: Mapping[str, subprocess.Popen], code_of: Callable) -> int:
+    """Waits until all have ended, or until the time of those that did not end after the end was clear is over; names those that failed.
+
+    Args:
+        code_of: (exit codes by name, None of those that run) → the exit code of all when it is clear, else None.
+    """
+    code, until, named = None, float("inf"), set()
+    # Which raises KeyboardInterrupt: when the terminal is closed, too, the processes would go on alone.
     before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
-        while any(worker.poll() is None for worker in workers) and time.monotonic() < until:
-            codes = [worker.poll() for worker in workers]
-            if not failed and any(codes):
-                failed = next(code for code in codes if code)
+        while any(process.poll() is None for process in processes.values()) and time.monotonic() < until:
+            codes = {name: process.poll() for name, process in processes.items()}
+            for name in [name for name, ended in codes.items() if ended and name not in named]:
+                named.add(name)
+                print(f"[{name}] ended with exit code {_as_shells(codes[name])}", flush=True)
+            if code is None and (code := code_of(codes)) is not None:
                 until = time.monotonic() + GRACE
             time.sleep(0.2)
     except KeyboardInterrupt:
-        for worker in workers:
-            worker.send_signal(signal.SIGINT)
+        for process in processes.values():
+            process.send_signal(signal.SIGINT)
         until = time.monotonic() + INTERRUPT_GRACE  # in which they say how to go on
-        while any(worker.poll() is None for worker in workers) and time.monotonic() < until:
+        while any(process.poll() is None for process in processes.values()) and time.monotonic() < until:
             time.sleep(0.2)
         return 130
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    failed = failed or next((worker.returncode for worker in workers if worker.returncode), 0)
-    return 128 - failed if failed < 0 else failed  # a signal, as shells count it
+    code = code_of({name: process.returncode for name, process in processes.items()}) if code is None else code
+    return _as_shells(code or 0)
 
 
-def _print(index: int, lines) -> None:
+def _code_of_all(codes: Mapping[str, int | None]) -> int | None:
+    return next((code for code in codes.values() if code), None)
+
+
+def _code_of_chief(codes: Mapping[str, int | None]) -> int | None:
+    """That of the chief, or of a worker where none is left that could do the trials."""
+    workers = [code for name, code in codes.items() if name != "chief"]
+    return codes["chief"] if codes["chief"] is not None else workers[0] if all(workers) else None
+
+
+def _as_shells(code: int) -> int:
+    """A signal, as shells count it."""
+    return 128 - code if code < 0 else code
+
+
+def _print(name: str, lines) -> None:
     for line in lines:
-        print(f"[{index}] {line}", end="", flush=True)
+        print(f"[{name}] {line}", end="", flush=True)
 
 
 if __name__ == "__main__":
