@@ -73,6 +73,7 @@ def test_an_unknown_backbone_is_refused_before_anything_is_measured(monkeypatch)
         tfcnn.doctor(backbones=["resnet5"])
 
 
+@pytest.mark.slow
 def test_the_command_gives_what_python_gives(monkeypatch, capsys):
     monkeypatch.setattr(module, "SMALL", (16, 16, 3))
     assert main(["doctor", "--backbones", "mobilenet_v3_small", "--json"]) == 0

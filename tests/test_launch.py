@@ -17,7 +17,7 @@ from conftest import make_photos
 
 import tfcnn
 from tfcnn.record import load_run, read_history, write_record
-from tfcnn.training.launch import free_ports, launch, main, shared_out, visible_gpus
+from tfcnn.training.launch import free_ports, launch, launch_search, main, shared_out, visible_gpus
 
 TRAIN = """
 import json, os, sys, time
@@ -361,6 +361,17 @@ def test_the_launcher_ends_workers_that_stay_when_one_fails(monkeypatch):
     stay = "import json, os, sys, time; time.sleep(60) if json.loads(os.environ['TF_CONFIG'])['task']['index'] else sys.exit(2)"
     began = time.monotonic()
     assert launch([sys.executable, "-c", stay], workers=2) == 2 and time.monotonic() - began < 30
+
+
+@pytest.mark.parametrize(("failing", "code"), [(["worker1"], 0), (["worker0", "worker1"], 3), (["chief"], 3)])
+def test_a_search_goes_on_without_a_worker_but_not_without_all_of_them_or_its_chief(monkeypatch, capfd, failing, code):
+    monkeypatch.setattr("tfcnn.training.launch.GRACE", 0.5)
+    play = ("import os, sys, time; name = os.environ['KERASTUNER_TUNER_ID']; print(name, os.environ['KERASTUNER_ORACLE_PORT'], flush=True); "
+            f"time.sleep(0 if name in {failing} else 1.5 if name == 'worker0' else 3); sys.exit(3 if name in {failing} else 0)")
+    assert launch_search([sys.executable, "-c", play], workers=2, port=4711) == code
+    said = sorted(capfd.readouterr().out.splitlines())
+    assert {"[0] worker0 4711", "[1] worker1 4711", "[chief] chief 4711"} <= set(said)
+    assert {line for line in said if "ended" in line} == {f"[{name.removeprefix('worker')}] ended with exit code 3" for name in failing}
 
 
 def test_ctrl_c_at_a_terminal_reaches_each_worker_once(tmp_path):

@@ -36,6 +36,7 @@ def test_a_repetition_has_the_same_bits_and_says_so(run, capsys):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_what_differed_before_the_training_is_named(run, tmp_path):
     record = json.loads(json.dumps(run.record))
     record["versions"]["numpy"] = "1.0"

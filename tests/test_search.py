@@ -97,6 +97,7 @@ def test_a_search_gives_a_run_folder_with_a_test_and_a_record_of_all_trials(aske
     assert "4 heads on cached features, 1 fine-tuning of the defaults, 2 other fine-tunings" in text and "test, measured once" in text and "* " in text
 
 
+@pytest.mark.slow
 def test_trials_that_go_on_from_a_head_have_what_it_was_found_with(asked, pretended):
     found = tfcnn.search(**asked)
     heads = [row.values for row in found.trials if row.level == "heads"]
@@ -105,6 +106,7 @@ def test_trials_that_go_on_from_a_head_have_what_it_was_found_with(asked, preten
             assert any(head.items() <= row.values.items() for head in heads) and {"trainable", "learning_rate"} <= set(row.values)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_trials(asked, pretended, tmp_path):
     first, second = (tfcnn.search(**{**asked, "output": tmp_path / name}) for name in ("a", "b"))
     seed_1 = tfcnn.TrainingConfig(**{**vars(QUICK), "seed": 1})
@@ -114,6 +116,7 @@ def test_the_same_seed_gives_the_same_trials(asked, pretended, tmp_path):
     assert [row.values for row in first.trials[:4]] != [row.values for row in other.trials]
 
 
+@pytest.mark.slow
 def test_heads_alone_give_a_run_too(asked, here):
     found = tfcnn.search(**{**asked, "config": SearchConfig(trials=3, fine_tune=0)})
     assert {row.level for row in found.trials} == {"heads"} and len(found.trials) == 3
@@ -235,6 +238,7 @@ def test_a_time_limit_that_is_too_short_is_refused_before_anything_is_tried(aske
     assert not pretended and not (asked["output"] / "state" / "heads.json").exists()
 
 
+@pytest.mark.slow
 def test_no_trial_begins_when_the_time_is_over(asked, pretended, monkeypatch):
     monkeypatch.setattr(levels, "START", 0.0)
     monkeypatch.setattr(levels, "HEADS_TIME", 0.0)
