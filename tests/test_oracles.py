@@ -114,6 +114,23 @@ def test_halving_ranks_equal_scores_by_log_loss(tmp_path):
     assert oracle.create_trial("w").hyperparameters.values[FROM] == "0001"
 
 
+def test_halving_tries_no_configuration_twice_in_its_first_rung(tmp_path):
+    hp = keras_tuner.HyperParameters()
+    hp.Choice("kind", ["a", "b"])
+    seen = run(make_oracle(Halving, tmp_path / "state.json", hp, seed=0, count=9, epochs=(1, 3)))
+    assert [values[EPOCHS] for values in seen] == [1, 1, 3] and {values["kind"] for values in seen[:2]} == {"a", "b"}
+
+
+def test_a_trial_that_was_killed_before_it_had_its_score_is_run_again(tmp_path):
+    oracle = make_oracle(Random, tmp_path / "state.json", space(), seed=0, max_trials=2)
+    run(oracle, 1)
+    state = json.loads((tmp_path / "state.json").read_text())
+    state["trials"][0]["score"] = None
+    (tmp_path / "state.json").write_text(json.dumps(state))
+    again = make_oracle(Random, tmp_path / "state.json", space(), seed=0, max_trials=2)
+    assert completed(again) == [] and again.create_trial("w").trial_id == "0"
+
+
 def test_halving_waits_for_what_runs_and_passes_over_what_failed(tmp_path):
     oracle = make_oracle(Halving, tmp_path / "state.json", space(), seed=0, count=3, epochs=(1, 3))
     one, two, three = (oracle.create_trial(worker) for worker in "abc")

@@ -77,6 +77,7 @@ def asked(photos, tmp_path, thin_mobilenet):
             "fixed": ["optimizer", "augmentation"], "config": SearchConfig(trials=4, fine_tune=2)}
 
 
+@pytest.mark.slow
 def test_a_search_gives_a_run_folder_with_a_test_and_a_record_of_all_trials(asked, here):
     found = tfcnn.search(**asked)
     assert [row.level for row in found.trials] == ["heads"] * 4 + ["defaults"] + ["fine-tunings"] * 2
@@ -213,7 +214,7 @@ def test_bounds_give_files_beyond_them_a_score_below_all_others_and_a_pareto_fro
     assert len(found.trials) == 4 and all(row.bytes > 500_000 for row in found.trials)
     assert all((row.score == row.accuracy) if row.values["image_size"] == 32 else (row.score == pytest.approx(-1.5)) for row in found.trials)
     assert found.record["best"]["values"]["image_size"] == 32 and found.best.record["input_shape"][0] == 32
-    sizes = {f"size-thin_mobilenet-{size}-{pooling}-" for size in (32, 64) for pooling in ("avg", "max")}
+    sizes = {f"size-thin_mobilenet-{size}-{pooling}" for size in (32, 64) for pooling in ("avg", "max")}
     assert {told["folder"] for told in here if told["kind"] == "measure"} == sizes
     front = found.record["pareto"]
     assert front and all(row["bytes"] and row["milliseconds"] for row in front) and "not beaten in all three" in str(found)
@@ -265,11 +266,66 @@ def test_no_trial_begins_when_the_time_is_over(asked, pretended, monkeypatch):
     ({"config": SearchConfig(time_limit="0m")}, "expected a time above 0"),
     ({"config": SearchConfig(max_host_latency_ms=0)}, "expected milliseconds above 0"),
     ({"only": []}, "expected something to search"),
+    ({"fixed": ["dropuot"]}, "did you mean 'dropout'"),
+    ({"training": tfcnn.TrainingConfig(gradual=2)}, "expected all stages to open at once"),
+    ({"space": lambda hp: hp.Int("trainable", 1, 50)}, "expected from 0 to 5 stages"),
+    ({"space": lambda hp: hp.Fixed("optimizer", "sgd") and hp.Float("learning_rate", 0.01, 0.1), "fixed": []}, "a learning rate between 0 and 1"),
 ])
 def test_what_cannot_work_is_one_line_before_anything_is_read(asked, changed, message):
     with pytest.raises(tfcnn.InputError, match=message) as refused:
         tfcnn.search(**{**asked, **changed})
     assert "\n" not in str(refused.value) and not asked["output"].exists()
+
+
+def test_a_search_that_was_refused_leaves_its_folder_to_the_next(asked, pretended):
+    with pytest.raises(tfcnn.InputError, match="nowhere"):
+        tfcnn.search(**{**asked, "source": asked["source"] / "nowhere"})
+    with pytest.raises(tfcnn.InputError, match="expected time for one trial"):
+        tfcnn.search(**{**asked, "config": SearchConfig(trials=4, time_limit="9s")})
+    assert len(tfcnn.search(**{**asked, "config": SearchConfig(trials=1, fine_tune=0)}).trials) == 1
+
+
+def test_a_part_of_the_variables_of_a_cluster_is_refused(asked, monkeypatch):
+    monkeypatch.setenv("KERASTUNER_ORACLE_IP", "127.0.0.1")
+    with pytest.raises(tfcnn.InputError, match="got no KERASTUNER_TUNER_ID"):
+        tfcnn.search(**asked)
+    monkeypatch.setenv("KERASTUNER_TUNER_ID", "chief")
+    monkeypatch.setenv("KERASTUNER_ORACLE_PORT", "many")
+    with pytest.raises(tfcnn.InputError, match="KERASTUNER_ORACLE_PORT=many"):
+        tfcnn.search(**asked)
+
+
+def test_each_gpu_has_a_trial_at_a_time_and_an_interruption_spoils_none(asked, pretended, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    run, used = trial._run, []
+
+    def on_a_gpu(folder, kind, told, gpu):
+        used.append(gpu)
+        if folder.name == "fine-tunings-2":
+            raise KeyboardInterrupt
+        time.sleep(0.3)
+        run(folder, kind, told, gpu)
+
+    monkeypatch.setattr(trial, "_run", on_a_gpu)
+    given = {**asked, "config": SearchConfig(trials=1, fine_tune=4, algorithm="random")}
+    with pytest.raises(KeyboardInterrupt):
+        tfcnn.search(**given)
+    monkeypatch.setattr(trial, "_run", run)
+    found = tfcnn.search(**given)
+    assert set(used) == {"0", "1"} and len(found.trials) == 6 and all(row.status == "COMPLETED" for row in found.trials)
+
+
+def test_the_verdict_says_what_was_compared(asked):
+    row = lambda level, number, accuracy, score, log_loss=1.0, epochs=3: TrialRow(level, number, "COMPLETED", score, accuracy, accuracy, log_loss, 1.0, epochs,
+                                                                                  None, None, {}, None, None)
+    equal = [row("defaults", "0", 1.0, 1.0), row("fine-tunings", "0", 1.0, 1.0, 0.5)]
+    assert finish.verdict(equal[1], equal, 50).endswith("the defaults 1.000, with a lower log loss")
+    bounded = [row("defaults", "0", 0.9, -0.5), row("fine-tunings", "0", 0.7, 0.7)]
+    assert "worse by what was asked for" in finish.verdict(bounded[1], bounded, 50)
+    alone = [row("defaults", "0", 0.9, 0.9), row("fine-tunings", "0", 0.95, 0.95, epochs=1)]
+    assert finish.best_of(alone) is alone[0] and "no other one was trained as long" in finish.verdict(alone[0], alone, 50)
+    better = [row("defaults", "0", 0.5, 0.5), row("fine-tunings", "0", 0.6, 0.6)]
+    assert "+10.0 points with a standard error of 9.9, which chance alone often" in finish.verdict(better[1], better, 50)
 
 
 def test_folders_of_other_things_and_damaged_records_are_refused(asked, pretended):

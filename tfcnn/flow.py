@@ -89,7 +89,7 @@ def train_and_export(source: Any, *, output: str | Path, model: ModelConfig | No
         existing = _look_at(target, given)
         if existing is not None and existing.record["status"] == "finished":
             _say_finished(existing, given)
-            return _export_missing(existing, formats)
+            return export_missing(existing, formats)
 
     seconds: dict[str, float] = {}
     start = time.perf_counter()
@@ -100,7 +100,7 @@ def train_and_export(source: Any, *, output: str | Path, model: ModelConfig | No
         return run
     if run.record["status"] == "finished":
         _say_finished(run, given)
-        return _export_missing(run, formats)
+        return export_missing(run, formats)
     return finish(run, photos, formats=formats, started=start)
 
 
@@ -325,7 +325,7 @@ def _say_finished(run: Run, given: dict) -> None:
                    f", these arguments are ignored: {', '.join(ignored)}" if ignored else "")
 
 
-def _export_missing(run: Run, formats: Sequence[str]) -> Run:
+def export_missing(run: Run, formats: Sequence[str]) -> Run:
     """Formats that a finished run was not yet asked for."""
     missing = [name for name in formats if name not in [e["format"] for e in run.record.get("exports", [])]]  # 'auto' is never there
     if missing:

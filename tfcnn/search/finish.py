@@ -77,13 +77,18 @@ def verdict(best: TrialRow, rows: Sequence[TrialRow], n: int) -> str:
     """In words, what the search gained over the defaults, and whether chance could have done it."""
     defaults = next((row for row in rows if row.level == DEFAULTS and row.status == "COMPLETED"), None)
     beyond = "" if best.score >= 0 else "; no configuration is within the bounds, this one is nearest to them"
+    whole = sum(row.level not in (HEADS, DEFAULTS) and row.status == "COMPLETED" and row.epochs == best.epochs for row in rows)
     if best.level == DEFAULTS:
-        return f"best: the defaults, validation accuracy {best.accuracy:.3f} on {n} photos; nothing that was tried beat them{beyond}"
+        others = f"none of the {whole} others that were trained as long beat them" if whole else "no other one was trained as long"
+        return f"best: the defaults, validation accuracy {best.accuracy:.3f} on {n} photos; {others}{beyond}"
     text = f"best: {best.level} {best.id}, validation accuracy {best.accuracy:.3f} on {n} photos"
     if defaults is None:
         return text + beyond
     error = math.sqrt((best.accuracy * (1 - best.accuracy) + defaults.accuracy * (1 - defaults.accuracy)) / n)
     gain = best.accuracy - defaults.accuracy
+    if gain <= 0:
+        better = "with a lower log loss" if gain == 0 and best.score == defaults.score else "which are worse by what was asked for"
+        return f"{text}, the defaults {defaults.accuracy:.3f}, {better}{beyond}"
     chance = "which chance alone often makes of the best of many" if gain < 2 * error else "beyond what chance would make of a single comparison"
     return f"{text}, the defaults {defaults.accuracy:.3f}: {100 * gain:+.1f} points with a standard error of {100 * error:.1f}, {chance}{beyond}"
 

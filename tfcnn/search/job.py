@@ -67,7 +67,7 @@ class Job:
 
     def told(self) -> dict:
         """The arguments as JSON has them, by which a search is known again; how long it may go is none of them."""
-        config = {name: value for name, value in asdict(self.config).items() if name not in ("time_limit", "refit")}
+        config = {name: value for name, value in asdict(self.config).items() if name != "time_limit"}
         values = {"source": self.source, "weights": dict(self.weights), "image_sizes": list(self.image_sizes), **asdict(self.data), **asdict(self.training),
                   **{name: value for name, value in asdict(self.model).items() if name not in ("backbone", "weights", "image_size")}, **config,
                   "space": {name: row.get_config() for name, row in self.rows.items()}}

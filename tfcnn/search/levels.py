@@ -1,11 +1,13 @@
 """The levels of a search: heads on cached features, a fine-tuning of the defaults, fine-tunings that go on from the best heads."""
 
+import json
 import logging
 import math
 import os
+import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +28,7 @@ HEADS_TIME = 1 / 4  # of the time limit, that the heads may take
 KEPT_HEADS = 4  # that fine-tunings go on from
 MANY = 81  # configurations that begin fine-tuning where the time is what ends them
 START = 15.0  # seconds of a process that trains, besides its epochs, until they were measured
+SAVE_AFTER = 10  # seconds
 BACKWARD = 3  # a step costs three forward passes
 
 logger = logging.getLogger(__name__)
@@ -38,6 +41,7 @@ class Clock:
     job: Job
     _started: float = field(default_factory=time.monotonic)
     _before: float = field(init=False)
+    _saved: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_before", 0.0 if is_worker() else self.job.read_record()["seconds"])
@@ -55,6 +59,12 @@ class Clock:
     def save(self) -> None:
         """Into search.json."""
         self.job.write_record(seconds=round(self.spent, 1))
+        self._saved[:] = [time.monotonic()]
+
+    def save_now_and_then(self) -> None:
+        """The same, if it was not done for a while."""
+        if not self._saved or time.monotonic() - self._saved[0] > SAVE_AFTER:
+            self.save()
 
 
 def check_time(job: Job, table: Table) -> None:
@@ -83,7 +93,7 @@ def run_levels(job: Job, tables: Mapping[tuple, Table], clock: Clock) -> dict[st
                 continue
             oracles[level] = _MAKE[level](job, tables, oracles, clock)
             if is_chief():
-                Chief(os.environ, LEVELS).serve(level, oracles[level])
+                Chief(os.environ, LEVELS).serve(level, oracles[level], clock.save_now_and_then)
             else:
                 _work_here(job, level, oracles[level], tables, clock)
             clock.save()
@@ -95,7 +105,12 @@ def _heads(job: Job, tables, oracles, clock: Clock):
 
     kind = {"bayesian": kinds.Bayesian, "grid": kinds.Grid}.get(job.config.algorithm, kinds.Random)
     return kinds.make_oracle(kind, job.state_file(HEADS), head_space(job.rows, job.model), seed=job.training.seed, max_trials=job.config.trials,
-                             is_over=lambda: clock.spent > HEADS_TIME * job.config.seconds)
+                             is_over=lambda: clock.spent > (HEADS_TIME if searches_fine(job) else 1) * job.config.seconds and bool(_ended(job, HEADS)))
+
+
+def _ended(job: Job, level: str) -> int:
+    """How many trials of a level were begun; one is, whatever the time."""
+    return len(_trials_of(job, level)) if job.state_file(level).exists() else 0
 
 
 def _defaults(job: Job, tables, oracles, clock: Clock):
@@ -118,13 +133,13 @@ def _fine_tunings(job: Job, tables, oracles, clock: Clock):
         if measured is None:
             return _estimated(job, table, epochs)
         seconds, of_epochs = measured.get_best_value("seconds"), measured.get_best_value("seconds_of_epochs")
-        return seconds - of_epochs + of_epochs * epochs / whole
+        return max(seconds - of_epochs, 0) + of_epochs * epochs / whole  # after a resume `seconds` may be of its end alone
 
     space = fine_space(job.rows, kept_heads(job), job.model)
     common = {"hyperparameters": space, "seed": job.training.seed}
     if job.config.algorithm == "hyperband":
         return kinds.make_oracle(kinds.Halving, job.state_file(FINE), **common, count=count, epochs=kinds.rungs_of(whole), seconds_of=seconds_of,
-                                 time_left=lambda: clock.left * at_once)
+                                 time_left=lambda: clock.left * at_once, at_once=at_once)
     kind = {"bayesian": kinds.Bayesian, "grid": kinds.Grid, "random": kinds.Random}[job.config.algorithm]
     return kinds.make_oracle(kind, job.state_file(FINE), **common, max_trials=count, is_over=lambda: seconds_of(whole) > clock.left)
 
@@ -134,12 +149,17 @@ _MAKE = {HEADS: _heads, DEFAULTS: _defaults, FINE: _fine_tunings}
 
 def head_values(job: Job) -> dict[str, dict]:
     """The values of completed head trials by their number, the best first; from their file, which workers share."""
-    import keras_tuner
+    from tfcnn.search.oracles import rank
 
-    from tfcnn.search.oracles import Random, completed, make_oracle
+    trials = [trial for trial in _trials_of(job, HEADS) if trial.status == "COMPLETED" and trial.score is not None]
+    return {trial.trial_id: dict(trial.hyperparameters.values) for trial in sorted(trials, key=rank)}
 
-    oracle = make_oracle(Random, job.state_file(HEADS), keras_tuner.HyperParameters(), seed=job.training.seed)
-    return {trial.trial_id: dict(trial.hyperparameters.values) for trial in completed(oracle)}
+
+def _trials_of(job: Job, level: str) -> list:
+    """As the file of its state has them."""
+    from keras_tuner.engine.trial import Trial
+
+    return [Trial.from_state(told) for told in json.loads(job.state_file(level).read_text(encoding="utf-8"))["trials"]]
 
 
 def kept_heads(job: Job) -> dict[str, dict]:
@@ -164,21 +184,23 @@ def _work_for_chief(job: Job, level: str, tables) -> None:
 
 def _work_here(job: Job, level: str, oracle, tables, clock: Clock) -> None:
     """One trial at a time, or one on each GPU."""
-    report = _reporter(job, level)
+    report, stopped = _reporter(job, level), threading.Event()
 
     def on_end(trial):
         report(trial)
         clock.save()
 
     gpus = job.gpus if level != HEADS and job.gpus else (None,)
-    work = lambda gpu: work_on(oracle, _runner(job, level, tables, gpu), worker=f"gpu{gpu}", on_end=on_end)
+    work = lambda gpu: work_on(oracle, _runner(job, level, tables, gpu), worker=f"gpu{gpu}", on_end=on_end, stopped=stopped)
     if len(gpus) == 1:
         work(gpus[0])
         return
     with ThreadPoolExecutor(len(gpus)) as pool:
         try:
-            list(pool.map(work, gpus))
+            for done in as_completed([pool.submit(work, gpu) for gpu in gpus]):
+                done.result()
         except BaseException:
+            stopped.set()
             stop_all()
             raise
 

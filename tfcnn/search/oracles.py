@@ -50,11 +50,15 @@ class _Kept:
     def reload(self) -> None:
         """What was there when the process before ended; its unfinished trials are the next ones."""
         try:
-            self.set_state(json.loads(self.file.read_text(encoding="utf-8")))
+            state = json.loads(self.file.read_text(encoding="utf-8"))
+            for told in state["trials"]:
+                if told["status"] == COMPLETED and told["score"] is None:  # killed between its end and its score
+                    told["status"] = RUNNING
+            self.set_state(state)
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"expected the state of a search in '{self.file}', but it is damaged ({error!r:.80}); search again with --overwrite") from error
         # keras-tuner saves before it takes a trial that ended from those that run, and would run it again.
-        self._retry_queue += [trial.trial_id for trial in self.ongoing_trials.values() if trial.status == RUNNING]
+        self._retry_queue += [trial.trial_id for trial in self.ongoing_trials.values() if trial.status == RUNNING and trial.trial_id not in self._retry_queue]
         self.ongoing_trials = {}
 
 
@@ -87,13 +91,15 @@ class Halving(_Kept, keras_tuner.Oracle):
     Attributes:
         count: configurations that begin; fewer where the time does not last for them and those that go on.
         epochs: of each rung, the last one whole.
-        seconds_of: the time that a trial of so many epochs is expected to take; `time_left`: until the end.
+        seconds_of: the time that a trial of so many epochs is expected to take.
+        time_left: until the end, of all that run at once together; `at_once`: how many do.
     """
 
     count: int
     epochs: tuple[int, ...]
     seconds_of: Callable[[int], float] = staticmethod(lambda epochs: 0.0)
     time_left: Callable[[], float] = staticmethod(lambda: math.inf)
+    at_once: int = 1
 
     def __init__(self, **arguments):
         super().__init__(**arguments)
@@ -114,10 +120,19 @@ class Halving(_Kept, keras_tuner.Oracle):
             gone_on = {self.trials[trial].hyperparameters.values[FROM] for trial in rung}
             waiting = [trial for trial in best if trial.trial_id not in gone_on]
             if waiting:
-                if self.seconds_of(self.epochs[number]) > self.time_left():
+                if self.seconds_of(self.epochs[number]) > self.time_left() / self.at_once:
                     return {"status": IDLE if self.ongoing_trials else STOPPED}
                 return self._add(number, trial_id, {**waiting[0].hyperparameters.values, FROM: waiting[0].trial_id})
         return {"status": IDLE if self.ongoing_trials else STOPPED}
+
+    def _compute_values_hash(self, values: dict) -> str:
+        """Of the configuration: with what epochs it is trained makes it no other one."""
+        return super()._compute_values_hash({name: value for name, value in values.items() if name not in (EPOCHS, FROM)})
+
+    def _record_values(self, trial) -> None:
+        """keras-tuner forgets values that a trial had before; here none change, and those of a rung are of the one below."""
+        trial.hyperparameters.ensure_active_values()
+        self._tried_so_far.add(self._compute_values_hash(trial.hyperparameters.values))
 
     def _add(self, rung: int, trial_id: str, values: dict) -> dict:
         self.rungs[rung].append(trial_id)

@@ -21,17 +21,19 @@ def draw_search(search: Search, path: Path) -> None:
 
     rows = [row for row in search.trials if row.status == "COMPLETED"]
     names = [name for name in dict.fromkeys(name for row in rows for name in row.values) if len({str(row.values.get(name)) for row in rows}) > 1]
-    below = 2 if any(row.level != "heads" for row in rows) else 1
-    lines = -(-len(names) // COLUMNS)
+    tuned = any(row.level != "heads" for row in rows)
+    below = tuned + bool(names)  # rows of wide panels under the small ones
+    lines = max(1, -(-len(names) // COLUMNS))
     figure = Figure(figsize=(13, 2.5 * lines + 3.8 * below + 0.6), layout="constrained")
-    top, *lower = figure.subfigures(1 + below, 1, height_ratios=[max(2.5 * lines, 0.1), *[3.8] * below])
+    top, *lower = figure.subfigures(1 + below, 1, height_ratios=[2.5 * lines, *[3.8] * below], squeeze=False).ravel()
     _panels(top, rows, names)
-    if below == 2:
+    if tuned:
         axes = lower[0].subplots(1, 2 if search.record["pareto"] else 1, squeeze=False)[0]
         _curves(axes[0], search, rows)
         if search.record["pareto"]:
             _front(axes[1], rows, search.record["pareto"])
-    _coordinates(lower[-1].subplots(), rows, names)
+    if names:
+        _coordinates(lower[-1].subplots(), rows, names)
     with write_aside(path) as aside:
         figure.savefig(aside, dpi=DPI)
 
@@ -55,6 +57,8 @@ def _panels(figure, rows: Sequence[TrialRow], names: Sequence[str]) -> None:
         axis.axis("off")
     for axis in axes[::COLUMNS]:
         axis.set_ylabel("validation accuracy", fontsize=8)
+    if not names:
+        axes[0].text(0, 0.5, "nothing differs between the trials", transform=axes[0].transAxes)
     handles = [axes[0].scatter([], [], color=COLOURS[level], s=26, label=NAMES[level]) for level in COLOURS if any(row.level == level for row in rows)]
     figure.legend(handles=handles, loc="outside upper left", ncols=3, fontsize=9, frameon=False)
 

@@ -10,10 +10,10 @@ from typing import Any
 
 from tfcnn.data.config import DataConfig
 from tfcnn.errors import InputError
-from tfcnn.flow import check_all, open_checked
+from tfcnn.flow import check_all, export_missing, open_checked
 from tfcnn.locks import NAME as LOCK
 from tfcnn.models.classifier import ModelConfig
-from tfcnn.record import alone_in, prepare_folder, remove
+from tfcnn.record import alone_in, name_aside, prepare_folder
 from tfcnn.search.config import SearchConfig, check_search
 from tfcnn.search.finish import finish_search
 from tfcnn.search.heads import load_data, load_table, networks_of
@@ -24,6 +24,9 @@ from tfcnn.search.space import read_space
 from tfcnn.training.config import TrainingConfig
 from tfcnn.training.launch import visible_gpus
 from tfcnn.training.machine import MachineConfig
+from tfcnn.training.strategy import make_strategy
+
+CLUSTER = ("KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT")  # keras-tuner's
 
 logger = logging.getLogger(__name__)
 
@@ -63,19 +66,22 @@ def search(source: str | Path, *, output: str | Path, backbone: str | Sequence[s
                     config or SearchConfig(), space, fixed, only, formats, devices)
     worker = is_worker()
     if not worker:
-        existing = _existing(job, overwrite)
+        existing = _existing(job, overwrite, formats)
         if existing is not None:
             return existing
     with nullcontext() if worker else alone_in(job.path / "state"):
-        if not worker:
-            job.write_record()
         return _search(job, formats)
 
 
 def _search(job: Job, formats: Sequence[str]) -> Search:
     clock = Clock(job)
     opened = open_checked(job.source, job.configs({})[0], job.data)
+    _leave_memory_of_gpus()
     tables = {key: load_table(job, opened, key, lambda table: check_time(job, table)) for key in networks_of(job)}
+    if is_worker():
+        _check_same(job)  # of the chief, if it has begun
+    else:
+        job.write_record()  # not before it is known to be one that can be done
     oracles = run_levels(job, tables, clock)
     if is_worker():
         logger.info("this worker is done; the chief tests the best run and writes the result")
@@ -90,10 +96,13 @@ def _read_job(source, output, backbone, weights, image_size, model, training, da
         raise InputError("expected the path of the photos, since each fine-tuning is a process of its own, got data in memory; "
                          "save it as an .npz or in folders")
     check_search(config)
+    _check_cluster(os.environ)
     if data.folds is not None:
         raise InputError(f"expected one split for a search, got folds={data.folds}; search with one, then 'tfcnn train' the best with --folds")
     backbones = (backbone,) if isinstance(backbone, str) else tuple(backbone)
     sizes = (image_size,) if isinstance(image_size, int) else tuple(image_size)
+    if training.gradual:
+        raise InputError(f"expected all stages to open at once in a search, whose first trainings are short, got gradual={training.gradual}; leave it out")
     if not backbones:
         raise InputError("expected a backbone or several, got none")
     if isinstance(weights, Mapping) and set(weights) != set(backbones):
@@ -103,8 +112,18 @@ def _read_job(source, output, backbone, weights, image_size, model, training, da
         for size in sizes or (None,):
             check_all(source, output, replace(model, backbone=name, weights=by_backbone[name], image_size=size), training, data, formats, MachineConfig())
     rows = read_space(space, fixed=fixed, only=only, backbones=backbones, image_sizes=sizes)
-    source = str(source) if str(source).startswith("tfds:") else str(Path(source).resolve())
+    source = str(source) if str(source).startswith("tfds:") else os.path.abspath(source)
     return Job(Path(output), source, by_backbone, sizes, model, training, data, config, rows, _gpus(devices))
+
+
+def _check_cluster(environment: Mapping[str, str]) -> None:
+    given = [name for name in CLUSTER if environment.get(name)]
+    if given and len(given) < len(CLUSTER):
+        missing = next(name for name in CLUSTER if name not in given)
+        raise InputError(f"expected all of {', '.join(CLUSTER)} for a search by several processes, got no {missing}; set it, or none of them")
+    port = environment.get("KERASTUNER_ORACLE_PORT", "1")
+    if not port.isdigit() or not 0 < int(port) < 65536:
+        raise InputError(f"expected a port from 1 to 65535, got KERASTUNER_ORACLE_PORT={port}")
 
 
 def _gpus(devices: Sequence[int] | None) -> tuple[str, ...]:
@@ -116,25 +135,38 @@ def _gpus(devices: Sequence[int] | None) -> tuple[str, ...]:
     return tuple(found) if devices is None else tuple(found[device] for device in devices)
 
 
-def _existing(job: Job, overwrite: bool) -> Search | None:
+def _leave_memory_of_gpus() -> None:
+    """Trials train on the cards that this process computes features on: it takes of their memory what it needs, not all."""
+    make_strategy("one_device")
+
+
+def _existing(job: Job, overwrite: bool, formats: Sequence[str]) -> Search | None:
     """The search that the folder holds, if it is finished; raises InputError where it is another one."""
     if overwrite and job.record_file.exists():
         with alone_in(job.path / "state"):  # not under the hands of a process that searches
             pass
-        remove(job.path)
+        with name_aside(job.path) as aside:  # which is no search any more, whenever it is killed
+            job.path.rename(aside)
     if not job.record_file.exists():
-        if job.path.is_dir() and any(path.name != LOCK for path in job.path.iterdir()):
+        if job.path.is_dir() and any(path.name not in (LOCK, "state") for path in job.path.iterdir()):
             raise InputError(f"expected an empty or new folder for the search, but '{job.path}' holds other files; give another --output")
         prepare_folder(job.path)
         return None
+    _check_same(job)
+    record = job.read_record()
+    if record["status"] == "finished":
+        logger.warning("the search of '%s' is finished already: nothing is tried; give --overwrite to search anew", job.path)
+        export_missing(Search(job.path, record).best, formats)
+        return Search(job.path, record)
+    logger.info("the search of '%s' goes on", job.path)
+    return None
+
+
+def _check_same(job: Job) -> None:
+    """Raises InputError where the folder holds another search."""
     record = job.read_record()
     changed = [name for name, value in job.told().items() if record["arguments"].get(name) != value]
     if changed:
         named = ", ".join(changed[:5])
         raise InputError(f"expected the search that '{job.path}' holds, but it has other arguments ({named}); "
                          "give those to go on with it, --overwrite to replace it, or another --output")
-    if record["status"] == "finished":
-        logger.warning("the search of '%s' is finished already: nothing is tried; give --overwrite to search anew", job.path)
-        return Search(job.path, record)
-    logger.info("the search of '%s' goes on", job.path)
-    return None

@@ -46,7 +46,7 @@ def read_space(space: Callable | Any = None, *, fixed: Sequence[str] = (), only:
 
     levels = field_levels()
     declared = _declared(space)
-    for name in [*(only or ()), *declared]:
+    for name in [*fixed, *(only or ()), *declared]:
         if name not in levels:
             raise InputError(f"expected a field that can be searched, got '{name}'; {closest(name, levels)}")
     hp = keras_tuner.HyperParameters()
@@ -183,6 +183,13 @@ def _check_values(rows: Mapping[str, Any], backbones: Sequence[str]) -> None:
                 raise InputError(f"expected hidden layers as 256,64 or none in the space, got '{value}'") from error
             check_config(model)
             check_training(training)
+    stages = min(len(BACKBONES[backbone].stages) for backbone in backbones)
+    if "trainable" in rows and not all(isinstance(value, int) and 0 <= value <= stages for value in _values(rows["trainable"])):
+        raise InputError(f"expected from 0 to {stages} stages, which the smallest backbone has, got trainable={_values(rows['trainable'])} in the space")
+    for name in set(RATES) & set(rows):  # a rate that is one for adamw may be none for another optimizer
+        for optimizer in _values(rows["optimizer"]) if "optimizer" in rows else [TrainingConfig.optimizer]:
+            for value in _values(rows[name]):
+                check_training(configs_of({name: value, "optimizer": optimizer}, ModelConfig(backbones[0]), TrainingConfig())[1])
 
 
 def _values(row) -> list:

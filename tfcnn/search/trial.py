@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tfcnn.errors import InputError, WorkError, first_line
+from tfcnn.locks import Lock
 from tfcnn.record import load_run, remove, write_text
 from tfcnn.search.job import Job
 
@@ -48,10 +49,16 @@ def measure_file(job: Job, values: Mapping[str, Any], labels: tuple[str, ...]) -
     They depend on its layers, not on what they learned, so each network is written and timed once for all trials.
     """
     model, _ = job.configs(values)
-    key = f"{model.backbone}-{model.image_size}-{model.pooling}-{'x'.join(map(str, model.hidden))}{'-bn' * model.head_batch_norm}"
-    file = job.path / "state" / f"size-{key}.json"
-    if not file.exists():
-        _run(job.path / "trials" / f"size-{key}", "measure", {"model": asdict(model), "labels": list(labels), "result": str(file)}, None)
+    head = f"-{'x'.join(map(str, model.hidden))}-{model.activation}{'-bn' * model.head_batch_norm}" if model.hidden else ""
+    key = f"{model.backbone}-{model.image_size}-{model.pooling}{head}"
+    file, folder = job.path / "sizes" / f"{key}.json", job.path / "trials" / f"size-{key}"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lock = Lock(file.parent, alone=True, wait=True)  # workers and threads that meet the same network
+    try:
+        if not file.exists():
+            _run(folder, "measure", {"model": asdict(model), "labels": list(labels), "result": str(file)}, None)
+    finally:
+        lock.release()
     return json.loads(file.read_text(encoding="utf-8"))
 
 
@@ -74,6 +81,7 @@ def _run(folder: Path, kind: str, told: dict, gpu: str | None) -> None:
     environment.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if gpu is not None:
         environment["CUDA_VISIBLE_DEVICES"] = gpu
+    before = log.stat().st_size if log.exists() else 0
     with open(log, "a", encoding="utf-8") as lines:
         process = subprocess.Popen([sys.executable, "-m", "tfcnn.search.trial", str(arguments)], stdout=lines, stderr=subprocess.STDOUT, env=environment)
         _RUNNING.add(process)
@@ -86,8 +94,9 @@ def _run(folder: Path, kind: str, told: dict, gpu: str | None) -> None:
         finally:
             _RUNNING.discard(process)
     if code:
-        said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        raise WorkError(said[-1] if said else f"the process of the trial ended with {code}")
+        said = log.read_bytes()[before:].decode(errors="replace").strip().splitlines()
+        raise WorkError(said[-1] if code == 1 and said else f"the process of the trial was ended by signal {-code}; '{log}' has all it said" if code < 0
+                        else f"the process of the trial ended with exit code {code}; '{log}' has all it said")
 
 
 def main(file: str) -> int:

@@ -22,7 +22,11 @@ COMPLETED, FAILED, IDLE, STOPPED = "COMPLETED", "FAILED", "IDLE", "STOPPED"
 logger = logging.getLogger(__name__)
 
 
-def work_on(oracle, run: Callable, *, worker: str, on_end: Callable = lambda trial: None) -> None:
+class StoppedError(BaseException):
+    """The search is ended from outside: what happened to a trial after that is not its own fault."""
+
+
+def work_on(oracle, run: Callable, *, worker: str, on_end: Callable = lambda trial: None, stopped: threading.Event | None = None) -> None:
     """Takes trials from an oracle until it has no more.
 
     Args:
@@ -30,8 +34,15 @@ def work_on(oracle, run: Callable, *, worker: str, on_end: Callable = lambda tri
         run: (trial) → its metrics; an error that it raises is that of the trial, and the work goes on.
         worker: by which the oracle knows who asks.
         on_end: called with each trial when its result is with the oracle.
+        stopped: set where other threads are to end too.
+
+    Raises:
+        StoppedError: `stopped` is set.
     """
+    stopped = stopped or threading.Event()
     while True:
+        if stopped.is_set():
+            raise StoppedError
         trial = oracle.create_trial(worker)
         if trial.status == STOPPED:
             return
@@ -42,13 +53,22 @@ def work_on(oracle, run: Callable, *, worker: str, on_end: Callable = lambda tri
             with _alive(oracle, trial):
                 metrics = run(trial)
         except Exception as error:
+            if stopped.is_set():
+                raise StoppedError from error
+            trial = _copy(trial)
             trial.status = FAILED
             trial.message = first_line(error) if isinstance(error, (InputError, WorkError)) else f"{type(error).__name__}: {first_line(error)}"
         else:
             oracle.update_trial(trial.trial_id, metrics)
+            trial = _copy(trial)
             trial.status = COMPLETED
         oracle.end_trial(trial)
         on_end(trial)
+
+
+def _copy(trial):
+    """In this process a trial is the oracle's own, whose status other threads read: it changes with the score, by `end_trial`."""
+    return type(trial).from_state(trial.get_state())
 
 
 class Chief:
@@ -63,8 +83,8 @@ class Chief:
         self._address = f"{environment['KERASTUNER_ORACLE_IP']}:{environment['KERASTUNER_ORACLE_PORT']}"
         self._levels = levels
 
-    def serve(self, level: str, oracle) -> None:
-        """Until all trials of the oracle have ended, and the workers that are there know it."""
+    def serve(self, level: str, oracle, on_pause: Callable = lambda: None) -> None:
+        """Until all trials of the oracle have ended, and the workers that are there know it; calls `on_pause` meanwhile."""
         import grpc
         from keras_tuner.src import protos
 
@@ -81,6 +101,7 @@ class Chief:
         try:
             while not servicer.is_done():
                 servicer.give_up_lost(time.monotonic())
+                on_pause()
                 time.sleep(PAUSE)
         finally:
             server.stop(grace=1).wait()
@@ -141,6 +162,19 @@ def _servicer(oracle, level: str, levels: tuple[str, ...]):
             self._heard.pop(request.tuner_id, None)
             self._told = True
             return response
+
+        def UpdateTrial(self, request, context):
+            if request.trial_id not in oracle.end_order:  # of a worker that was given up and is back, when another one was faster
+                return super().UpdateTrial(request, context)
+            return protos.get_service().UpdateTrialResponse(trial=oracle.get_trial(request.trial_id).to_proto())
+
+        def EndTrial(self, request, context):
+            trial_id = request.trial.trial_id
+            if trial_id in oracle.end_order:
+                return protos.get_service().EndTrialResponse()
+            if trial_id in oracle._retry_queue:
+                oracle._retry_queue.remove(trial_id)
+            return super().EndTrial(request, context)
 
         def GetTrial(self, request, context):
             for worker, trial in list(oracle.ongoing_trials.items()):
