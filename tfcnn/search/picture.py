@@ -1,6 +1,6 @@
 """A picture of a search: the score against each hyperparameter, all of them at once, and how the fine-tunings learned."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,6 @@ COLUMNS = 4  # panels in a row
 COLOURS = {"heads": "#9aa0a6", "defaults": "#d1495b", "fine-tunings": "#0b66c3"}
 NAMES = {"heads": "heads on cached features", "defaults": "the defaults, fine-tuned", "fine-tunings": "fine-tunings"}
 DPI = 110
-LOG = 8  # largest over smallest value, from which an axis is logarithmic
 
 
 def draw_search(search: Search, path: Path) -> None:
@@ -26,19 +25,20 @@ def draw_search(search: Search, path: Path) -> None:
     lines = max(1, -(-len(names) // COLUMNS))
     figure = Figure(figsize=(13, 2.5 * lines + 3.8 * below + 0.6), layout="constrained")
     top, *lower = figure.subfigures(1 + below, 1, height_ratios=[2.5 * lines, *[3.8] * below], squeeze=False).ravel()
-    _panels(top, rows, names)
+    logs = {name for name, told in search.record["arguments"]["space"].items() if told.get("sampling") == "log"}
+    _panels(top, rows, names, logs)
     if tuned:
         axes = lower[0].subplots(1, 2 if search.record["pareto"] else 1, squeeze=False)[0]
         _curves(axes[0], search, rows)
         if search.record["pareto"]:
             _front(axes[1], rows, search.record["pareto"])
     if names:
-        _coordinates(lower[-1].subplots(), rows, names)
+        _coordinates(lower[-1].subplots(), rows, names, logs)
     with write_aside(path) as aside:
         figure.savefig(aside, dpi=DPI)
 
 
-def _panels(figure, rows: Sequence[TrialRow], names: Sequence[str]) -> None:
+def _panels(figure, rows: Sequence[TrialRow], names: Sequence[str], logs: Container[str]) -> None:
     lines = max(1, -(-len(names) // COLUMNS))
     axes = figure.subplots(lines, COLUMNS, squeeze=False, sharey=True).ravel()
     longest = max((row.epochs or 0 for row in rows), default=0)
@@ -51,7 +51,7 @@ def _panels(figure, rows: Sequence[TrialRow], names: Sequence[str]) -> None:
                 spread = 0.12 * (np.random.default_rng(0).random(len(x)) - 0.5) if ticks else 0
                 sizes = [26 if row.epochs in (None, longest) else 9 for row in chosen]
                 axis.scatter(np.array(x, float) + spread, [row.accuracy for row in chosen], s=sizes, color=colour, alpha=0.7, linewidths=0)
-        _label_x(axis, name, ticks, [row.values[name] for row in rows if name in row.values])
+        _label_x(axis, name, ticks, [row.values[name] for row in rows if name in row.values], is_log=name in logs)
         axis.grid(alpha=0.25)
     for axis in axes[len(names):]:
         axis.axis("off")
@@ -93,7 +93,7 @@ def _front(axis, rows: Sequence[TrialRow], front: Sequence[dict]) -> None:
     axis.grid(alpha=0.25)
 
 
-def _coordinates(axis, rows: Sequence[TrialRow], names: Sequence[str]) -> None:
+def _coordinates(axis, rows: Sequence[TrialRow], names: Sequence[str], logs: Container[str]) -> None:
     """One line a trial over all hyperparameters, those of the last level that has enough of them; the colour is its accuracy."""
     from matplotlib import colormaps
 
@@ -102,7 +102,7 @@ def _coordinates(axis, rows: Sequence[TrialRow], names: Sequence[str]) -> None:
     shown = sorted(shown, key=lambda row: row.accuracy)
     names = [name for name in names if len({str(row.values.get(name)) for row in shown}) > 1]
     low, high = (shown[0].accuracy, shown[-1].accuracy) if shown else (0, 1)
-    scales = {name: _Scale([row.values[name] for row in shown if name in row.values]) for name in names}
+    scales = {name: _Scale([row.values[name] for row in shown if name in row.values], is_log=name in logs) for name in names}
     for place, scale in enumerate(scales.values()):
         for label, height in scale.marks:
             axis.annotate(label, (place, height), fontsize=7, color="#555555", xytext=(4, 0), textcoords="offset points", va="center")
@@ -120,10 +120,10 @@ def _coordinates(axis, rows: Sequence[TrialRow], names: Sequence[str]) -> None:
 class _Scale:
     """Values of one hyperparameter as heights from 0 to 1, and what is written beside them."""
 
-    def __init__(self, values: Sequence):
+    def __init__(self, values: Sequence, *, is_log: bool):
         self._places, ticks = _places(values)
         at = np.array([self._places(value) for value in values], float)
-        self._transform = np.log if not ticks and _is_log(values) else float
+        self._transform = np.log if is_log and not ticks else float
         at = np.array([self._transform(place) for place in at])
         self._least, self._span = at.min(), at.max() - at.min() or 1
         self.marks = [(tick, self.height(tick)) for tick in ticks] or [(_short(value), self.height(value)) for value in (min(values), max(values))]
@@ -141,11 +141,7 @@ def _places(values: Sequence) -> tuple:
     return lambda value: ticks.index(str(value)), ticks
 
 
-def _is_log(values: Sequence) -> bool:
-    return min(values) > 0 and max(values) / min(values) > LOG
-
-
-def _label_x(axis, name: str, ticks: Sequence[str], values: Sequence) -> None:
+def _label_x(axis, name: str, ticks: Sequence[str], values: Sequence, *, is_log: bool) -> None:
     axis.set_title(name, fontsize=9, loc="left")
     axis.tick_params(labelsize=7)
     if ticks:
@@ -153,7 +149,7 @@ def _label_x(axis, name: str, ticks: Sequence[str], values: Sequence) -> None:
         axis.set_xlim(-0.5, len(ticks) - 0.5)
     elif all(isinstance(value, int) for value in values):
         axis.xaxis.get_major_locator().set_params(integer=True)
-    elif not _is_log(values):
+    elif not is_log:
         axis.locator_params(axis="x", nbins=5)
     else:
         axis.set_xscale("log")
