@@ -117,7 +117,8 @@ def make_run(folder, name, size, **arguments):
             layer.set_weights([np.random.default_rng(4).uniform(0.5, 1.5, weight.shape) for weight in layer.weights])
         if hasattr(layer, "finalize_state"):
             layer.finalize_state()
-    write_record(folder, {"labels": LABELS, "status": "trained", "geometry": "stretch", "input_shape": [size, size, 3], "model": {"backbone": name}})
+    shape = list(model.input_shape[1:])
+    write_record(folder, {"labels": LABELS, "status": "trained", "geometry": "stretch", "input_shape": shape, "model": {"backbone": name}})
     model.save(folder / "model.keras")
     return folder, backbone
 

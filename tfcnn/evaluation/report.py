@@ -24,6 +24,13 @@ def write_report(run: Run | str | Path) -> Path:
     return run.path / "report.html"
 
 
+def check_report(run: Run) -> None:
+    """Raises InputError for an evaluated run whose record lacks what page or card say of it."""
+    without_exports = Run(run.path, {**run.record, "exports": []})
+    _rendered(without_exports, "report.html", curves="", augmentation="")
+    _rendered(without_exports, "card.md")
+
+
 def card_of(run: Run, exports: list[dict]) -> str:
     """The card of an evaluated run with these of its exports alone, for a bundle has no others."""
     return _rendered(Run(run.path, {**run.record, "exports": exports}), "card.md")

@@ -13,7 +13,7 @@ from tfcnn.data.dataset import Dataset
 from tfcnn.data.images import load_run_data, splits_by_content
 from tfcnn.errors import InputError, closest
 from tfcnn.evaluation.evaluate import check_data, evaluate, say_seen
-from tfcnn.evaluation.report import card_of, write_report
+from tfcnn.evaluation.report import check_report, write_report
 from tfcnn.export.bundle import check_bundle, write_bundle
 from tfcnn.export.check import CheckPhotos, Export, write_and_check
 from tfcnn.export.contract import contract_of
@@ -84,7 +84,7 @@ def export(run: Run | str | Path, data: Dataset | None = None, *, formats: Seque
         check_data(run, data)
     require(run, "data", "model", "training", "versions", *(["test"] if run.record["status"] == "finished" else []))
     if run.record["status"] == "finished":
-        card_of(run, [])  # which is written again when the files are there: what it lacks is said before they are made
+        check_report(run)  # which is written again when the files are there: what it lacks is said before they are made
     kept = read_calibration(run)
     with alone_in(run.path / "exports"), name_aside(run.path / "exports" / "work") as folder:  # which goes even if this process is killed
         folder.mkdir()
