@@ -5,6 +5,7 @@ import logging
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Mapping
@@ -140,14 +141,12 @@ def _measure(told: dict) -> None:
 
     result = Path(told["result"])
     model = build_classifier(labels=told["labels"], **told["model"])
-    file = result.with_name(f".tmp-{os.getpid()}-{result.stem}.tflite")
-    try:
-        write_float32(Material(model, Contract("measured", tuple(told["labels"]), tuple(model.input_shape[1:]), "stretch"), None, None, result.parent), file)
+    with tempfile.TemporaryDirectory(prefix=".tmp-", dir=result.parent) as folder:  # of its own: writers keep there what several formats share
+        file = Path(folder) / "float32.tflite"
+        write_float32(Material(model, Contract("measured", tuple(told["labels"]), tuple(model.input_shape[1:]), "stretch"), None, None, Path(folder)), file)
         photos = np.random.default_rng(0).integers(0, 256, (TIMED, *model.input_shape[1:]), np.uint8)
         measured = run_file("tflite", file, photos)
         write_text(result, json.dumps({"bytes": file.stat().st_size, "milliseconds": measured.latency[1][0]}))
-    finally:
-        remove(file)
 
 
 def _end_with(parent: int) -> None:
