@@ -28,7 +28,9 @@ def main() -> None:
     args = parser.parse_args()
     print(f"{args.source}, searches of {args.time_limit} on {os.cpu_count()} cores")
     print(f"{'':<6}{'the defaults':^38}{'the search':^52}")
-    print(f"{'seed':<6}{'seconds':>8}{'validation':>12}{'log loss':>9}{'test':>9}{'seconds':>9}{'heads':>6}{'tuned':>6}{'best':>16}{'validation':>12}{'test':>9}", flush=True)
+    print(f"{'seed':<6}{'seconds':>8}{'validation':>12}{'log loss':>9}{'test':>9}"
+          f"{'seconds':>9}{'heads':>6}{'tuned':>6}{'best':>20}{'validation':>12}{'test':>9}",
+          flush=True)
     pairs = []
     for seed in args.seeds:
         common = [str(DATA / args.source), "--backbone", "mobilenet_v3_small", "--weights", str(WEIGHTS), "--seed", str(seed)]
@@ -38,7 +40,7 @@ def main() -> None:
         best = found["best"]
         pairs.append((default["test"]["accuracy"], found["test"]["accuracy"]))
         print(f"{seed:<6}{default_seconds:>8.0f}{default['validation']['accuracy']:>12.3f}{default['validation']['log_loss']:>9.3f}{pairs[-1][0]:>9.3f}"
-              f"{seconds:>9.0f}{done.count('heads'):>6}{done.count('fine-tunings'):>6}{best['level'] + ' ' + str(best['id']):>16}{best['accuracy']:>12.3f}"
+              f"{seconds:>9.0f}{done.count('heads'):>6}{done.count('fine-tunings'):>6}{best['level'] + ' ' + str(best['id']):>20}{best['accuracy']:>12.3f}"
               f"{pairs[-1][1]:>9.3f}", flush=True)
     gains = [100 * (ours - theirs) for theirs, ours in pairs]
     tell = lambda values: f"{statistics.mean(values):.1f} ± {statistics.stdev(values) if len(values) > 1 else 0:.1f}"

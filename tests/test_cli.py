@@ -80,7 +80,7 @@ def test_the_run_folder_is_complete(finished):
     output, _ = finished
     names = {p.name for p in output.iterdir()}
     assert names == {"model.keras", "labels.txt", "run.json", "history.csv", "items.csv", "report.html", "card.md", "augmentation.jpg", "calibration.npz",
-                     "exports"}
+                     "examples.json", "scores-test.npz", "scores-validation.npz", "exports"}
     assert {p.name for p in (output / "exports").iterdir()} == {"saved_model", "float32.tflite", "float16.tflite", "changes"}
     assert tfcnn.load_run(output).record["status"] == "finished"
 
@@ -99,7 +99,7 @@ def test_an_error_of_tensorflow_is_one_line(monkeypatch, capsys, kind, message):
     def fail(*_, **__):
         raise kind(None, None, "no such thing\nin a graph")
 
-    monkeypatch.setattr("tfcnn.evaluation.evaluate.predict", fail)
+    monkeypatch.setattr("tfcnn.evaluation.predict.predict", fail)
     code, out, err = run(capsys, "predict", "run", "photo.jpg")
     assert (code, out, err) == (1, "", message)
 
@@ -486,12 +486,12 @@ class Called(Exception):
 def arguments_of(monkeypatch, *command) -> tuple[str, dict]:
     """Which function of the flow a command calls, and with which keyword arguments."""
     calls = []
-    for name in ("train_and_export", "cross_validate"):
+    for name, module in (("train_and_export", "flow"), ("cross_validate", "cross_validation")):
         def called(source, *, name=name, **options):
             calls.append((name, {"source": source, **options}))
             raise Called
 
-        monkeypatch.setattr(f"tfcnn.flow.{name}", called)
+        monkeypatch.setattr(f"tfcnn.{module}.{name}", called)
     with pytest.raises(Called):
         main([str(argument) for argument in command])
     (call,) = calls
@@ -549,6 +549,13 @@ def test_folds_without_a_fold_are_a_cross_validation_that_exports_only_what_is_a
         assert name == "cross_validate" and options["data"].folds == 5 and options["data"].fold is None and options["formats"] == formats
 
 
+def test_repeats_are_of_folds(capsys, monkeypatch):
+    assert arguments_of(monkeypatch, "train", "photos", "--folds", "5", "--repeats", "3")[1]["repeats"] == 3
+    for flags in (["--repeats", "3"], ["--repeats", "3", "--folds", "5", "--fold", "1"]):
+        code, _, err = run(capsys, "train", "photos", *flags)
+        assert code == 2 and "expected --folds, all of them, for repeated splits, got --repeats 3" in err
+
+
 @pytest.mark.parametrize(("source", "name"), [
     ("a/photos", "photos"), ("a/photos/", "photos"), ("a/all.csv", "all"), ("x.y/digits.npz", "digits"), ("a/v1.5", "v1.5"),
     ("tfds:mnist", "mnist"), ("tfds:a/b:1.0.0", "a-b-1-0-0")])
@@ -558,12 +565,12 @@ def test_a_run_is_named_after_its_source(monkeypatch, source, name):
 
 def test_a_cross_validation_prints_each_fold_and_all_of_them(capsys, monkeypatch):
     result = {"folds": 2, "accuracies": [0.75, 0.5], "mean": 0.625, "sd": 0.1768, "n": 8, "accuracy": 0.625, "interval": [0.3057, 0.8632],
-              "runs": ["x/fold-0", "x/fold-1"]}
-    monkeypatch.setattr("tfcnn.flow.cross_validate", lambda source, **options: result)
+              "runs": ["x/fold-0", "x/fold-1"], "repeats": {"seeds": [0], "accuracies": [0.625], "sd": None}}
+    monkeypatch.setattr("tfcnn.cross_validation.cross_validate", lambda source, **options: result)
     code, out, _ = run(capsys, "train", "photos", "--folds", "2", "--output", "x", "--json")
     assert code == 0 and values_of(out) == result
-    assert "fold 0: accuracy 0.750  x/fold-0\nfold 1: accuracy 0.500  x/fold-1\n" in out
-    assert "2 folds: accuracy 0.625 ± 0.177" in out and "all 8 photos, each tested once: 0.625 [0.306, 0.863]" in out
+    assert "fold-0: accuracy 0.750  x/fold-0\nfold-1: accuracy 0.500  x/fold-1\n" in out
+    assert "2 runs: accuracy 0.625 ± 0.177" in out and "all 8 photos, each tested once: 0.625 [0.306, 0.863]" in out
 
 
 STRETCH, LETTERBOX = (f"photos/{pixels_key(geometry)}-32" for geometry in ("stretch", "letterbox"))

@@ -10,7 +10,8 @@ from conftest import make_photos
 from sklearn import metrics
 
 import tfcnn
-from tfcnn.evaluation.evaluate import make_report, wilson_interval
+from tfcnn.evaluation.evaluate import make_report
+from tfcnn.evaluation.intervals import wilson_interval
 from tfcnn.models.forward import forward
 from tfcnn.record import write_record
 
@@ -39,7 +40,8 @@ def test_a_label_without_photos_counts_in_no_mean():
     scores = np.array([[0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.6, 0.3, 0.1]])
     report = make_report(scores, np.array([0, 1, 1]), list("abc"), "test")
     assert report.accuracy == pytest.approx(2 / 3) and report.balanced_accuracy == pytest.approx(0.75)
-    assert report.per_label[2] == {"label": "c", "n": 0, "precision": 0.0, "recall": 0.0, "f1": 0.0}
+    assert {name: report.per_label[2][name] for name in ("label", "n", "precision", "recall", "f1", "roc_auc")} == {
+        "label": "c", "n": 0, "precision": 0.0, "recall": 0.0, "f1": 0.0, "roc_auc": None}
 
 
 def test_always_the_same_answer():
@@ -51,7 +53,7 @@ def test_always_the_same_answer():
 def test_nan_scores_are_named_and_not_averaged():
     scores = np.full((4, 2), 0.5)
     scores[1] = np.nan
-    with pytest.raises(tfcnn.WorkError, match="for 1 of 4 photos"):
+    with pytest.raises(tfcnn.WorkError, match=r"for 1 of 4 photos \(1\)"):
         make_report(scores, np.zeros(4, int), ["a", "b"], "test")
 
 
@@ -84,7 +86,7 @@ def test_what_evaluate_refuses(trained, tmp_path):
     with pytest.raises(tfcnn.InputError, match="did you mean 'test'"):
         tfcnn.evaluate(run, data, split="tests")
     other = tfcnn.load_images(make_photos(tmp_path / "p", classes=("x", "y"), count=3), image_size=32, split=None)
-    with pytest.raises(tfcnn.InputError, match="labels of the run"):
+    with pytest.raises(tfcnn.InputError, match=r"labels that the run knows \(.*\), got x, y besides"):
         tfcnn.evaluate(run, other)
     everything_is_test = dataclasses.replace(data, items=tuple(item._replace(split="test") for item in data.items))
     with pytest.raises(tfcnn.InputError, match="found none"):
@@ -126,5 +128,5 @@ def test_predict_gives_the_scores_of_the_model_for_files_and_arrays(trained, pho
         assert file.label == array.label == run.labels[row.argmax()] and file.scores == array.scores
     with pytest.raises(tfcnn.InputError, match=r"shape \(n, 32, 32, 3\)"):
         tfcnn.predict(run, np.zeros((1, 8, 8, 3), np.uint8))
-    with pytest.raises(tfcnn.InputError, match="cannot be decoded"):
-        tfcnn.predict(run, [run.path / "run.json"])
+    damaged = tfcnn.predict(run, [run.path / "run.json", data.items[0].path])
+    assert "cannot be decoded (not an image" in damaged[0].error and damaged[0].label is None and damaged[1].scores == from_files[0].scores

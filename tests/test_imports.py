@@ -27,14 +27,18 @@ MAY_IMPORT = {
     "flow": BASE | {"data", "models", "training", "evaluation", "export"},
     "demo": BASE | {"data", "models", "training", "evaluation", "export", "flow"},
     "diagnosis": BASE | {"data", "models", "training"},
+    "cross_validation": BASE | {"data", "models", "training", "evaluation", "flow"},
+    "labels": BASE | {"data", "models", "training", "evaluation", "flow"},
     "repetition": BASE | {"data", "models", "training", "flow"},
-    "search": BASE | {"data", "models", "training", "export", "flow"},
+    "search": BASE | {"data", "models", "training", "evaluation", "export", "flow"},
+    "console": set(),
     "flags": {"errors", "training"},
     "parser": {"data", "models", "training", "export", "search", "flags"},
     "texts": {"evaluation"},
-    "cli": BASE | {"data", "models", "training", "evaluation", "export", "flow", "demo", "diagnosis", "repetition", "search", "flags", "parser", "texts"},
+    "cli": BASE | {"data", "models", "training", "evaluation", "export", "flow", "cross_validation", "demo", "diagnosis", "labels", "repetition", "search",
+                   "flags", "parser", "texts", "console"},
     "__main__": {"cli"},
-    "__init__": BASE | {"data", "models", "training", "evaluation", "export", "flow", "diagnosis", "repetition", "search"},
+    "__init__": BASE | {"data", "models", "training", "evaluation", "export", "flow", "cross_validation", "diagnosis", "labels", "repetition", "search"},
 }
 
 

@@ -9,12 +9,14 @@ import subprocess
 import sys
 import time
 import zlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import tfcnn
 from tfcnn.cli import main
+from tfcnn.data.scores import Scores, write_scores
 from tfcnn.errors import WorkError
 from tfcnn.record import load_run, write_record
 from tfcnn.search import finish, levels, trial
@@ -315,17 +317,40 @@ def test_each_gpu_has_a_trial_at_a_time_and_an_interruption_spoils_none(asked, p
     assert set(used) == {"0", "1"} and len(found.trials) == 6 and all(row.status == "COMPLETED" for row in found.trials)
 
 
-def test_the_verdict_says_what_was_compared(asked):
+def test_the_defaults_are_kept_unless_another_is_better_by_more_than_one_standard_error(asked):
     row = lambda level, number, accuracy, score, log_loss=1.0, epochs=3: TrialRow(level, number, "COMPLETED", score, accuracy, accuracy, log_loss, 1.0, epochs,
                                                                                   None, None, {}, None, None)
+    job = SimpleNamespace(config=SearchConfig(), path=None)
     equal = [row("defaults", "0", 1.0, 1.0), row("fine-tunings", "0", 1.0, 1.0, 0.5)]
-    assert finish.verdict(equal[1], equal, 50).endswith("the defaults 1.000, with a lower log loss")
+    assert finish.best_of(equal) is equal[1] and finish.choose(job, equal, 50)[0] is equal[0]
     bounded = [row("defaults", "0", 0.9, -0.5), row("fine-tunings", "0", 0.7, 0.7)]
-    assert "worse by what was asked for" in finish.verdict(bounded[1], bounded, 50)
+    best, why = finish.choose(job, bounded, 50)
+    assert best is bounded[1] and "the defaults, 0.900, are not within the bounds" in why
     alone = [row("defaults", "0", 0.9, 0.9), row("fine-tunings", "0", 0.95, 0.95, epochs=1)]
-    assert finish.best_of(alone) is alone[0] and "no other one was trained as long" in finish.verdict(alone[0], alone, 50)
+    best, why = finish.choose(job, alone, 50)
+    assert best is alone[0] and "no other one was trained as long" in why
+    lucky = [row("defaults", "0", 0.5, 0.5), row("fine-tunings", "0", 0.58, 0.58)]
+    best, why = finish.choose(job, lucky, 50)
+    assert best is lucky[0] and "+8.0 points with a standard error of 9.9, which is what chance makes of the best of many" in why
     better = [row("defaults", "0", 0.5, 0.5), row("fine-tunings", "0", 0.6, 0.6)]
-    assert "+10.0 points with a standard error of 9.9, which chance alone often" in finish.verdict(better[1], better, 50)
+    best, why = finish.choose(job, better, 50)
+    assert best is better[1] and why.endswith("the defaults 0.500: +10.0 points with a standard error of 9.9")
+
+
+def test_trials_that_keep_their_scores_are_compared_photo_by_photo(tmp_path):
+    """49 photos that both answer alike say nothing of the difference, so one more right answer is one standard error, not less."""
+    targets, digests = np.zeros(50, int), np.array([f"{number}" for number in range(50)])
+    rows = []
+    for number, right in enumerate((25, 28)):
+        folder = tmp_path / f"trial-{number}"
+        folder.mkdir()
+        write_record(folder, {"labels": ["a", "b"], "status": "trained", "geometry": "stretch", "input_shape": [8, 8, 3]})
+        scores = np.where(np.arange(50)[:, None] < right, [0.9, 0.1], [0.1, 0.9])
+        write_scores(folder, "validation", Scores(scores.astype(np.float32), targets, digests, digests))
+        rows.append(TrialRow(("defaults", "fine-tunings")[number], "0", "COMPLETED", right / 50, right / 50, right / 50, 1.0, 1.0, 3, None, None, {}, None,
+                             folder.name))
+    best, why = finish.choose(SimpleNamespace(config=SearchConfig(), path=tmp_path), rows, 50)
+    assert best is rows[1] and "+6.0 points with a standard error of 3.5" in why
 
 
 def test_folders_of_other_things_and_damaged_records_are_refused(asked, pretended):

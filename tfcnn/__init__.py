@@ -25,7 +25,17 @@ _WHERE = {
     "train": "tfcnn.training.train",
     "Report": "tfcnn.evaluation.evaluate",
     "evaluate": "tfcnn.evaluation.evaluate",
-    "predict": "tfcnn.evaluation.evaluate",
+    "Prediction": "tfcnn.evaluation.predict",
+    "predict": "tfcnn.evaluation.predict",
+    "Explanation": "tfcnn.evaluation.explain",
+    "explain": "tfcnn.evaluation.explain",
+    "draw_feature_maps": "tfcnn.evaluation.explain",
+    "draw_filters": "tfcnn.evaluation.explain",
+    "Comparison": "tfcnn.evaluation.compare",
+    "compare": "tfcnn.evaluation.compare",
+    "write_report": "tfcnn.evaluation.report",
+    "LabelCheck": "tfcnn.labels",
+    "check_labels": "tfcnn.labels",
     "EXPORTERS": "tfcnn.export.formats",
     "export": "tfcnn.export.gate",
     "SearchConfig": "tfcnn.search.config",
@@ -36,7 +46,7 @@ _WHERE = {
     "Diagnosis": "tfcnn.diagnosis",
     "doctor": "tfcnn.diagnosis",
     "train_and_export": "tfcnn.flow",
-    "cross_validate": "tfcnn.flow",
+    "cross_validate": "tfcnn.cross_validation",
     "Run": "tfcnn.record",
     "load_run": "tfcnn.record",
     "InputError": "tfcnn.errors",
@@ -46,6 +56,7 @@ __all__ = list(_WHERE)
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:  # for editors and type checkers; at run time the names below are loaded when they are first used
+    from tfcnn.cross_validation import cross_validate
     from tfcnn.data.audit import Audit, audit
     from tfcnn.data.config import DataConfig
     from tfcnn.data.dataset import Dataset
@@ -53,10 +64,15 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time the names below 
     from tfcnn.data.images import load_images
     from tfcnn.diagnosis import Diagnosis, doctor
     from tfcnn.errors import InputError, WorkError
-    from tfcnn.evaluation.evaluate import Report, evaluate, predict
+    from tfcnn.evaluation.compare import Comparison, compare
+    from tfcnn.evaluation.evaluate import Report, evaluate
+    from tfcnn.evaluation.explain import Explanation, draw_feature_maps, draw_filters, explain
+    from tfcnn.evaluation.predict import Prediction, predict
+    from tfcnn.evaluation.report import write_report
     from tfcnn.export.formats import EXPORTERS
     from tfcnn.export.gate import export
-    from tfcnn.flow import cross_validate, train_and_export
+    from tfcnn.flow import train_and_export
+    from tfcnn.labels import LabelCheck, check_labels
     from tfcnn.models.backbones import BACKBONES, list_backbones
     from tfcnn.models.classifier import ModelConfig, build_classifier
     from tfcnn.models.cnn import build_cnn

@@ -1,19 +1,12 @@
 """The command line: one subcommand a function of the library, and nothing else."""
 
-import contextlib
 import dataclasses
-import json
-import logging
-import os
 import re
-import signal
-import sys
-import threading
 import time
 import typing
-import warnings
 from pathlib import Path
 
+from tfcnn.console import ended_by_sigterm, fail, say, say_json, set_up_output, with_flags
 from tfcnn.errors import InputError, WorkError, first_line
 from tfcnn.flags import config_of, given_of
 from tfcnn.parser import make_parser
@@ -28,34 +21,35 @@ EXIT_DONE, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command; returns its exit code: 0 done, 1 failed or below what was asked, 2 bad usage, 130 interrupted."""
     args = make_parser(COMMANDS).parse_args(arguments)
-    _set_up_output(verbose=args.verbose)
+    set_up_output(verbose=args.verbose)
     try:
-        with _ended_by_sigterm():
+        with ended_by_sigterm():
             return args.command(args)
     except InputError as error:
-        return _fail(_with_flags(str(error), args), EXIT_USAGE)
+        return fail(with_flags(str(error), args), EXIT_USAGE)
     except WorkError as error:
-        return _fail(error, EXIT_FAILED)
+        return fail(error, EXIT_FAILED)
     except MemoryError:
-        return _fail(OUT_OF_MEMORY, EXIT_FAILED)
+        return fail(OUT_OF_MEMORY, EXIT_FAILED)
     except OSError as error:
         where = f" '{error.filename}'" if error.filename else " a file"
-        return _fail(f"expected to read or write{where}, but: {error.strerror or error}; free some space or choose another place", EXIT_FAILED)
+        return fail(f"expected to read or write{where}, but: {error.strerror or error}; free some space or choose another place", EXIT_FAILED)
     except Exception as error:
         if args.verbose or not type(error).__module__.startswith("tensorflow"):
             raise
         kind = type(error).__name__
         text = f"expected TensorFlow to do its work, but it ended with {kind}: {first_line(error)}; --verbose shows all of it"
-        return _fail(OUT_OF_MEMORY if kind == "ResourceExhaustedError" else text, EXIT_FAILED)
+        return fail(OUT_OF_MEMORY if kind == "ResourceExhaustedError" else text, EXIT_FAILED)
     except KeyboardInterrupt:
         on = {_train: f"; go on with --resume, or remove '{getattr(args, 'output', None)}'", _search: "; the same command goes on"}
-        return _fail(f"interrupted{on.get(args.command, '')}", EXIT_INTERRUPTED)
+        return fail(f"interrupted{on.get(args.command, '')}", EXIT_INTERRUPTED)
 
 
 def _train(args) -> int:
+    from tfcnn.cross_validation import cross_validate
     from tfcnn.data.config import DataConfig
     from tfcnn.export.formats import DEFAULT_FORMATS
-    from tfcnn.flow import cross_validate, train_and_export
+    from tfcnn.flow import train_and_export
     from tfcnn.models.classifier import ModelConfig
     from tfcnn.record import load_run
     from tfcnn.training.config import TrainingConfig
@@ -69,19 +63,21 @@ def _train(args) -> int:
     args.output = args.output or Path("saved_models") / f"{_name_of(args.source)}{'-folds' if crossed else ''}"
     arguments = {"output": args.output, "model": config_of(ModelConfig, args), "training": config_of(TrainingConfig, args), "data": data,
                  "machine": config_of(MachineConfig, args), "overwrite": args.overwrite, "resume": args.resume}
+    if args.repeats is not None and not crossed:
+        raise InputError(f"expected --folds, all of them, for repeated splits, got --repeats {args.repeats}; --folds 5 tests every photo once a repeat")
     if crossed:
-        result = cross_validate(args.source, **arguments, formats=asked)
-        _say(folds_text(result))
-        _json(args, result)
+        result = cross_validate(args.source, **arguments, formats=asked, repeats=1 if args.repeats is None else args.repeats)
+        say(folds_text(result))
+        say_json(args, result)
         return max(_verdict(load_run(run).record["exports"], asked) for run in result["runs"]) if asked else EXIT_DONE
     formats = [] if args.export == ["none"] else asked or list(DEFAULT_FORMATS)
     run = train_and_export(args.source, **arguments, formats=formats)
     record = run.record
     if record["status"] != "finished":  # of a worker that does not write
-        _json(args, {"run": str(run.path), "labels": run.labels, "validation": record["validation"]})
+        say_json(args, {"run": str(run.path), "labels": run.labels, "validation": record["validation"]})
         return EXIT_DONE
-    _say(run_text(run))
-    _json(args, {"run": str(run.path), "labels": run.labels, "test": record["test"], "validation": record["validation"],
+    say(run_text(run))
+    say_json(args, {"run": str(run.path), "labels": run.labels, "test": record["test"], "validation": record["validation"],
                  "seconds": record["seconds"]["total"], "stages": record["seconds"], "exports": record.get("exports", []),
                  "quarantined": record["data"]["quarantined"]})
     return _verdict(record.get("exports", []), formats)
@@ -100,8 +96,8 @@ def _find_rate(args) -> int:
     found = find_rate(args.source, model=config_of(ModelConfig, args), training=config_of(TrainingConfig, args), data=config_of(DataConfig, args),
                       machine=config_of(MachineConfig, args), steps=args.steps)
     found.plot(output)
-    _say(f"{found}\n\npicture: {output}")
-    _json(args, {**found.to_dict(), "picture": str(output)})
+    say(f"{found}\n\npicture: {output}")
+    say_json(args, {**found.to_dict(), "picture": str(output)})
     return EXIT_DONE
 
 
@@ -123,8 +119,8 @@ def _search(args) -> int:
     found = search(args.source, output=output, backbone=args.backbone, weights=weights, image_size=args.image_size, model=model, training=training, data=data,
                    config=config_of(SearchConfig, args), fixed=fixed, only=args.fields, formats=args.export, devices=args.devices, overwrite=args.overwrite)
     if found.record["status"] == "finished":  # a worker leaves that to the chief
-        _say(f"{found}\n\npicture: {output / 'search.png'}\nbest run: {output / 'best'}   ('tfcnn export' writes its files)")
-    _json(args, found.to_dict())
+        say(f"{found}\n\npicture: {output / 'search.png'}\nbest run: {output / 'best'}   ('tfcnn export' writes its files)")
+    say_json(args, found.to_dict())
     return EXIT_DONE
 
 
@@ -137,20 +133,18 @@ def _evaluate(args) -> int:
     data = _other_photos(args, run)
     report = evaluate(run, data, split=args.split)
     left_out = data.quarantined if data else ()
-    _say("\n".join([str(report), *left_out_text([q._asdict() for q in left_out])]))
-    _json(args, {"run": str(run.path), "labels": run.labels, "validation": run.record.get("validation"), args.split: report.to_dict(),
+    say("\n".join([str(report), *left_out_text([q._asdict() for q in left_out])]))
+    say_json(args, {"run": str(run.path), "labels": run.labels, "validation": run.record.get("validation"), args.split: report.to_dict(),
                  "quarantined": [q._asdict() for q in left_out],
                  "seconds": round(time.perf_counter() - start, 2)})
     return EXIT_DONE
 
 
 def _other_photos(args, run):
-    """The photos of a source as the run takes them, all of them for the test; None where no source is given."""
-    from tfcnn.data.images import load_images
+    """The photos of a source, all of them for the test; None where no source is given."""
+    from tfcnn.data.images import load_for_run
 
-    size, *_, channels = run.record["input_shape"]
-    return load_images(args.source, image_size=size, geometry=run.record["geometry"], split=None, channels=channels,
-                       data_dir=args.data_dir) if args.source else None
+    return load_for_run(run, args.source, data_dir=args.data_dir) if args.source else None
 
 
 def _audit(args) -> int:
@@ -159,8 +153,8 @@ def _audit(args) -> int:
     output = Path(args.output or Path("saved_models") / f"{_name_of(args.source)}-audit")
     result = audit(args.source, output=output, image_size=args.image_size, geometry=args.geometry, split=tuple(args.split), difference=args.difference,
                    group_by=args.group_by, data_dir=args.data_dir)
-    _say(f"{result}\n\npictures: {output / 'audit.html'}")
-    _json(args, {key: value for key, value in result.to_dict().items() if key != "files"})
+    say(f"{result}\n\npictures: {output / 'audit.html'}")
+    say_json(args, {key: value for key, value in result.to_dict().items() if key != "files"})
     return EXIT_FAILED if result.problems or (args.strict and result.warnings) else EXIT_DONE
 
 
@@ -171,19 +165,67 @@ def _cache(args) -> int:
         raise InputError(f"expected gigabytes from 0 up, got --keep {args.keep}")
     freed = trim_cache(0 if args.clear else int(args.keep * 1e9)) if args.clear or args.keep is not None else 0
     entries = list_cache()
-    _say(cache_text(entries, freed, cache_folder(), cache_bound()))
-    _json(args, {"folder": str(cache_folder()), "bound": cache_bound(), "freed": freed, "bytes": sum(e.bytes for e in entries),
+    say(cache_text(entries, freed, cache_folder(), cache_bound()))
+    say_json(args, {"folder": str(cache_folder()), "bound": cache_bound(), "freed": freed, "bytes": sum(e.bytes for e in entries),
                  "stores": [e._asdict() for e in entries]})
     return EXIT_DONE
 
 
 def _predict(args) -> int:
-    from tfcnn.evaluation.evaluate import predict
+    from tfcnn.evaluation.predict import predict
 
-    predictions = predict(args.run, args.files)
-    for p in predictions:
-        _say(f"{p.name}  {p.label}  {p.score:.3f}")
-    _json(args, {"predictions": [p._asdict() for p in predictions]})
+    predictions = predict(args.run, args.files, output=args.output)
+    damaged = [p for p in predictions if p.error]
+    if args.output:
+        say(f"{len(predictions) - len(damaged)} photos: {args.output}")
+    else:
+        for p in predictions:
+            say(f"{p.name}  {p.label}  {p.score:.3f}" if p.error is None else f"{p.name}  -  cannot be read")
+    if damaged:
+        say(f"{len(damaged)} of {len(predictions)} files could not be read: {', '.join(p.name for p in damaged[:5])}{', ...' if len(damaged) > 5 else ''}")
+    say_json(args, {"predictions": [p._asdict() for p in predictions], "unreadable": [p.name for p in damaged]})
+    return EXIT_FAILED if len(damaged) == len(predictions) else EXIT_DONE
+
+
+def _explain(args) -> int:
+    from tfcnn.evaluation.explain import explain
+
+    output = args.output or Path(args.run) / "explanations"
+    explained = explain(args.run, args.files, label=args.label, method=args.method, layer=args.layer, output=output)
+    for e in explained:
+        say(f"{e.name}  {e.label}  {e.score:.3f}{'' if e.label == e.answer else f' (answer: {e.answer})'}  {e.path}")
+    say_json(args, {"explanations": [{"name": e.name, "label": e.label, "score": e.score, "answer": e.answer, "method": e.method, "picture": str(e.path)}
+                                     for e in explained]})
+    return EXIT_DONE
+
+
+def _compare(args) -> int:
+    from tfcnn.evaluation.compare import compare
+
+    found = compare(args.first, args.second, args.source, data_dir=args.data_dir, output=args.output)
+    say(str(found))
+    say_json(args, found.to_dict())
+    return EXIT_DONE
+
+
+def _report(args) -> int:
+    from tfcnn.flow import make_report_again
+    from tfcnn.record import load_run
+
+    page = make_report_again(load_run(args.run), again=args.again)
+    say(f"report: {page}")
+    say_json(args, {"run": str(args.run), "report": str(page), "card": str(page.with_name("card.md"))})
+    return EXIT_DONE
+
+
+def _labels(args) -> int:
+    from tfcnn.labels import check_labels
+
+    output = Path(args.output or Path("saved_models") / f"{_name_of(args.source)}-labels")
+    found = check_labels(args.source, backbone=args.backbone, weights=args.weights, image_size=args.image_size, folds=args.folds, repeats=args.repeats,
+                         seed=args.seed, geometry=args.geometry, group_by=args.group_by, data_dir=args.data_dir, output=output)
+    say(f"{found}\n\npictures: {output / 'labels.html'}\nall photos: {output / 'labels.csv'}")
+    say_json(args, found.to_dict())
     return EXIT_DONE
 
 
@@ -196,23 +238,23 @@ def _export(args) -> int:
     check_formats(formats)  # before photos are decoded
     written = export(run, _other_photos(args, run), formats=formats, **{name: getattr(args, name) for name in EXPORT_FLAGS})
     exports, bundle = [dataclasses.asdict(e) for e in written], args.bundle if shippable(written) else None
-    _say(exports_text(exports) + (f"\nbundle: {bundle}" if bundle else ""))
-    _json(args, {"run": str(args.run), "exports": exports, "bundle": bundle})
+    say(exports_text(exports) + (f"\nbundle: {bundle}" if bundle else ""))
+    say_json(args, {"run": str(args.run), "exports": exports, "bundle": bundle})
     return _verdict(exports, formats)
 
 
 def _serve(args) -> int:
     from tfcnn.export.serve import serve
 
-    serve(args.run, port=args.port, ready=lambda url: _say(f"{url}   (Ctrl-C ends it)"))
+    serve(args.run, port=args.port, ready=lambda url: say(f"{url}   (Ctrl-C ends it)"))
     return EXIT_DONE
 
 
 def _backbones(args) -> int:
     from tfcnn.models.backbones import BACKBONES, backbones_markdown, backbones_text, list_backbones
 
-    _say(backbones_markdown() if args.markdown else backbones_text())
-    _json(args, {"backbones": {name: {**BACKBONES[name]._asdict(), "stages": [s for s, _ in BACKBONES[name].stages]} for name in list_backbones()}})
+    say(backbones_markdown() if args.markdown else backbones_text())
+    say_json(args, {"backbones": {name: {**BACKBONES[name]._asdict(), "stages": [s for s, _ in BACKBONES[name].stages]} for name in list_backbones()}})
     return EXIT_DONE
 
 
@@ -220,8 +262,8 @@ def _inspect(args) -> int:
     from tfcnn.models.inspect import inspect_model
 
     result = inspect_model(args.network, image_size=args.image_size, trainable=args.trainable)
-    _say(result.table(layers=args.layers))
-    _json(args, result.to_dict())
+    say(result.table(layers=args.layers))
+    say_json(args, result.to_dict())
     return EXIT_DONE
 
 
@@ -233,8 +275,8 @@ def _repeat(args) -> int:
     run = load_run(args.run)
     machine = machine_of(run, **given_of(MachineConfig, args))
     result = repeat(run, output=args.output, machine=machine, overwrite=args.overwrite, resume=args.resume)
-    _say(f"\n{result}")
-    _json(args, result.to_dict())
+    say(f"\n{result}")
+    say_json(args, result.to_dict())
     return EXIT_DONE
 
 
@@ -242,8 +284,8 @@ def _doctor(args) -> int:
     from tfcnn.diagnosis import NAMED, doctor
 
     found = doctor(backbones=args.backbones or NAMED, measure=not args.quick)
-    _say(str(found))
-    _json(args, found.to_dict())
+    say(str(found))
+    say_json(args, found.to_dict())
     return EXIT_FAILED if found.unused else EXIT_DONE
 
 
@@ -252,9 +294,9 @@ def _demo(args) -> int:
     from tfcnn.export.formats import DEFAULT_FORMATS
 
     result = run_demo(args.output, seeds=args.seeds)
-    _say(result.pop("text") + exports_text(result["exports"]))
-    _say(f"\nreport: {Path(result['run']) / 'report.html'}   ({result['seconds']:.0f} s)")
-    _json(args, result)
+    say(result.pop("text") + exports_text(result["exports"]))
+    say(f"\nreport: {Path(result['run']) / 'report.html'}   ({result['seconds']:.0f} s)")
+    say_json(args, result)
     return _verdict(result["exports"], DEFAULT_FORMATS)
 
 
@@ -273,71 +315,8 @@ def _verdict(exports: list[dict], formats: typing.Sequence[str]) -> int:
     return EXIT_FAILED if any(e["format"] in formats and not e["accepted"] and e["verdict"] != "unchecked" for e in exports) else EXIT_DONE
 
 
-@contextlib.contextmanager
-def _ended_by_sigterm():
-    """SIGTERM, by which schedulers and containers end a process, does what Ctrl-C does."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _set_up_output(*, verbose: bool) -> None:
-    """Stages and warnings go to standard error; TensorFlow's C++ chatter goes nowhere unless it is asked for."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if verbose else "3")
-    if not verbose:
-        _silence_native_code()
-        warnings.simplefilter("ignore")
-        logging.getLogger("tensorflow").setLevel(logging.ERROR)
-        logging.getLogger("absl").setLevel(logging.ERROR)
-    handler = logging.Handler()
-    handler.emit = lambda record: print(record.getMessage(), file=sys.stderr)  # looked up each time: rich puts its own there
-    logger = logging.getLogger("tfcnn")
-    logger.handlers[:] = [handler]
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
-
-
-def _silence_native_code() -> None:
-    """C++ writes to file descriptor 2 by its number: Python gets a copy of the descriptor, C++ keeps a closed door."""
-    with contextlib.suppress(OSError, ValueError):  # where standard error is captured or closed, there is nothing to do
-        if sys.stderr.fileno() == 2:
-            sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-
-
-def _fail(message, code: int) -> int:
-    print(f"tfcnn: {' '.join(str(message).split())}", file=sys.stderr)
-    return code
-
-
-def _with_flags(text: str, args) -> str:
-    """Arguments as the command line takes them: max_bytes=3 is --max-bytes 3, hidden=(256, 128) is --hidden 256,128."""
-    def flag(found: re.Match) -> str:
-        name, value = f"--{found[1].replace('_', '-')}", found[2]
-        return f"no {name}" if value == "None" else f"{name} {value.strip('(,)').replace(', ', ',')}"
-
-    return re.sub(rf"(?<![\w-])({'|'.join(vars(args))})=(None|\([^()]*\)|(?=\S))", flag, text)
-
-
-def _say(text: str) -> None:
-    """Prints to standard output; whoever reads it, such as `head`, may have enough and close it, which changes no exit code."""
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _json(args, values: dict) -> None:
-    if args.json:
-        _say(json.dumps(values, ensure_ascii=False))
-
-
 COMMANDS = {
     "demo": _demo, "doctor": _doctor, "audit": _audit, "train": _train, "repeat": _repeat, "find-rate": _find_rate, "search": _search, "evaluate": _evaluate,
-    "predict": _predict, "export": _export, "serve": _serve, "backbones": _backbones, "inspect": _inspect, "cache": _cache,
+    "predict": _predict, "explain": _explain, "compare": _compare, "report": _report, "labels": _labels, "export": _export, "serve": _serve,
+    "backbones": _backbones, "inspect": _inspect, "cache": _cache,
 }

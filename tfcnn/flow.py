@@ -2,7 +2,6 @@
 
 import json
 import logging
-import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -15,19 +14,21 @@ from tfcnn.data.channels import check_shape
 from tfcnn.data.config import DataConfig
 from tfcnn.data.dataset import with_validation
 from tfcnn.data.grid import draw_grid
-from tfcnn.data.images import check_examples, check_files, check_like, load_images
+from tfcnn.data.images import check_examples, check_files, check_like, load_images, load_run_data
 from tfcnn.data.photo import check_geometry
+from tfcnn.data.scores import remove_scores, write_scores
 from tfcnn.data.sources import check_outside, open_source, sort_labels
 from tfcnn.data.split import check_folds, check_fractions
 from tfcnn.errors import InputError
-from tfcnn.evaluation.evaluate import evaluate, wilson_interval
+from tfcnn.evaluation.evaluate import report_of, score
+from tfcnn.evaluation.examples import write_examples
 from tfcnn.evaluation.report import write_report
 from tfcnn.export.formats import DEFAULT_FORMATS
 from tfcnn.export.gate import check_formats, export
 from tfcnn.models.backbones import BACKBONES
 from tfcnn.models.classifier import ModelConfig, build_classifier, check_config, with_defaults
 from tfcnn.progress import stage
-from tfcnn.record import Run, alone_in, changed_arguments, load_run, prepare_output, write_aside, write_record, write_rows, write_text
+from tfcnn.record import Run, alone_in, changed_arguments, load_run, prepare_output, write_aside, write_record, write_rows
 from tfcnn.training.config import TrainingConfig, check_training
 from tfcnn.training.course import fine_tunes, phases_of
 from tfcnn.training.find_rate import RateRange, check_steps, find_learning_rate
@@ -85,7 +86,7 @@ def train_and_export(source: Any, *, output: str | Path, model: ModelConfig | No
         logger.info("'%s' is trained already; worker 0 evaluates, exports and writes", output)
         return load_run(output)
     given, target = _given(model, training, data), Target(output, overwrite, resume)
-    if not _several(machine):  # several workers ask together when they have met
+    if not is_one_of_several(machine):  # several workers ask together when they have met
         existing = _look_at(target, given)
         if existing is not None and existing.record["status"] == "finished":
             _say_finished(existing, given)
@@ -124,6 +125,7 @@ def _without_validation(run: Run, photos) -> Run:
     """The run, whose validation photos are training photos."""
     items = [item._replace(split="train") if item.split == "validation" else item for item in photos.items]
     write_rows(run.path / "items.csv", items[0]._fields, items)
+    remove_scores(run.path, "validation")
     splits = {split: sum(item.split == split for item in items) for split in ("train", "validation", "test")}
     nothing = dict.fromkeys(("validation", "validation_of_head", "temperature", "kept_because"))
     return write_record(run.path, {**run.record, **nothing, "data": {**run.record["data"], "splits": splits}})
@@ -140,47 +142,9 @@ def find_rate(source: Any, *, model: ModelConfig | None = None, training: Traini
     training, data, machine = training or TrainingConfig(), data or DataConfig(), machine or MachineConfig()
     check_steps(steps)
     model = check_all(source, None, model or ModelConfig(), training, data, (), machine)
-    if _several(machine):
+    if is_one_of_several(machine):
         raise InputError("expected one process for a range test, got several workers; give --strategy one_device, or leave TF_CONFIG out")
     return find_learning_rate(*_build_and_load(open_checked(source, model, data), model, training, data, machine, {}), training, steps=steps)
-
-
-def cross_validate(source: Any, *, output: str | Path, model: ModelConfig | None = None, training: TrainingConfig | None = None,
-                   data: DataConfig, formats: Sequence[str] = (), machine: MachineConfig | None = None, overwrite: bool = False,
-                   resume: bool = False) -> dict:
-    """Trains once a fold, so that every photo is tested once by a model that did not see it.
-
-    Args:
-        output: folder of the run folders `fold-0`, `fold-1` and so on; `folds.json` is written beside them.
-        data: with `folds`.
-        formats: of each fold; usually none.
-
-    For the others see `train_and_export`.
-
-    Returns:
-        `accuracies` by fold, their `mean` and `sd`, `n` photos in all, `accuracy` over all of them with its 95 % `interval`,
-        and the `runs`.
-    """
-    check_folds(data.folds)
-    machine = machine or MachineConfig()
-    model = check_all(source, output, model or ModelConfig(), training or TrainingConfig(), data, formats, machine)
-    if _several(machine):
-        raise InputError("expected one process for a cross-validation, got several workers; give each of them another --fold and --strategy one_device")
-    open_checked(source, model, data)
-    if (Path(output) / "run.json").exists():
-        raise InputError(f"expected a folder for the folds, but '{output}' holds a run; give another --output")
-    runs = []
-    for fold in range(data.folds):
-        logger.info("fold %d of %d", fold, data.folds)
-        runs.append(train_and_export(source, output=Path(output) / f"fold-{fold}", model=model, training=training, data=replace(data, fold=fold),
-                                     formats=formats, machine=machine, overwrite=overwrite, resume=resume))
-    tests = [run.record["test"] for run in runs]
-    accuracies, n = [test["accuracy"] for test in tests], sum(test["n"] for test in tests)
-    right = sum(round(test["accuracy"] * test["n"]) for test in tests)
-    result = {"folds": data.folds, "accuracies": accuracies, "mean": statistics.mean(accuracies), "sd": statistics.stdev(accuracies), "n": n,
-              "accuracy": right / n, "interval": list(wilson_interval(right, n)), "runs": [str(run.path) for run in runs]}
-    write_text(Path(output) / "folds.json", json.dumps(result, indent=2) + "\n")
-    return result
 
 
 def check_all(source, output, model: ModelConfig, training: TrainingConfig, data: DataConfig, formats, machine: MachineConfig) -> ModelConfig:
@@ -221,7 +185,7 @@ def _build_and_load(opened, model: ModelConfig, training: TrainingConfig, data: 
         if machine.deterministic:
             tf.config.experimental.enable_op_determinism()
         strategy = make_strategy(machine.strategy, devices=machine.devices)
-    if _several(machine):
+    if is_one_of_several(machine):
         check_code(strategy)
         told = {**asdict(model), **asdict(training), **asdict(data), **asdict(machine), "weights": "", "devices": "",  # these may differ by machine
                 **({"overwrite": target.overwrite, "resume": target.resume} if target else {})}
@@ -243,7 +207,8 @@ def _build_and_load(opened, model: ModelConfig, training: TrainingConfig, data: 
         return classifier or build(photos.labels), photos
 
 
-def _several(machine: MachineConfig) -> bool:
+def is_one_of_several(machine: MachineConfig) -> bool:
+    """True for a process that trains together with others."""
     task = check_machine(machine)
     return task is not None and task.count > 1
 
@@ -278,8 +243,7 @@ def finish(run: Run, data, *, formats: Sequence[str], started: float) -> Run:
     """
     seconds = dict(run.record["seconds"])
     with stage("evaluate", seconds=seconds):
-        test = evaluate(run, data, split="test").to_dict()
-    run = write_record(run.path, {**run.record, "test": test})
+        run = evaluate_and_keep(run, data)
     _draw_augmentation(run, data)
     if formats:
         export(run, data, formats=formats, seconds=seconds)
@@ -287,6 +251,30 @@ def finish(run: Run, data, *, formats: Sequence[str], started: float) -> Run:
     record = {**load_run(run.path).record, "status": "finished", "seconds": seconds}
     write_report(Run(run.path, record))
     return write_record(run.path, record)  # last, so that a run that is called finished has everything
+
+
+def evaluate_and_keep(run: Run, data) -> Run:
+    """Evaluates a run on its test split and keeps what a report shows: numbers in run.json, scores of the photos, and some of the photos."""
+    scored = score(run, data, "test")
+    write_scores(run.path, "test", scored)
+    write_examples(run, data, scored)
+    return write_record(run.path, {**run.record, "test": report_of(run, scored, "test").to_dict()})
+
+
+def make_report_again(run: Run, *, again: bool = False) -> Path:
+    """Writes page and card of a run again; gives the path of the page.
+
+    Args:
+        run: an evaluated one.
+        again: evaluates it anew, on its own photos; so is one of an earlier version, which kept fewer numbers.
+
+    Raises:
+        InputError: a run that was not evaluated, or whose photos are missing where they are needed.
+    """
+    if again or "test" not in run.record:
+        with stage("evaluate"):
+            run = evaluate_and_keep(run, load_run_data(run))
+    return write_report(run)
 
 
 def _draw_augmentation(run: Run, data) -> None:

@@ -71,6 +71,7 @@ def make_parser(functions: Mapping[str, Callable]) -> argparse.ArgumentParser:
     train.add_argument("--export", action="extend", nargs="+", default=[], metavar="FORMAT",
                        help=f"{formats}; none exports nothing")
     train.add_argument("--output", help="run folder (default: saved_models/NAME OF SOURCE)")
+    train.add_argument("--repeats", type=int, help="with --folds: draw the folds so many times anew, each with the next seed")
     train.add_argument("--overwrite", action="store_true", help="replace the run that the output folder holds")
     train.add_argument("--resume", action="store_true", help="go on with the run that the output folder holds")
 
@@ -109,9 +110,42 @@ def make_parser(functions: Mapping[str, Callable]) -> argparse.ArgumentParser:
     evaluate.add_argument("--data-dir", metavar="DATA_DIR", help="the folder where tensorflow-datasets keeps its data")
     evaluate.add_argument("--split", default="test", help="train, validation or test (default: %(default)s)")
 
-    predict = add("predict", "tell what is on some photos")
+    predict = add("predict", "tell what is on photos; files that cannot be read are listed at the end")
     predict.add_argument("run", help="run folder")
-    predict.add_argument("files", nargs="+", help="photos")
+    predict.add_argument("files", nargs="+", help="photos, or folders with photos at any depth")
+    predict.add_argument("--output", metavar="FILE", help="write all scores to a .csv or .jsonl instead of a line a photo")
+
+    explain = add("explain", "show which parts of photos the answers of a run rest on")
+    explain.add_argument("run", help="run folder")
+    explain.add_argument("files", nargs="+", help="photos, or folders with photos")
+    explain.add_argument("--label", help="the label to explain (default: for each photo the answer)")
+    explain.add_argument("--method", default="auto", help="grad_cam, attention_rollout (ViT) or integrated_gradients (default: by the network)")
+    explain.add_argument("--layer", help="for grad_cam: a layer of the backbone with feature maps (default: its last)")
+    explain.add_argument("--output", help="folder for the pictures (default: RUN/explanations)")
+
+    compare = add("compare", "two runs on the same photos: numbers side by side, McNemar's test, where they differ")
+    compare.add_argument("first", help="run folder")
+    compare.add_argument("second", help="run folder")
+    compare.add_argument("source", nargs="?", help=f"{SOURCE} (default: photos that are in the test split of both)")
+    compare.add_argument("--data-dir", help="the folder where tensorflow-datasets keeps its data")
+    compare.add_argument("--output", metavar="FILE.csv", help="list the photos that they answer differently")
+
+    report = add("report", "write report.html and card.md of a run again")
+    report.add_argument("run", help="run folder")
+    report.add_argument("--again", action="store_true", help="evaluate the run anew for it, on its own photos")
+
+    labels = add("labels", "rank photos whose label is probably wrong, and photos that belong to no class; changes no file")
+    labels.add_argument("source", help=SOURCE)
+    labels.add_argument("--backbone", default=ModelConfig.backbone, help="whose features tell the classes apart (default: %(default)s)")
+    labels.add_argument("--weights", default=ModelConfig.weights, help="see tfcnn train (default: %(default)s)")
+    labels.add_argument("--image-size", type=int, help="side in pixels (default: the backbone's own)")
+    labels.add_argument("--folds", type=int, default=5, help="parts that are left out in turn (default: %(default)s)")
+    labels.add_argument("--repeats", type=int, default=5, help="how often the parts are drawn anew (default: %(default)s)")
+    labels.add_argument("--seed", type=int, default=0, help="of the parts (default: %(default)s)")
+    labels.add_argument("--geometry", default="stretch", help="stretch, letterbox or center_crop (default: %(default)s)")
+    labels.add_argument("--group-by", help="a column of a CSV whose equal values must stay in one part")
+    labels.add_argument("--data-dir", help="the folder where tensorflow-datasets keeps its data")
+    labels.add_argument("--output", help="folder for labels.html and labels.csv (default: saved_models/NAME OF SOURCE-labels)")
 
     export = add("export", "write a run's model in some formats and check each file on the test split")
     export.formatter_class = argparse.RawDescriptionHelpFormatter

@@ -1,6 +1,7 @@
 """What the command line prints of results, as text."""
 
 import time
+from pathlib import Path
 
 
 def run_text(run) -> str:
@@ -28,7 +29,7 @@ def left_out_text(left_out: list[dict], rest: str = "in the line of --json") -> 
 
 def exports_text(exports: list[dict]) -> str:
     """A table of exports, as `tfcnn.export.check.Export` has them, with the reason where one is not plainly accepted."""
-    from tfcnn.evaluation.report import layers_in_float
+    from tfcnn.evaluation.words import layers_in_float
 
     shown = lambda value, form, width: f"{'-' if value is None else format(value, form):>{width}}"
     lines = [f"{'format':<18} {'MB':>7} {'accuracy':>9} {'lost':>6} {'agreement':>10} {'max diff':>9} {'ms/photo':>9}  file"]
@@ -49,9 +50,15 @@ def exports_text(exports: list[dict]) -> str:
 def folds_text(result: dict) -> str:
     """What a cross-validation gave, by fold and in all."""
     low, high = result["interval"]
-    lines = [f"fold {fold}: accuracy {accuracy:.3f}  {run}" for fold, (accuracy, run) in enumerate(zip(result["accuracies"], result["runs"], strict=True))]
-    return "\n".join(["", *lines, "", f"{result['folds']} folds: accuracy {result['mean']:.3f} ± {result['sd']:.3f} (mean and standard deviation)",
-                      f"all {result['n']} photos, each tested once: {result['accuracy']:.3f} [{low:.3f}, {high:.3f}]"])
+    several = result["repeats"]["sd"] is not None
+    name_of = lambda run: "/".join(Path(run).parts[-2 if several else -1:])
+    lines = [f"{name_of(run)}: accuracy {accuracy:.3f}  {run}" for accuracy, run in zip(result["accuracies"], result["runs"], strict=True)]
+    lines += ["", f"{len(result['runs'])} runs: accuracy {result['mean']:.3f} ± {result['sd']:.3f} (mean and standard deviation)"]
+    if several:
+        lines.append(f"{len(result['repeats']['seeds'])} repeats over all photos: {', '.join(f'{share:.3f}' for share in result['repeats']['accuracies'])}, "
+                     f"standard deviation {result['repeats']['sd']:.3f}")
+    once = f"each tested once{' a repeat' if several else ''}"
+    return "\n".join(["", *lines, f"all {result['n']} photos, {once}: {result['accuracy']:.3f} [{low:.3f}, {high:.3f}]"])
 
 
 def cache_text(entries, freed: int, folder, bound: int) -> str:

@@ -78,7 +78,7 @@ def load_images(source, *, image_size: int | None = None, geometry: str = "stret
     _check_good(opened, reads, good, quarantined, draws=split is not None)
     labels, digests = [r.example.label for r in good], [r.digest for r in good]
     names = sort_labels(labels)
-    if len(names) < 2:
+    if len(names) < 2 and split is not None:  # to measure a model, photos of one class will do
         raise InputError(f"expected at least two classes, found {len(names)}: {', '.join(names)}")
     groups = group_reads(good, _near_pairs(good, thumbnails, seconds))
     leaks = _count_leaks(groups, [r.example.split for r in good])
@@ -116,6 +116,16 @@ def check_like(like: Run | str | Path | None, folds: int | None) -> dict[str, st
     if not known:
         raise InputError(f"expected a run with a split, but '{run.path}' has no items.csv; its training was not completed")
     return known
+
+
+def load_for_run(run: Run, source, *, data_dir: str | Path | None = None) -> Dataset:
+    """The photos of a source as a run takes them, in size, geometry and channels; all of them in the test split.
+
+    Raises:
+        InputError: a source that cannot be used.
+    """
+    size, *_, channels = run.record["input_shape"]
+    return load_images(source, image_size=size, geometry=run.record["geometry"], split=None, channels=channels, data_dir=data_dir)
 
 
 def load_run_data(run: Run, split: str | None = None) -> Dataset:

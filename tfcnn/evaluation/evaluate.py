@@ -1,74 +1,123 @@
-"""`evaluate`: every number of a model on one split, as a `Report`; `predict`: scores of photos."""
+"""`evaluate`: every number of a model on one split, as a `Report`."""
 
 import logging
-import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from tfcnn.data.channels import in_channels
 from tfcnn.data.dataset import Dataset
 from tfcnn.data.images import load_run_data, splits_by_content
-from tfcnn.data.photo import check_geometry, decode_photo
+from tfcnn.data.scores import Scores, read_scores, scores_of
 from tfcnn.errors import InputError, WorkError, closest
+from tfcnn.evaluation.calibration import calibration_of, thresholds_of, with_temperature
+from tfcnn.evaluation.intervals import Interval, wilson_interval
+from tfcnn.evaluation.metrics import areas_of_labels, numbers_of, top_k
 from tfcnn.models.forward import forward
+from tfcnn.progress import stage
 from tfcnn.record import Run, load_run
 
-Z95 = 1.959964  # two-sided 95 % of the normal distribution
+SPLITS = ("train", "validation", "test")
+NAMED = 3  # photos that an error names
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Report:
-    """Every number of an evaluation.
+    """Every number of an evaluation. Records of earlier versions have the first of them alone.
 
     Attributes:
         split: the split it was measured on.
         n: number of examples.
         accuracy: share of right answers.
         interval: its 95 % interval (Wilson 1927).
-        balanced_accuracy: mean of the recalls of the labels.
+        balanced_accuracy: mean of the recalls of the labels that have photos.
         log_loss: mean of -log(score of the true label).
         labels: class names.
-        per_label: for each label its n, precision, recall and F1.
+        per_label: for each label its n, precision, recall and F1, 95 % intervals (Wilson) of the first two, and the areas under its curves
+            against all other labels, `roc_auc` and `average_precision`.
         confusion: confusion[i][j] counts examples of label i that were taken for label j.
+        top_k: by k the share of photos whose true label is among the k likeliest.
+        macro_f1, weighted_f1: mean F1 of the labels that have photos, each counted once, or as often as it has photos.
+        roc_auc, average_precision: means over the labels for which they are defined; None without any.
+        brier: mean over photos of the sum over labels of (score - truth)², from 0 to 2.
+        intervals: 95 % intervals by the names above, `top_2` and so on among them; Wilson's for shares of photos, else percentiles of the
+            bootstrap, None where that says nothing: where all answers are right, for instance. With fewer than about ten wrong answers
+            those of the bootstrap are too narrow.
+        calibration: `as_is`, what `tfcnn.evaluation.calibration.calibration_of` says of the scores; `temperature` of the run, and the same
+            of scores with it as `calibrated`, None for a run without.
+        thresholds: what `tfcnn.evaluation.calibration.thresholds_of` says, with thresholds that were chosen on the validation photos.
     """
 
     split: str
     n: int
     accuracy: float
-    interval: tuple[float, float]
+    interval: Interval
     balanced_accuracy: float
     log_loss: float
     labels: tuple[str, ...]
     per_label: tuple[dict[str, Any], ...]
     confusion: tuple[tuple[int, ...], ...]
+    top_k: dict[str, float] = field(default_factory=dict)
+    macro_f1: float | None = None
+    weighted_f1: float | None = None
+    roc_auc: float | None = None
+    average_precision: float | None = None
+    brier: float | None = None
+    intervals: dict[str, Interval | None] = field(default_factory=dict)
+    calibration: dict[str, Any] | None = None
+    thresholds: tuple[dict[str, Any], ...] = ()
 
     def to_dict(self) -> dict:
         """Plain dicts, lists and numbers, as stored in run.json."""
         return asdict(self)
 
+    def numbers(self) -> list[tuple[str, float, Interval | None]]:
+        """(what it is, value, 95 % interval) of each number of the whole split that there is."""
+        named = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", **{f"top_{k}": f"true label among the first {k}" for k in self.top_k},
+                 "macro_f1": "F1, mean of labels", "weighted_f1": "F1, mean of photos", "roc_auc": "area under ROC curve",
+                 "average_precision": "average precision", "log_loss": "log loss", "brier": "Brier score"}
+        tops, intervals = {f"top_{k}": value for k, value in self.top_k.items()}, {"accuracy": self.interval, **self.intervals}
+        values = {name: tops[name] if name in tops else getattr(self, name) for name in named}
+        return [(text, values[name], intervals.get(name)) for name, text in named.items() if values[name] is not None]
+
+    def confusions(self) -> list[tuple[int, int, int]]:
+        """(target, answer, how often) of the mistakes, the most frequent first."""
+        found = [(target, answer, count) for target, row in enumerate(self.confusion) for answer, count in enumerate(row) if count and target != answer]
+        return sorted(found, key=lambda mistake: -mistake[2])
+
     def __str__(self) -> str:
-        low, high = self.interval
-        lines = [f"{self.split}: accuracy {self.accuracy:.3f} [{low:.3f}, {high:.3f}] on {self.n} photos, "
-                 f"balanced accuracy {self.balanced_accuracy:.3f}, log loss {self.log_loss:.3f}"]
+        lines = [f"{self.split}: accuracy {_shown(self.accuracy, self.interval)} on {self.n} photos"]
+        lines += [f"  {text:<28} {_shown(value, interval)}" for text, value, interval in self.numbers()[1:]]
+        if self.calibration:
+            better = self.calibration["calibrated"]
+            lines.append(f"  {'calibration error':<28} {self.calibration['as_is']['error']:.3f}" + (
+                f"; {better['error']:.3f} with temperature {self.calibration['temperature']:.2f} (log loss {better['log_loss']:.3f})" if better else ""))
+        lines += [f"  right {100 * row['wished']:g} times of 100: {threshold_text(row)}" for row in self.thresholds]
         width = max(len(label) for label in self.labels)
         lines += [f"  {row['label']:<{width}}  n {row['n']:>4}  precision {row['precision']:.3f}  recall {row['recall']:.3f}  F1 {row['f1']:.3f}"
                   for row in self.per_label]
         return "\n".join(lines)
 
+    def _repr_html_(self) -> str:
+        from tfcnn.evaluation.display import report_html
 
-class Prediction(NamedTuple):
-    """The answer to one photo: its name, the likeliest label, and the score of every label."""
+        return report_html(self)
 
-    name: str
-    label: str
-    score: float
-    scores: dict[str, float]
+
+def threshold_text(row: dict[str, Any]) -> str:
+    """In words, what came of a threshold."""
+    if row["threshold"] is None:
+        return "no score is high enough on the validation photos"
+    right = "no answer is left" if row["right"] is None else f"{_shown(row['right'], row['interval'])} are right"
+    return f"answers with a score from {row['threshold']:.3f} up: {right}, {_shown(row['refused'], row['refused_interval'])} of the photos are refused"
+
+
+def _shown(value: float, interval: Interval | None) -> str:
+    return f"{value:.3f}" + (f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "")
 
 
 def evaluate(run: Run | str | Path, data: Dataset | None = None, *, split: str = "test") -> Report:
@@ -76,23 +125,46 @@ def evaluate(run: Run | str | Path, data: Dataset | None = None, *, split: str =
 
     Args:
         run: a run or its folder.
-        data: what to evaluate on; the photos and the split of the run itself if None.
+        data: what to evaluate on, which may lack some of the run's labels; the photos and the split of the run itself if None.
         split: "train", "validation" or "test".
 
     Raises:
-        InputError: an unknown split, a split without photos, other labels than the run's, or a damaged run.
+        InputError: an unknown split, a split without photos, labels that the run does not know, or a damaged run.
+        WorkError: scores that are no numbers.
     """
     run = run if isinstance(run, Run) else load_run(run)
-    if split not in ("train", "validation", "test"):
-        raise InputError(f"expected a split, got split='{split}'; {closest(split, ('train', 'validation', 'test'))}")
-    data = data or load_run_data(run)
+    if split not in SPLITS:
+        raise InputError(f"expected a split, got split='{split}'; {closest(split, SPLITS)}")
+    return report_of(run, score(run, data or load_run_data(run), split), split)
+
+
+def score(run: Run, data: Dataset, split: str) -> Scores:
+    """The scores of the photos of a split, with their paths and targets among the labels of the run.
+
+    Raises:
+        InputError: data that the run does not fit, or a split without photos.
+        WorkError: scores that are no numbers.
+    """
     check_data(run, data)
-    rows = data.rows(split)
+    data, rows = replace(data, labels=tuple(run.labels)), data.rows(split)
     if not len(rows):
-        raise InputError(f"expected photos in the split '{split}', found none")
+        there = ", ".join(f"{name} {len(data.rows(name))}" for name in SPLITS if len(data.rows(name))) or "none"
+        raise InputError(f"expected photos in the split '{split}', found none; give another split (photos: {there}) or other photos")
     say_seen(run, data, rows)
-    scores = forward(run.load_model(), data.inputs, rows)
-    return make_report(scores, data.targets(rows), run.labels, split)
+    model = run.load_model()
+    with stage("forward passes", len(rows), photos=1) as advance:
+        scored = scores_of(data, rows, forward(model, data.inputs, rows, advance=advance))
+    _check_scores(scored)
+    return scored
+
+
+def report_of(run: Run, scored: Scores, split: str) -> Report:
+    """The report of scores of a run; thresholds are chosen on the validation photos whose scores it keeps."""
+    report = make_report(scored.scores, scored.targets, run.labels, split, temperature=run.record.get("temperature"))
+    kept = read_scores(run, "validation") if split != "validation" else None
+    if kept is None or set(kept.digests) & set(scored.digests):  # a threshold is too good for the photos that it was chosen on
+        return report
+    return replace(report, thresholds=tuple(thresholds_of(scored.scores, scored.targets, kept.scores, kept.targets)))
 
 
 def say_seen(run: Run, data: Dataset, rows: np.ndarray) -> int:
@@ -106,9 +178,10 @@ def say_seen(run: Run, data: Dataset, rows: np.ndarray) -> int:
 
 
 def check_data(run: Run, data: Dataset) -> None:
-    """Raises InputError for data with other labels, another image size or another geometry than the run's."""
-    if list(data.labels) != run.labels:
-        raise InputError(f"expected the labels of the run ({', '.join(run.labels)}), got {', '.join(data.labels)}")
+    """Raises InputError for data with labels that the run does not know, another image size or another geometry than the run's."""
+    unknown = [label for label in data.labels if label not in run.labels]
+    if unknown:
+        raise InputError(f"expected labels that the run knows ({', '.join(run.labels)}), got {', '.join(unknown)} besides; rename or leave out their photos")
     if list(data.input_shape) != run.record["input_shape"]:
         size, *_, channels = run.record["input_shape"]
         raise InputError(f"expected photos of shape {tuple(run.record['input_shape'])}, got {tuple(data.input_shape)}; "
@@ -118,74 +191,33 @@ def check_data(run: Run, data: Dataset) -> None:
                          f"load them with geometry='{run.record['geometry']}'")
 
 
-def make_report(scores: np.ndarray, targets: np.ndarray, labels: Sequence[str], split: str) -> Report:
+def make_report(scores: np.ndarray, targets: np.ndarray, labels: Sequence[str], split: str, *, temperature: float | None = None) -> Report:
     """The report of scores (n, labels) against integer targets (n,)."""
-    from sklearn.metrics import confusion_matrix, log_loss, precision_recall_fscore_support
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-    if not np.isfinite(scores).all():
-        bad = int((~np.isfinite(scores)).any(axis=1).sum())
-        raise WorkError(f"expected finite scores, got NaN or infinity for {bad} of {len(scores)} photos; the training diverged, give a lower learning rate")
-    every = np.arange(len(labels))
-    answers = scores.argmax(axis=1)
+    every, answers = np.arange(len(labels)), scores.argmax(axis=1)
+    _check_scores(Scores(scores, targets, np.arange(len(targets)).astype(str), targets))
     precision, recall, f1, count = precision_recall_fscore_support(targets, answers, labels=every, zero_division=0)
+    confusion = confusion_matrix(targets, answers, labels=every)
+    right, answered = np.diag(confusion), confusion.sum(axis=0)
+    areas = areas_of_labels(scores, targets)
+    values, intervals = numbers_of(scores, targets)
+    tops, top_intervals = top_k(scores, targets)
+    calibrated = calibration_of(with_temperature(scores, temperature), targets) if temperature else None
+    interval = wilson_interval(int(right.sum()), len(targets))
     return Report(
-        split=split, n=len(targets), accuracy=float(np.mean(answers == targets)),
-        interval=wilson_interval(int(np.sum(answers == targets)), len(targets)),
-        balanced_accuracy=float(recall[count > 0].mean()),
-        log_loss=float(log_loss(targets, scores.astype(np.float64) / scores.sum(axis=1, keepdims=True, dtype=np.float64), labels=every)),
-        labels=tuple(labels),
-        per_label=tuple({"label": label, "n": int(count[i]), "precision": float(precision[i]), "recall": float(recall[i]), "f1": float(f1[i])}
-                        for i, label in enumerate(labels)),
-        confusion=tuple(tuple(int(v) for v in row) for row in confusion_matrix(targets, answers, labels=every)))
+        split=split, n=len(targets), accuracy=float(np.mean(answers == targets)), interval=interval, labels=tuple(labels),
+        per_label=tuple({"label": label, "n": int(count[i]), "precision": float(precision[i]), "recall": float(recall[i]), "f1": float(f1[i]),
+                         "precision_interval": wilson_interval(int(right[i]), int(answered[i])),
+                         "recall_interval": wilson_interval(int(right[i]), int(count[i])), **areas[i]} for i, label in enumerate(labels)),
+        confusion=tuple(tuple(int(v) for v in row) for row in confusion), top_k=tops,
+        intervals={"accuracy": interval, **{f"top_{k}": of_k for k, of_k in top_intervals.items()}, **intervals},
+        calibration={"temperature": temperature, "as_is": calibration_of(scores, targets), "calibrated": calibrated}, **values)
 
 
-def wilson_interval(successes: int, n: int) -> tuple[float, float]:
-    """95 % interval of a proportion. Source: Wilson 1927, Journal of the American Statistical Association 22, p. 209."""
-    if n == 0:
-        return 0.0, 1.0
-    share, z2 = successes / n, Z95**2
-    centre, half = share + z2 / (2 * n), Z95 * np.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
-    return max(0.0, float((centre - half) / (1 + z2 / n))), min(1.0, float((centre + half) / (1 + z2 / n)))
-
-
-def predict(run: Run | str | Path, inputs: Sequence[str | Path] | np.ndarray) -> list[Prediction]:
-    """Label and scores of each photo, with the geometry and orientation of the training.
-
-    Args:
-        run: a run or its folder.
-        inputs: paths of photos, or an array (n, height, width, channels) of pixels 0-255 in the model's input shape.
-
-    Raises:
-        InputError: a file that cannot be decoded, files for a model of four channels, or an array of another shape.
-    """
-    run = run if isinstance(run, Run) else load_run(run)
-    shape = tuple(run.record["input_shape"])
-    check_geometry(None, run.record["geometry"])
-    if isinstance(inputs, np.ndarray):
-        if inputs.shape[1:] != shape:
-            raise InputError(f"expected pixels of shape (n, {', '.join(map(str, shape))}), got {inputs.shape}")
-        names, pixels = [f"array/{row}" for row in range(len(inputs))], inputs
-    else:
-        if isinstance(inputs, (str, Path)) or not len(inputs):
-            raise InputError(f"expected a list of photos, got inputs={inputs!r}; write [path]")
-        if shape[-1] == 4:
-            raise InputError(f"expected pixels of four channels, which files of photos do not have, got '{inputs[0]}'; "
-                             f"in Python, give predict an array of shape (n, {', '.join(map(str, shape))})")
-        photos = np.stack([_read(path, shape[0], run.record["geometry"]) for path in inputs])
-        names, pixels = [str(path) for path in inputs], in_channels(photos, shape[-1])
-    scores = forward(run.load_model(), pixels)
-    return [Prediction(name, run.labels[row.argmax()], float(row.max()), dict(zip(run.labels, map(float, row), strict=True)))
-            for name, row in zip(names, scores, strict=True)]
-
-
-def _read(path: str | Path, image_size: int, geometry: str) -> np.ndarray:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a damaged EXIF block is worth a warning to Pillow; the pixels are whole
-            return decode_photo(path, image_size, geometry).pixels
-    except IsADirectoryError:
-        raise InputError(f"expected a photo, but '{path}' is a folder; give the files in it") from None
-    except FileNotFoundError:
-        raise InputError(f"expected a photo, but there is no file '{path}'; check the path") from None
-    except Exception as error:  # Pillow's decoders raise nearly anything on a broken file
-        raise InputError(f"expected a photo in '{path}', but it cannot be decoded ({type(error).__name__}); leave it out") from error
+def _check_scores(scored: Scores) -> None:
+    bad = ~np.isfinite(scored.scores).all(axis=1)
+    if bad.any():
+        named = ", ".join(scored.paths[bad][:NAMED]) + (", ..." if bad.sum() > NAMED else "")
+        raise WorkError(f"expected finite scores, got NaN or infinity for {bad.sum()} of {len(bad)} photos ({named}); the training diverged, "
+                        "give a lower learning rate")

@@ -1,23 +1,29 @@
 """`write_report`: a run as one self-contained page, `report.html`, and as a model card, `card.md`."""
 
 import base64
-import io
+import csv
 import re
+from collections import Counter
 from pathlib import Path
 
 from tfcnn.data.channels import colours_of
 from tfcnn.data.photo import GEOMETRIES
 from tfcnn.errors import InputError
-from tfcnn.models.backbones import BACKBONES
+from tfcnn.evaluation.display import exports_table, stylesheet, template
+from tfcnn.evaluation.evaluate import Report
+from tfcnn.evaluation.examples import read_examples
+from tfcnn.evaluation.figures import curves_svg, reliability_svg
+from tfcnn.evaluation.words import verdict_of
+from tfcnn.models.backbones import BACKBONES, has_class_token
 from tfcnn.record import Run, damaged, load_run, read_history, write_text
 
-SHOWN_LAYERS = 5  # of those left in float
+SPLITS = ("train", "validation", "test")
 
 
 def write_report(run: Run | str | Path) -> Path:
     """Writes `report.html` and `card.md` into the folder of an evaluated run; returns the path of the page."""
     run = run if isinstance(run, Run) else load_run(run)
-    page = _rendered(run, "report.html", curves=_curves(read_history(run.path / "history.csv")), augmentation=_embedded(run.path / "augmentation.jpg"))
+    page = _rendered(run, "report.html", **_pictures(run))
     card = _rendered(run, "card.md")
     write_text(run.path / "report.html", page)
     write_text(run.path / "card.md", card)
@@ -27,7 +33,7 @@ def write_report(run: Run | str | Path) -> Path:
 def check_report(run: Run) -> None:
     """Raises InputError for an evaluated run whose record lacks what page or card say of it."""
     without_exports = Run(run.path, {**run.record, "exports": []})
-    _rendered(without_exports, "report.html", curves="", augmentation="")
+    _rendered(without_exports, "report.html", curves="", augmentation="", examples={"worst": [], "uncertain": [], "cells": []}, counts={})
     _rendered(without_exports, "card.md")
 
 
@@ -36,19 +42,23 @@ def card_of(run: Run, exports: list[dict]) -> str:
     return _rendered(Run(run.path, {**run.record, "exports": exports}), "card.md")
 
 
-def _rendered(run: Run, file: str, **pictures: str) -> str:
+def _rendered(run: Run, file: str, **more) -> str:
     """The template `file` with what the record says; the page has pictures besides."""
     import jinja2
 
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=jinja2.select_autoescape(),
-                                     trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    environment.filters |= {"last_name": last_name, "remarks": remarks, "checked_on": checked_on}
     record = {"exports": [], "validation": None, **run.record}
     channels = record["input_shape"][-1]
     try:
-        values = {"run": record, "name": run.path.resolve().name, "backbone": BACKBONES.get(record["model"]["backbone"]),
+        report, backbone = Report(**record["test"]), BACKBONES.get(record["model"]["backbone"])
+        values = {"run": record, "name": run.path.resolve().name, "backbone": backbone, "report": report, "verdict": verdict_of(report, record),
                   "geometry": GEOMETRIES[record["geometry"]].text, "channels": channels, "colours": colours_of(channels)}
-        return environment.get_template(file).render(values | pictures)
+        if more:
+            counts = more["counts"]
+            values |= {"css": stylesheet(), "exports": exports_table(record["exports"]),
+                       "reliability": reliability_svg(report.calibration) if report.calibration else "",
+                       "cells": {(cell["target"], cell["answer"]) for cell in more["examples"]["cells"]}, "how_heat": _how_heat(backbone),
+                       "most": max((sum(of.values()) for of in counts.values()), default=1)}
+        return template(file).render(values | more)
     except InputError:
         raise
     except (KeyError, TypeError, ValueError, jinja2.UndefinedError) as error:
@@ -56,61 +66,29 @@ def _rendered(run: Run, file: str, **pictures: str) -> str:
         raise InputError(damaged(run.path / "run.json", f"'{lacks[1]}' is missing" if lacks else error)) from error
 
 
-def last_name(source: str) -> str:
-    """The last part of a path: a card goes to others, and where the files lie is not their business. Names of other kinds stay."""
-    return source if ":" in source else Path(source).name or source
+def _pictures(run: Run) -> dict:
+    """What the page shows besides the record, from the other files of the run."""
+    head = (run.record.get("validation_of_head") or {}).get("accuracy")
+    return {"curves": curves_svg(read_history(run.path / "history.csv"), head), "augmentation": _embedded(run.path / "augmentation.jpg"),
+            "examples": read_examples(run), "counts": _counts(run)}
 
 
-def checked_on(export: dict) -> str:
-    """How many photos a file was run on, and which."""
-    return "nothing" if export["verdict"] == "unchecked" else f"{export['n']} {export['photos']}"
+def _counts(run: Run) -> dict[str, dict[str, int]]:
+    """Photos by label and split; empty for a run without its list of photos."""
+    file = run.path / "items.csv"
+    if not file.exists():
+        return {}
+    with open(file, newline="", encoding="utf-8", errors="replace") as lines:
+        found = Counter((row["label"], row["split"]) for row in csv.DictReader(lines))
+    return {label: {split: found[label, split] for split in SPLITS} for label in run.record["data"]["counts"]}
 
 
-def remarks(export: dict) -> str:
-    """What is to be said of a file besides its numbers."""
-    details = export["details"]
-    said = [export["reason"]]
-    if export["photos"] == "other":
-        said.append(f"not of the test split: Keras has {export['keras_accuracy']:.3f} on these photos")
-    if "trained_on" in details:
-        said.append(f"{details['trained_on']} of them were trained on, which makes the accuracy too good")
-    if "temperature" in details:
-        said.append(f"scores calibrated, logits divided by {details['temperature']:.3f}")
-    if "score_threshold" in details:
-        said.append(f"MediaPipe leaves out labels that score below {details['score_threshold']}")
-    if "float_layers" in details:
-        said.append(layers_in_float(details))
-    return "; ".join(filter(None, said))
-
-
-def layers_in_float(details: dict) -> str:
-    """Which layers of an 8-bit file compute in float, the first few of them."""
-    layers = list(dict.fromkeys(details["float_layers"]))
-    rest = f" and {len(layers) - SHOWN_LAYERS} more (run.json)" if len(layers) > SHOWN_LAYERS else ""
-    return f"{len(details['float_layers'])} of {details['layers']} layers left in float: {', '.join(layers[:SHOWN_LAYERS])}{rest}"
+def _how_heat(backbone) -> str:
+    if backbone is not None and has_class_token(backbone):
+        return "attention rollout (Abnar and Zuidema 2020), the same for every label"
+    return "Grad-CAM (Selvaraju et al. 2017), bright where the photo speaks for it"
 
 
 def _embedded(picture: Path) -> str:
     """A JPEG as text for an img tag; empty where there is none."""
     return base64.b64encode(picture.read_bytes()).decode() if picture.exists() else ""
-
-
-def _curves(history: list[dict]) -> str:
-    """Loss and accuracy by epoch as an SVG; empty without fine-tuning."""
-    if not history:
-        return ""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 2.8), layout="constrained")
-    epochs = [row["epoch"] for row in history]
-    for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
-        axes.plot(epochs, [row[name] for row in history], marker=".", label="training (augmented)", color="#888888")
-        axes.plot(epochs, [row[f"val_{name}"] for row in history], marker=".", label="validation", color="#0b66c3")
-        axes.set(xlabel="epoch", title=name)
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, loc="best" if name == "accuracy" else "upper right")
-    file = io.StringIO()
-    figure.savefig(file, format="svg", metadata={"Date": None})
-    svg = file.getvalue()
-    return svg[svg.index("<svg"):].replace("<svg ", '<svg role="img" aria-label="loss and accuracy by epoch" ', 1)

@@ -9,7 +9,8 @@ from pathlib import Path
 from tfcnn.data.dataset import Dataset
 from tfcnn.data.photo import GEOMETRIES
 from tfcnn.errors import InputError, WorkError
-from tfcnn.evaluation.report import card_of, last_name
+from tfcnn.evaluation.report import card_of
+from tfcnn.evaluation.words import last_name
 from tfcnn.export.contract import CONTRACT_FILE, LABELS_FILE
 from tfcnn.export.golden import PHOTOS, Golden, choose_golden, to_png
 from tfcnn.export.ladder import AUTO

@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from tfcnn.evaluation.evaluate import wilson_interval
+from tfcnn.evaluation.intervals import wilson_interval
+from tfcnn.evaluation.paired import mcnemar, paired_interval
 
 MIN_AGREEMENT = 0.99  # of a float file, ties aside: it holds the same numbers but for rounding, so another answer is a tie or an error
 # What the rounding of weights to 16 bits may do: decide between two labels where the lower score in Keras is within this share of the
 # higher one, and move a score by this share of the largest. MobileNetV2 with weights recovered from 8 bits was moved by 0.026.
 TIE, NEAR = 0.05, 0.1
-CONFIDENCE_Z = 1.6449  # one-sided 95 %, the usual level of a test that something is not worse than a limit
 ACCEPTED, REJECTED, UNDECIDED, UNCHECKED = "accepted", "rejected", "undecided", "unchecked"
 
 
@@ -128,36 +128,6 @@ def _unusable(reason: str) -> Verdict:
 
 def _nothing() -> dict[str, Any]:
     return {field.name: None for field in fields(Verdict)}
-
-
-def mcnemar(lost: int, gained: int) -> float:
-    """The two-sided p value of the exact test that photos are lost as often as gained."""
-    from scipy.stats import binomtest
-
-    return float(binomtest(lost, lost + gained).pvalue) if lost + gained else 1.0
-
-
-def paired_interval(lost: int, gained: int, n: int, z: float = CONFIDENCE_Z) -> tuple[float, float]:
-    """Score interval of the difference of two accuracies that were measured on the same n photos, (lost - gained) / n.
-
-    It holds for few photos and for none that differ, where the usual formula would give an interval of no width: the ends
-    are the differences d for which (lost - gained - n d) / standard error given d is ±z.
-
-    Source: Tango 1998, Statistics in Medicine 17, p. 891, equations 8 to 10.
-    """
-    from scipy.optimize import brentq
-
-    def statistic(d: float) -> float:
-        a, b = 2 * n, -lost - gained + (2 * n - lost + gained) * d
-        c = -gained * d * (1 - d)
-        share = (np.sqrt(max(b * b - 4 * a * c, 0.0)) - b) / (2 * a)  # the likeliest share of gained photos, given d
-        variance = n * (2 * share + d * (1 - d))
-        return (lost - gained - n * d) / np.sqrt(variance) if variance > 0 else 0.0
-
-    point, edge = (lost - gained) / n, 1 - 1e-9
-    low = brentq(lambda d: statistic(d) - z, -edge, point) if point > -edge and statistic(-edge) > z else -1.0
-    high = brentq(lambda d: statistic(d) + z, point, edge) if point < edge and statistic(edge) < -z else 1.0
-    return float(low), float(high)
 
 
 def _recall_change(right: np.ndarray, keras_right: np.ndarray, targets: np.ndarray, labels) -> dict[str, float]:

@@ -7,7 +7,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from tfcnn.data.scores import read_scores
 from tfcnn.errors import WorkError
+from tfcnn.evaluation.paired import gain_of
 from tfcnn.flow import finish
 from tfcnn.progress import stage
 from tfcnn.record import Run, load_run, name_aside, publish, remove
@@ -34,7 +36,7 @@ def finish_search(job: Job, oracles: Mapping[str, Any], clock: Clock, *, photos:
         WorkError: no trial was completed.
     """
     rows, of_trials = all_rows(job, oracles), clock.spent
-    best = best_of(rows)
+    best, why = choose(job, rows, photos)
     if best is None:
         error = next((row.error for row in rows if row.error), "none was tried")
         raise WorkError(f"expected one trial to be completed, but all {len(rows)} failed; the first: {error}")
@@ -47,7 +49,7 @@ def finish_search(job: Job, oracles: Mapping[str, Any], clock: Clock, *, photos:
             prune(job.path / row.run)
     record = job.write_record(status="finished", seconds=round(clock.spent, 1), seconds_of_trials=round(of_trials, 1),
                               trials=[row._asdict() for row in rows], best=best._asdict(),
-                              verdict=verdict(best, rows, photos), pareto=[row._asdict() for row in front_of(rows)], test=run.record["test"])
+                              verdict=why, pareto=[row._asdict() for row in front_of(rows)], test=run.record["test"])
     from tfcnn.search.picture import draw_search
 
     search = Search(job.path, record)
@@ -73,24 +75,53 @@ def best_of(rows: Sequence[TrialRow]) -> TrialRow | None:
     return min(finals, key=lambda row: (-row.score, row.log_loss), default=None)
 
 
-def verdict(best: TrialRow, rows: Sequence[TrialRow], n: int) -> str:
-    """In words, what the search gained over the defaults, and whether chance could have done it."""
-    defaults = next((row for row in rows if row.level == DEFAULTS and row.status == "COMPLETED"), None)
+def choose(job: Job, rows: Sequence[TrialRow], n: int) -> tuple[TrialRow | None, str]:
+    """The trial that the search ends with, and why in words.
+
+    The best of many trials is partly the luckiest. It is taken for better than the defaults where it is so by more than one standard
+    error of the difference on the validation photos, as `train` does with its head; else the defaults are it.
+
+    Args:
+        n: validation photos.
+
+    Source: the rule of one standard error, Breiman et al. 1984, "Classification and regression trees", section 3.4.3.
+    """
+    best, defaults = best_of(rows), next((row for row in rows if row.level == DEFAULTS and row.status == "COMPLETED"), None)
+    if best is None:
+        return None, ""
     beyond = "" if best.score >= 0 else "; no configuration is within the bounds, this one is nearest to them"
+    told = f"{best.level} {best.id}, validation {_words(job)} {_value(job, best):.3f} on {n} photos"
     whole = sum(row.level not in (HEADS, DEFAULTS) and row.status == "COMPLETED" and row.epochs == best.epochs for row in rows)
-    if best.level == DEFAULTS:
+    if best is defaults:
         others = f"none of the {whole} others that were trained as long beat them" if whole else "no other one was trained as long"
-        return f"best: the defaults, validation accuracy {best.accuracy:.3f} on {n} photos; {others}{beyond}"
-    text = f"best: {best.level} {best.id}, validation accuracy {best.accuracy:.3f} on {n} photos"
+        return best, f"best: the defaults, validation {_words(job)} {_value(job, best):.3f} on {n} photos; {others}{beyond}"
     if defaults is None:
-        return text + beyond
-    error = math.sqrt((best.accuracy * (1 - best.accuracy) + defaults.accuracy * (1 - defaults.accuracy)) / n)
-    gain = best.accuracy - defaults.accuracy
-    if gain <= 0:
-        better = "with a lower log loss" if gain == 0 and best.score == defaults.score else "which are worse by what was asked for"
-        return f"{text}, the defaults {defaults.accuracy:.3f}, {better}{beyond}"
-    chance = "which chance alone often makes of the best of many" if gain < 2 * error else "beyond what chance would make of a single comparison"
-    return f"{text}, the defaults {defaults.accuracy:.3f}: {100 * gain:+.1f} points with a standard error of {100 * error:.1f}, {chance}{beyond}"
+        return best, f"best: {told}{beyond}"
+    if defaults.score < 0:
+        return best, f"best: {told}; the defaults, {_value(job, defaults):.3f}, are not within the bounds{beyond}"
+    gain, error = _gain(job, best, defaults, n)
+    compared = f"the defaults {_value(job, defaults):.3f}: {100 * gain:+.1f} points with a standard error of {100 * error:.1f}"
+    if gain > error:
+        return best, f"best: {told}, {compared}"
+    return defaults, f"best: the defaults; {told}, {compared}, which is what chance makes of the best of many, so the defaults are kept"
+
+
+def _gain(job: Job, best: TrialRow, defaults: TrialRow, n: int) -> tuple[float, float]:
+    """Of the objective, photo by photo where both trials keep their scores, and its standard error."""
+    kept = [read_scores(load_run(job.path / row.run), "validation") if row.run else None for row in (best, defaults)]
+    if None not in kept and list(kept[0].digests) == list(kept[1].digests):
+        right = [scores.scores.argmax(axis=1) == scores.targets for scores in kept]
+        return gain_of(*right, kept[0].targets, balanced=job.config.objective == "balanced_accuracy")
+    shares = [_value(job, row) for row in (best, defaults)]
+    return shares[0] - shares[1], math.sqrt(sum(share * (1 - share) for share in shares) / n)
+
+
+def _value(job: Job, row: TrialRow) -> float:
+    return getattr(row, job.config.objective)
+
+
+def _words(job: Job) -> str:
+    return job.config.objective.replace("_", " ")
 
 
 def _with_epochs(rows: Sequence[TrialRow]) -> list[TrialRow]:

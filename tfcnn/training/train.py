@@ -11,6 +11,7 @@ import numpy as np
 
 from tfcnn.data.calibration import write_calibration
 from tfcnn.data.dataset import Dataset
+from tfcnn.data.scores import scores_of, write_scores
 from tfcnn.errors import InputError
 from tfcnn.models.forward import forward
 from tfcnn.models.freeze import has_batch_norm, is_named, stages_of
@@ -114,7 +115,7 @@ def _train(model, data: Dataset, config: TrainingConfig, path: Path, record: dic
     record["validation"] = _accuracy(scores, data)
     record["temperature"] = fit_temperature(scores, data.targets(data.rows("validation")))
     record["validation_of_head"] = _accuracy(head_scores, data)
-    return Run(path, on_chief(strategy, lambda: _end(path, model, data, record)))
+    return Run(path, on_chief(strategy, lambda: _end(path, model, data, record, scores)))
 
 
 def _begin(path: Path, record: dict, held: ExitStack, *, overwrite: bool, resume: bool) -> dict | None:
@@ -154,8 +155,9 @@ def _chosen_before(path: Path, config: TrainingConfig) -> dict:
     return {name: before[name] for name in CHOSEN_BY_MACHINE if getattr(config, name) is None and name in before}
 
 
-def _end(path: Path, model, data: Dataset, record: dict) -> dict:
-    """Writes the trained run and removes what only its training needed."""
+def _end(path: Path, model, data: Dataset, record: dict, scores: np.ndarray) -> dict:
+    """Writes the trained run, with the scores of its validation photos, and removes what only its training needed."""
+    write_scores(path, "validation", scores_of(data, data.rows("validation"), scores))
     return _tidy(path, _write_run(path, model, data, record).record)
 
 

@@ -1,0 +1,76 @@
+"""Predictions of files, folders and arrays."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+import tfcnn
+from tfcnn.cli import main
+from tfcnn.evaluation.predict import photos_in
+
+
+@pytest.fixture
+def folder(trained, tmp_path):
+    """Two photos, one of them below a folder, a file that is none, and one that only looks like one."""
+    data = trained[1]
+    (tmp_path / "some" / "below").mkdir(parents=True)
+    shutil.copy(data.items[0].path, tmp_path / "some" / "a.jpg")
+    shutil.copy(data.items[1].path, tmp_path / "some" / "below" / "b.JPG")
+    (tmp_path / "some" / "notes.txt").write_text("no photo")
+    (tmp_path / "some" / "broken.jpg").write_bytes(b"\xff\xd8 not a photo")
+    return tmp_path / "some"
+
+
+def test_a_folder_gives_its_photos_at_any_depth_and_what_cannot_be_read_stops_nothing(trained, folder):
+    run, data, _ = trained
+    found = tfcnn.predict(run, [folder])
+    assert [p.name for p in found] == [str(folder / "a.jpg"), str(folder / "below" / "b.JPG"), str(folder / "broken.jpg")]
+    alone = tfcnn.predict(run, [data.items[0].path, data.items[1].path])
+    assert [p.scores for p in found[:2]] == [p.scores for p in alone]
+    assert found[2].label is None and found[2].scores == {} and "cannot be decoded" in found[2].error
+
+
+def test_many_photos_are_what_each_is_alone(trained):
+    run, data, _ = trained
+    paths = [item.path for item in data.items[:40]]  # more than a batch
+    found = tfcnn.predict(run, paths)
+    assert [p.name for p in found] == paths
+    for place in (0, 31, 32, 39):
+        np.testing.assert_allclose(list(found[place].scores.values()), list(tfcnn.predict(run, [paths[place]])[0].scores.values()), atol=1e-6)
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_predictions_are_written_whole_as_csv_or_lines_of_json(trained, folder, tmp_path, ending):
+    run, file = trained[0], tmp_path / "out" / f"answers.{ending}"
+    found = tfcnn.predict(run, [folder], output=file)
+    with open(file, newline="", encoding="utf-8") as lines:
+        rows = list(csv.DictReader(lines)) if ending == "csv" else [json.loads(line) for line in lines]
+    assert len(rows) == 3 and rows[0]["label"] == found[0].label and rows[2]["error"] == found[2].error
+    scores = [float(rows[0][f"score of {label}"]) for label in run.labels] if ending == "csv" else list(rows[0]["scores"].values())
+    assert scores == list(found[0].scores.values()) and [path.name for path in file.parent.iterdir()] == [file.name]
+
+
+def test_the_command_lists_what_cannot_be_read_and_fails_only_where_nothing_can(trained, folder, capsys):
+    assert main(["predict", str(trained[0].path), str(folder), "--json"]) == 0
+    out = capsys.readouterr().out
+    assert f"{folder / 'broken.jpg'}  -  cannot be read" in out and "1 of 3 files could not be read" in out
+    assert json.loads(out.splitlines()[-1])["unreadable"] == [str(folder / "broken.jpg")]
+    assert main(["predict", str(trained[0].path), str(folder / "broken.jpg")]) == 1
+
+
+@pytest.mark.parametrize(("inputs", "message"), [
+    ([], r"expected a list of photos, got inputs=\[\]"), ("photo.jpg", r"write \[path\]"), (["nowhere.jpg"], "there is no file 'nowhere.jpg'")])
+def test_what_predict_refuses(trained, inputs, message):
+    with pytest.raises(tfcnn.InputError, match=message):
+        tfcnn.predict(trained[0], inputs)
+
+
+def test_a_folder_without_photos_and_a_file_of_another_kind_are_refused_before_the_work(trained, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(tfcnn.InputError, match=r"expected photos in the folder '.*empty', found none"):
+        photos_in([tmp_path / "empty"])
+    with pytest.raises(tfcnn.InputError, match=r"ends in \.csv or \.jsonl for the predictions, got output='a.txt'"):
+        tfcnn.predict(trained[0], [trained[1].items[0].path], output="a.txt")

@@ -1,0 +1,118 @@
+"""Photos that a report shows: the surest mistakes and the least certain answers with what they rest on, and some of each cell of the confusion matrix.
+
+They are chosen once, when the run is evaluated, and kept in `examples.json` as small JPEGs: the page can be written again when the photos are gone.
+"""
+
+import base64
+import io
+import json
+import os
+from itertools import zip_longest
+from typing import Any
+
+import numpy as np
+
+from tfcnn.data.dataset import Dataset
+from tfcnn.data.scores import Scores
+from tfcnn.evaluation.heat import heat_maps
+from tfcnn.evaluation.overlay import overlay, shown
+from tfcnn.record import Run, write_text
+
+FILE = "examples.json"
+SHOWN = 12  # mistakes, and as many uncertain answers
+LARGE, SMALL = 160, 80  # sides in pixels
+OF_A_CELL, OF_ALL_CELLS = 24, 480  # photos; about 2 kB each
+QUALITY = 72  # of JPEGs
+
+
+def write_examples(run: Run, data: Dataset, scored: Scores, *, model=None) -> None:
+    """Writes `examples.json` into a run folder.
+
+    Args:
+        data: with the photos of the scores.
+        scored: of a split of `data`.
+        model: of the run, where it is loaded already.
+    """
+    rows = {item.sha256: row for row, item in enumerate(data.items)}
+    places = np.array([rows[digest] for digest in scored.digests])
+    answers = scored.scores.argmax(axis=1)
+    worst, uncertain = _worst(scored, answers), _uncertain(scored)
+    pictures = _pictures(run, data, places, answers, np.unique(np.concatenate([worst, uncertain])), model)
+
+    def told(place: int) -> dict[str, Any]:
+        return {"path": short(scored.paths[place], data.source), "label": run.labels[scored.targets[place]], "answer": run.labels[answers[place]],
+                "score": float(scored.scores[place].max()), "own": float(scored.scores[place, scored.targets[place]])}
+
+    def small(place: int) -> str:
+        return _jpeg(_image(np.asarray(data.inputs[places[place:place + 1]])[0]), SMALL)
+
+    cells = [{"target": target, "answer": answer, "photos": [{**told(place), "photo": small(place)} for place in members]}
+             for (target, answer), members in _chosen_of_cells(scored.targets, answers).items()]
+    large = {name: [{**told(place), **pictures[place]} for place in chosen.tolist()] for name, chosen in (("worst", worst), ("uncertain", uncertain))}
+    write_text(run.path / FILE, json.dumps({**large, "cells": cells}, ensure_ascii=False))
+
+
+def _worst(scored: Scores, answers: np.ndarray) -> np.ndarray:
+    wrong = np.flatnonzero(answers != scored.targets)
+    return wrong[np.argsort(-scored.scores[wrong].max(axis=1), kind="stable")][:SHOWN]
+
+
+def _uncertain(scored: Scores) -> np.ndarray:
+    second, first = np.sort(scored.scores, axis=1)[:, -2:].T
+    return np.argsort(first - second, kind="stable")[:SHOWN]
+
+
+def _pictures(run: Run, data: Dataset, places: np.ndarray, answers: np.ndarray, chosen: np.ndarray, model) -> dict[int, dict[str, str]]:
+    """Photo and heat of the answer by place."""
+    pixels = np.asarray(data.inputs[places[chosen]])
+    heats = heat_maps(model or run.load_model(), pixels, answers[chosen])
+    return {place: {"photo": _jpeg(_image(photo), LARGE), "heat": _jpeg(overlay(photo, heat), LARGE)}
+            for place, photo, heat in zip(chosen.tolist(), pixels, heats, strict=True)}
+
+
+def read_examples(run: Run) -> dict[str, Any]:
+    """What a run keeps; nothing of each kind for one that keeps none that can be read."""
+    try:
+        return json.loads((run.path / FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {"worst": [], "uncertain": [], "cells": []}
+
+
+def short(path: str, source: str) -> str:
+    """The path as it stands below the source: where the photos lie is not the reader's business."""
+    base = source if os.path.isdir(source) else os.path.dirname(source)
+    return os.path.relpath(path, base) if base and path.startswith(base + os.sep) else path
+
+
+def _chosen_of_cells(targets: np.ndarray, answers: np.ndarray) -> dict[tuple[int, int], list[int]]:
+    """Photos of each cell of the confusion matrix by (target, answer), as many as a page has room for: mistakes first, the cells in turn."""
+    members: dict[tuple[int, int], list[int]] = {}
+    for place, cell in enumerate(zip(targets.tolist(), answers.tolist(), strict=True)):
+        members.setdefault(cell, []).append(place)
+    left, chosen = OF_ALL_CELLS, {cell: [] for cell in sorted(members)}
+    for cells in ([cell for cell in chosen if cell[0] != cell[1]], [cell for cell in chosen if cell[0] == cell[1]]):
+        for turn in zip_longest(*(members[cell][:OF_A_CELL] for cell in cells)):
+            for cell, place in zip(cells, turn, strict=True):
+                if place is not None and left:
+                    chosen[cell].append(place)
+                    left -= 1
+    return {cell: places for cell, places in chosen.items() if places}
+
+
+def _image(pixels: np.ndarray):
+    from PIL import Image
+
+    return Image.fromarray(shown(pixels))
+
+
+def _jpeg(image, side: int) -> str:
+    """As base64 text, at most `side` pixels a side."""
+    from PIL import Image
+
+    factor = min(1, side / max(image.size))
+    small = image.resize([max(1, round(length * factor)) for length in image.size], Image.Resampling.LANCZOS) if factor < 1 else image
+    file = io.BytesIO()
+    small.convert("RGB").save(file, "JPEG", quality=QUALITY, optimize=True)
+    return base64.b64encode(file.getvalue()).decode()
+
+

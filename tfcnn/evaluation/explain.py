@@ -1,0 +1,208 @@
+"""`explain`: what in a photo a run goes by; `draw_feature_maps` and `draw_filters`: what its layers compute."""
+
+import itertools
+import logging
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tfcnn.data.channels import in_channels
+from tfcnn.data.photo import check_geometry
+from tfcnn.errors import InputError, WorkError, closest
+from tfcnn.evaluation.heat import check_method, check_names, heat_maps, maps_of
+from tfcnn.evaluation.inside import check_classifier, inside_backbone, offer
+from tfcnn.evaluation.overlay import draw_cells, kernel_cells, map_cells, overlay, side_by_side
+from tfcnn.evaluation.predict import photos_in, read_photo
+from tfcnn.models.backbones import BACKBONES
+from tfcnn.models.forward import forward
+from tfcnn.models.freeze import OWN
+from tfcnn.record import Run, load_run, prepare_folder, write_aside
+
+__all__ = ["Explanation", "draw_feature_maps", "draw_filters", "explain", "heat_maps", "overlay"]
+
+LONGEST = 80  # bytes of a part of a file name: three of them and a temporary name stay below the 255 that file systems take
+
+logger = logging.getLogger(__name__)
+
+
+class Explanation(NamedTuple):
+    """What a method finds in one photo.
+
+    Attributes:
+        name: path of the photo, or array/ROW.
+        label: the label that is explained.
+        score: of this label, 0-1.
+        answer: the likeliest label.
+        method: what found it, never "auto".
+        heat: float32 (height, width) of the pixels that the model gets, 0-1, see `heat_maps`.
+        picture: `PIL.Image.Image`, these pixels beside the same under the heat.
+        path: the file that the picture was written to; None where no folder was given.
+    """
+
+    name: str
+    label: str
+    score: float
+    answer: str
+    method: str
+    heat: np.ndarray
+    picture: Any
+    path: Path | None
+
+
+def explain(run: Run | str | Path, inputs: Sequence[str | Path] | np.ndarray, *, label: str | None = None, method: str = "auto",
+            layer: str | None = None, output: str | Path | None = None) -> list[Explanation]:
+    """Which parts of each photo the answer of a run rests on, as heat maps and pictures.
+
+    Args:
+        run: a run or its folder.
+        inputs: as `predict` takes them: paths of photos and of folders, or an array (n, height, width, channels) of pixels 0-255 in the
+            model's input shape.
+        label: the label to explain; for each photo the likeliest if None.
+        method: see `heat_maps`. Attention rollout of a ViT is the same for every label.
+        layer: for Grad-CAM, a layer of the backbone with feature maps; the last ones if None. Earlier ones are finer and know less.
+        output: folder for the pictures, files PHOTO_METHOD_LABEL.png. One of that name from an earlier call is replaced, a photo never.
+
+    Raises:
+        InputError: an unknown label, method or layer, a method that this network cannot be explained with, no photos, one that cannot
+            be decoded, or a folder that cannot be written.
+        WorkError: the network gives no finite scores.
+    """
+    run = run if isinstance(run, Run) else load_run(run)
+    check_names(method, layer)
+    if label is not None and label not in run.labels:
+        raise InputError(f"expected a label of the run, got label='{label}'; {closest(label, run.labels)}")
+    if output is not None:
+        prepare_folder(Path(output))
+    names, pixels = _read_inputs(run, inputs)
+    model = run.load_model()
+    method = check_method(model, method, layer)
+    scores = forward(model, pixels)
+    if not np.isfinite(scores).all():
+        raise WorkError("expected finite scores, got NaN or infinity; the training diverged, train again with a lower learning rate")
+    answers = scores.argmax(axis=1)
+    targets = answers if label is None else np.full(len(pixels), run.labels.index(label))
+    heats = heat_maps(model, pixels, targets, method=method, layer=layer)
+    for row in np.flatnonzero(~heats.any(axis=(1, 2))):
+        logger.warning("nothing in '%s' speaks for '%s' by %s: its map is zero", names[row], run.labels[targets[row]], method)
+    explained = [Explanation(name, run.labels[target], float(row[target]), run.labels[answer], method, heat, side_by_side(photo, heat), None)
+                 for name, photo, target, answer, row, heat in zip(names, pixels, targets, answers, scores, heats, strict=True)]
+    return explained if output is None else _written(explained, Path(output), from_files=not isinstance(inputs, np.ndarray))
+
+
+def draw_feature_maps(run: Run | str | Path, photo: str | Path | np.ndarray, *, layer: str, columns: int = 8, limit: int = 64):
+    """A grid of the feature maps that a layer gives for one photo, each from dark at its lowest to bright at its highest value.
+
+    Args:
+        run: a run or its folder.
+        photo: path of a photo, or pixels (height, width, channels), 0-255, in the model's input shape.
+        layer: of the backbone, one with feature maps.
+        columns: maps in a row.
+        limit: how many maps; those that vary most over the photo come first.
+
+    Returns:
+        `PIL.Image.Image` in RGB.
+
+    Raises:
+        InputError: a layer that gives no maps, or a photo that cannot be used.
+    """
+    run = run if isinstance(run, Run) else load_run(run)
+    _check_grid(columns, limit)
+    _, pixels = _read_inputs(run, photo[None] if isinstance(photo, np.ndarray) else [photo])
+    model = run.load_model()
+    check_classifier(model)
+    maps = inside_backbone(model, [maps_of(model, str(layer))])(np.asarray(pixels, np.float32))[0]
+    return draw_cells(map_cells(np.asarray(maps[0], np.float32), limit), columns)
+
+
+def draw_filters(run: Run | str | Path, *, layer: str, columns: int = 8, limit: int = 64):
+    """A grid of the kernels of a convolution: 0 is grey, the largest absolute value of each kernel black or white.
+
+    Kernels on three channels, those of the first layer, are drawn in the colours they look for; others as the mean over their
+    input channels. A depthwise convolution has a kernel for each channel.
+
+    Args:
+        run: a run or its folder.
+        layer: of the backbone, a convolution with kernels of more than one pixel.
+        columns: kernels in a row.
+        limit: how many kernels; those of the largest norm come first.
+
+    Returns:
+        `PIL.Image.Image` in RGB.
+
+    Raises:
+        InputError: a layer that has no such kernels.
+    """
+    run = run if isinstance(run, Run) else load_run(run)
+    _check_grid(columns, limit)
+    model = run.load_model()
+    check_classifier(model)
+    found = _convolutions(model.get_layer("backbone"))
+    if layer not in found:
+        raise InputError(f"expected a convolution of the backbone with kernels of more than one pixel, got layer='{layer}'; {offer(str(layer), found)}")
+    kernels = np.asarray(found[layer].get_weights()[0], np.float32)                    # (height, width, channels in, channels out)
+    if type(found[layer]).__name__ == "DepthwiseConv2D":
+        kernels = kernels.reshape(*kernels.shape[:2], 1, -1)
+    elif kernels.shape[2] == 3:
+        kernels = kernels[:, :, ::-1] if _takes_bgr(run) else kernels
+    else:
+        kernels = kernels.mean(axis=2, keepdims=True)
+    return draw_cells(kernel_cells(kernels, limit), columns)
+
+
+def _read_inputs(run: Run, inputs: Sequence[str | Path] | np.ndarray) -> tuple[list[str], np.ndarray]:
+    """Names and pixels, read as `predict` reads them."""
+    shape = tuple(run.record["input_shape"])
+    check_geometry(None, run.record["geometry"])
+    if isinstance(inputs, np.ndarray):
+        if inputs.shape[1:] != shape or not len(inputs):
+            raise InputError(f"expected at least one photo as pixels of shape (n, {', '.join(map(str, shape))}), got {inputs.shape}")
+        return [f"array/{row}" for row in range(len(inputs))], inputs
+    names = photos_in(inputs)
+    if shape[-1] == 4:
+        raise InputError(f"expected pixels of four channels, which files of photos do not have, got '{names[0]}'; "
+                         f"in Python, give an array of shape (n, {', '.join(map(str, shape))})")
+    return names, in_channels(np.stack([read_photo(name, shape[0], run.record["geometry"]) for name in names]), shape[-1])
+
+
+def _written(explained: list[Explanation], folder: Path, *, from_files: bool) -> list[Explanation]:
+    """The same with their pictures in files."""
+    key = lambda path: str(Path(path).resolve()).casefold()  # some file systems take capitals for small letters
+    taken, rows = {key(row.name) for row in explained} if from_files else set(), []
+    for row in explained:
+        stem = "_".join(_in_a_name(part) for part in (Path(row.name).stem if from_files else row.name, row.method, row.label))
+        files = (folder / f"{stem}{end}.png" for end in itertools.chain([""], map("_{}".format, itertools.count(2))))
+        file = next(file for file in files if key(file) not in taken and not file.is_dir())
+        taken.add(key(file))
+        with write_aside(file) as aside:
+            row.picture.save(aside, format="PNG")
+        rows.append(row._replace(path=file))
+    return rows
+
+
+def _in_a_name(text: str) -> str:
+    """A text as part of a file name that any system takes."""
+    return re.sub(r"[^\w.-]+", "-", text).encode("utf-8", "ignore")[:LONGEST].decode("utf-8", "ignore")
+
+
+def _check_grid(columns: int, limit: int) -> None:
+    for name, value in (("columns", columns), ("limit", limit)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise InputError(f"expected a whole number above 0 for {name}, got {name}={value!r}")
+
+
+def _convolutions(backbone) -> dict:
+    """{name: layer} of the convolutions whose kernels are a picture, from input to output."""
+    import keras
+
+    return {layer.name: layer for layer in backbone.layers
+            if isinstance(layer, (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)) and max(layer.kernel_size) > 1}
+
+
+def _takes_bgr(run: Run) -> bool:
+    """True for a named backbone whose preprocessing turns RGB round."""
+    model = run.record.get("model", {})
+    row = BACKBONES.get(model.get("backbone")) if model.get("weights") != OWN else None
+    return row is not None and row.preprocessing == "caffe"

@@ -1,0 +1,55 @@
+"""95 % intervals: Wilson's for a share of photos, of the bootstrap for all else."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+Z95 = 1.959964  # two-sided 95 % of the normal distribution
+RESAMPLES = 1000
+FEWEST_RESAMPLES = 200  # for quantiles at 2.5 and 97.5 %
+AT_ONCE = 2**19  # weights of photos that are worked on together: they fit into a processor's cache
+
+Interval = tuple[float, float]
+
+
+def wilson_interval(successes: int, n: int) -> Interval:
+    """95 % interval of a share. Source: Wilson 1927, Journal of the American Statistical Association 22, p. 209."""
+    if n == 0:
+        return 0.0, 1.0
+    share, z2 = successes / n, Z95**2
+    centre, half = share + z2 / (2 * n), Z95 * np.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
+    return max(0.0, float((centre - half) / (1 + z2 / n))), min(1.0, float((centre + half) / (1 + z2 / n)))
+
+
+def bootstrap_intervals(statistics: Callable[[np.ndarray], dict[str, np.ndarray]], n: int, *, count: int = RESAMPLES,
+                        seed: int = 0) -> dict[str, Interval | None]:
+    """95 % intervals of some numbers by the percentiles of their values in samples of the same n photos, drawn with replacement.
+
+    Args:
+        statistics: from weights (samples, n), how often each photo was drawn, to values (samples,) by name.
+        n: photos.
+        count: samples.
+
+    Returns:
+        By name; None where the value is the same in all samples or a number in none, which says nothing of other photos.
+
+    Source: Efron and Tibshirani 1993, "An introduction to the bootstrap", section 13.3.
+    """
+    parts = [statistics(weights) for weights in _resamples(n, count, seed)]
+    return {name: _percentiles(np.concatenate([part[name] for part in parts])) for name in parts[0]}
+
+
+def _resamples(n: int, count: int, seed: int) -> Iterator[np.ndarray]:
+    """How often each photo is drawn: float32 (some, n), a few samples at a time."""
+    rng, at_once = np.random.default_rng(seed), max(1, AT_ONCE // n)
+    for start in range(0, count, at_once):
+        some = min(at_once, count - start)
+        drawn = rng.integers(0, n, (some, n)) + n * np.arange(some)[:, None]
+        yield np.bincount(drawn.ravel(), minlength=some * n).reshape(some, n).astype(np.float32)
+
+
+def _percentiles(values: np.ndarray) -> Interval | None:
+    values = values[np.isfinite(values)]
+    if not len(values) or np.ptp(values) < 1e-9:
+        return None
+    return float(np.quantile(values, 0.025)), float(np.quantile(values, 0.975))

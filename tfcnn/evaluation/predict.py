@@ -1,0 +1,174 @@
+"""`predict`: label and scores of photos, as many as there are, in the geometry and orientation of the training."""
+
+import logging
+import os
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from tfcnn.data.channels import in_channels
+from tfcnn.data.photo import check_geometry, decode_photo, reason_of
+from tfcnn.errors import InputError, WorkError
+from tfcnn.models.forward import BATCH, forward, traced
+from tfcnn.progress import stage
+from tfcnn.record import Run, load_run, write_aside
+
+ENDINGS = (".csv", ".jsonl")
+
+logger = logging.getLogger(__name__)
+
+
+class Prediction(NamedTuple):
+    """The answer to one photo: its name, the likeliest label, its score, and the score of every label.
+
+    Of a file that cannot be read `error` says why; label and score are None then, and there are no scores.
+    """
+
+    name: str
+    label: str | None
+    score: float | None
+    scores: dict[str, float]
+    error: str | None = None
+
+
+def predict(run: Run | str | Path, inputs: Sequence[str | Path] | np.ndarray, *, output: str | Path | None = None) -> list[Prediction]:
+    """Label and scores of each photo. A file that cannot be decoded stops nothing: its prediction says why.
+
+    Args:
+        run: a run or its folder.
+        inputs: paths of photos and of folders, in which every photo is taken, at any depth; or an array (n, height, width, channels) of pixels
+            0-255 in the model's input shape.
+        output: a .csv or .jsonl to write the predictions to.
+
+    Raises:
+        InputError: a path that is not there, a folder without photos, files for a model of four channels, or an array of another shape.
+        WorkError: scores that are no numbers.
+    """
+    run = run if isinstance(run, Run) else load_run(run)
+    shape = tuple(run.record["input_shape"])
+    check_geometry(None, run.record["geometry"])
+    if output is not None and Path(output).suffix.lower() not in ENDINGS:
+        raise InputError(f"expected a file that ends in {' or '.join(ENDINGS)} for the predictions, got output='{output}'")
+    if isinstance(inputs, np.ndarray):
+        if inputs.shape[1:] != shape:
+            raise InputError(f"expected pixels of shape (n, {', '.join(map(str, shape))}), got {inputs.shape}")
+        names = [f"array/{row}" for row in range(len(inputs))]
+        read = lambda rows: [(inputs[row], None) for row in rows]
+    else:
+        names = photos_in(inputs)
+        if shape[-1] == 4:
+            raise InputError(f"expected pixels of four channels, which files of photos do not have, got '{names[0]}'; "
+                             f"in Python, give predict an array of shape (n, {', '.join(map(str, shape))})")
+        read = lambda rows: _read_all([names[row] for row in rows], shape, run.record["geometry"])
+    predictions = list(_predictions(run, names, read))
+    if output is not None:
+        write_predictions(Path(output), predictions, run.labels)
+    return predictions
+
+
+def photos_in(inputs: Iterable[str | Path]) -> list[str]:
+    """The files that are named, and those in folders that are named, sorted by folder.
+
+    Raises:
+        InputError: a path that is not there, or a folder without photos.
+    """
+    if isinstance(inputs, (str, Path)) or not len(list(inputs)):
+        raise InputError(f"expected a list of photos, got inputs={inputs!r}; write [path]")
+    from PIL import Image
+
+    endings, found = tuple(Image.registered_extensions()), []
+    for path in map(str, inputs):
+        if os.path.isdir(path):
+            inside = sorted(os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names
+                            if name.lower().endswith(endings) and not name.startswith("."))
+            if not inside:
+                raise InputError(f"expected photos in the folder '{path}', found none; give another folder, or the files themselves")
+            found += inside
+        elif os.path.exists(path):
+            found.append(path)
+        else:
+            raise InputError(f"expected a photo, but there is no file '{path}'; check the path")
+    return found
+
+
+def read_photo(path: str | Path, image_size: int, geometry: str) -> np.ndarray:
+    """Pixels uint8 (image_size, image_size, 3) of a file.
+
+    Raises:
+        InputError: it cannot be decoded, or is not there.
+    """
+    with _no_warnings():
+        return _decode(path, image_size, geometry)
+
+
+def write_predictions(path: Path, predictions: Sequence[Prediction], labels: Sequence[str]) -> None:
+    """Writes them whole or not at all: as CSV with a column for the score of each label, or as a JSON object a line."""
+    import csv
+    import json
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with write_aside(path) as aside, open(aside, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        if path.suffix.lower() == ".jsonl":
+            file.writelines(json.dumps(prediction._asdict(), ensure_ascii=False) + "\n" for prediction in predictions)
+            return
+        table = csv.writer(file)
+        table.writerow(["path", "label", "score", *(f"score of {label}" for label in labels), "error"])
+        table.writerows([p.name, p.label, p.score, *(p.scores.get(label) for label in labels), p.error] for p in predictions)
+
+
+def _decode(path: str | Path, image_size: int, geometry: str) -> np.ndarray:
+    try:
+        return decode_photo(path, image_size, geometry).pixels
+    except IsADirectoryError:
+        raise InputError(f"expected a photo, but '{path}' is a folder; give the files in it") from None
+    except FileNotFoundError:
+        raise InputError(f"expected a photo, but there is no file '{path}'; check the path") from None
+    except Exception as error:  # Pillow's decoders raise nearly anything on a broken file
+        raise InputError(f"expected a photo in '{path}', but it cannot be decoded ({reason_of(error)}); leave it out") from error
+
+
+def _predictions(run: Run, names: Sequence[str], read) -> Iterator[Prediction]:
+    model = run.load_model()
+    run_batch = traced(model)
+    with stage("predict", len(names), photos=1) as advance:
+        for start in range(0, len(names), BATCH):
+            rows = range(start, min(start + BATCH, len(names)))
+            found = read(rows)
+            good = [pixels for pixels, error in found if error is None]
+            scores = iter(forward(model, np.stack(good), run=run_batch) if good else ())
+            for row, (_, error) in zip(rows, found, strict=True):
+                yield _prediction(names[row], None if error else next(scores), error, run.labels)
+            advance(len(rows))
+
+
+def _prediction(name: str, scores: np.ndarray | None, error: str | None, labels: Sequence[str]) -> Prediction:
+    if error:
+        logger.warning("%s", error)
+        return Prediction(name, None, None, {}, error)
+    if not np.isfinite(scores).all():
+        raise WorkError(f"expected finite scores, got NaN or infinity for '{name}'; the training diverged, give a lower learning rate")
+    return Prediction(name, labels[scores.argmax()], float(scores.max()), dict(zip(labels, map(float, scores), strict=True)))
+
+
+def _read_all(paths: Sequence[str], shape: tuple[int, ...], geometry: str) -> list[tuple[np.ndarray | None, str | None]]:
+    def one(path):
+        try:
+            return in_channels(_decode(path, shape[0], geometry)[None], shape[-1])[0], None
+        except InputError as error:
+            return None, str(error)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool, _no_warnings():  # Pillow decodes without holding Python's lock
+        return list(pool.map(one, paths))
+
+
+@contextmanager
+def _no_warnings():
+    """A damaged EXIF block is worth a warning to Pillow; the pixels are whole. What is caught is caught for all threads."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
