@@ -30,7 +30,8 @@ from tfcnn.models.recast import recast
 from tfcnn.record import alone_in, write_record
 
 TEST = {"split": "test", "n": 3, "accuracy": 1.0, "interval": [0.4, 1.0], "balanced_accuracy": 1.0, "log_loss": 0.1, "labels": ["blue", "green", "red"],
-        "per_label": [], "confusion": []}
+        "per_label": [{"label": label, "n": 1, "precision": 1.0, "recall": 1.0, "f1": 1.0} for label in ("blue", "green", "red")],
+        "confusion": [[1, 0, 0], [0, 1, 0], [0, 0, 1]]}
 
 
 @pytest.fixture

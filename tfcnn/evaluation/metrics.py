@@ -41,17 +41,23 @@ def losses_of(scores: np.ndarray, targets: np.ndarray) -> dict[str, np.ndarray]:
     return {"log_loss": -np.log(own), "brier": ((shares - truth) ** 2).sum(axis=1)}
 
 
-def numbers_of(scores: np.ndarray, targets: np.ndarray) -> tuple[dict[str, float | None], dict[str, Interval | None]]:
+def numbers_of(scores: np.ndarray, targets: np.ndarray, *,
+               samples: int = RESAMPLES) -> tuple[dict[str, float | None], dict[str, Interval | None]]:
     """Balanced accuracy, F1 macro and weighted, log loss, Brier score, and areas under the curves of receiver operating characteristic and of
     precision against recall, with their 95 % intervals.
 
     Means over labels are of those that have photos, areas of those that have photos and are not all there is. A number that no label
     has is None.
+
+    Args:
+        scores: (n, labels).
+        targets: integers (n,).
+        samples: of the bootstrap; the areas have fewer where there are many scores.
     """
     every = np.ones((1, len(targets)))
     values, intervals = {}, {}
-    samples = int(np.clip(WORK / max(1, scores.size), FEWEST_RESAMPLES, RESAMPLES))
-    for statistics, count in ((_Counts(scores, targets), RESAMPLES), (_Areas(scores, targets), samples)):
+    fewer = min(samples, int(max(WORK / scores.size, FEWEST_RESAMPLES)))
+    for statistics, count in ((_Counts(scores, targets), samples), (_Areas(scores, targets), fewer)):
         values |= {name: float(value[0]) if np.isfinite(value[0]) else None for name, value in statistics(every).items()}
         intervals |= bootstrap_intervals(statistics, len(targets), count=count)
     return values, intervals

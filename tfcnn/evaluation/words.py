@@ -14,7 +14,7 @@ SURE = 0.03  # calibration error beyond which scores are said to mean something 
 
 def verdict_of(report: Report, record: dict) -> list[str]:
     """Sentences, the most important first: how good, against what, where it is weak, what scores mean, which file to ship."""
-    return [*_accuracy(report), *_weakest(report), *_validation(report, record), *_scores(report), *_files(record)]
+    return [*_accuracy(report, record["data"].get("leaks", 0)), *_weakest(report), *_validation(report, record), *_scores(report), *_files(record)]
 
 
 def last_name(source: str) -> str:
@@ -51,11 +51,12 @@ def layers_in_float(details: dict) -> str:
     return f"{len(details['float_layers'])} of {details['layers']} layers left in float: {', '.join(layers[:SHOWN_LAYERS])}{rest}"
 
 
-def _accuracy(report: Report) -> list[str]:
+def _accuracy(report: Report, leaks: int) -> list[str]:
     most = max(report.per_label, key=lambda row: row["n"])
     low, high = report.interval
     always = most["n"] / report.n
-    text = (f"It is right on {100 * report.accuracy:.1f} % of {report.n} photos it never saw; on others like them between {100 * low:.0f} and "
+    photos = "test photos" if leaks else "photos it never saw"
+    text = (f"It is right on {100 * report.accuracy:.1f} % of {report.n} {photos}; on others like them between {100 * low:.0f} and "
             f"{100 * high:.0f} % (95 % interval). Always answering '{most['label']}' would be right on {100 * always:.0f} %")
     text += "." if low > wilson_interval(most["n"], report.n)[1] else ", which these photos cannot tell from it."
     return [text] + ([f"{report.n} test photos are few: differences below about {100 * (high - low) / 2:.0f} points cannot be seen."] if report.n < FEW else [])
