@@ -40,7 +40,8 @@ def main() -> None:
 def tested(seed: int, head: bool) -> dict:
     training = tfcnn.TrainingConfig(seed=seed, trainable=False) if head else tfcnn.TrainingConfig(seed=seed)
     with tempfile.TemporaryDirectory() as folder:
-        run = tfcnn.train_and_export(DATA / "trashnet600", output=Path(folder) / "run", model=tfcnn.ModelConfig(weights=str(WEIGHTS)), training=training, formats=())
+        model = tfcnn.ModelConfig(weights=str(WEIGHTS))
+        run = tfcnn.train_and_export(DATA / "trashnet600", output=Path(folder) / "run", model=model, training=training, formats=())
     test = run.record["test"]
     told = test["calibration"]
     pairs = [f"{told['as_is'][name]:.3f} → {told['calibrated'][name]:.3f}" for name in NUMBERS]

@@ -10,7 +10,7 @@ import pytest
 import tfcnn
 
 PACKAGE = Path(tfcnn.__file__).parent
-BASE = {"callable", "errors", "hardware", "locks", "progress", "record", "workers"}  # everybody may import these
+BASE = {"callable", "errors", "hardware", "locks", "progress", "record", "tables", "workers"}  # everybody may import these
 MAY_IMPORT = {
     "callable": set(),
     "errors": set(),
@@ -18,6 +18,7 @@ MAY_IMPORT = {
     "locks": set(),
     "record": {"errors", "locks"},
     "progress": set(),
+    "tables": set(),
     "workers": {"errors"},
     "data": BASE,
     "models": BASE,

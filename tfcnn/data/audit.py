@@ -19,6 +19,7 @@ from tfcnn.data.split import SPLITS, check_fractions
 from tfcnn.errors import InputError
 from tfcnn.progress import stage
 from tfcnn.record import prepare_folder
+from tfcnn.tables import html_list, html_table
 
 SMALLEST_CLASS = 3  # different photos: one for each split
 IMBALANCE = 5.0  # largest class over smallest, from which the small one is easily overlooked
@@ -85,6 +86,13 @@ class Audit:
     def to_dict(self) -> dict:
         """Plain dicts, lists and numbers, as stored in audit.json."""
         return json.loads(json.dumps({**asdict(self), "quarantined": [q._asdict() for q in self.quarantined]}))
+
+    def _repr_html_(self) -> str:
+        from tfcnn.data.audit_page import pictures_html
+
+        table = html_table(("label", "photos"), self.counts.items(), f"{self.n} files, {sum(self.counts.values())} readable photos")
+        found = [f"PROBLEM: {text}" for text in self.problems] + [f"warning: {text}" for text in self.warnings]
+        return table + html_list(found or ["nothing to object to"]) + pictures_html([*self.contradictions, *self.leaks, *self.duplicates])
 
     def __str__(self) -> str:
         usable = sum(self.counts.values())

@@ -1,6 +1,7 @@
 """The files of an audit: `audit.json`, and `audit.html`, a page that shows what was found."""
 
 import base64
+import html
 import io
 import json
 from collections.abc import Iterable
@@ -15,6 +16,7 @@ from tfcnn.record import write_text
 
 SIDE = 112  # of a picture on the page, in pixels
 SHOWN = 24  # findings of one kind; the rest is counted, and named in audit.json
+IN_A_NOTEBOOK = 4  # findings
 FROM_EACH_CLASS = 8  # pictures of the contact sheet
 
 
@@ -52,6 +54,27 @@ def write_audit(folder: Path, result: Audit, photos: Photos) -> Path:
     write_text(folder / "audit.json", json.dumps(result.to_dict(), indent=1, ensure_ascii=False) + "\n")
     write_text(folder / "audit.html", environment.get_template("audit.html").render(values))
     return folder / "audit.html"
+
+
+def pictures_html(found: Iterable[Same]) -> str:
+    """The first few findings as rows of pictures, for a notebook; files that are gone are left out."""
+    rows = []
+    for same in list(found)[:IN_A_NOTEBOOK]:
+        pictures = [_figure(path, f"{label} {split}".strip()) for path, label, split in zip(same.paths[:6], same.labels, same.splits, strict=False)]
+        rows.append(f'<div style="display:flex;gap:8px;margin:6px 0">{"".join(pictures)}</div>')
+    return "".join(rows)
+
+
+def _figure(path: str, text: str) -> str:
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            data = _jpeg(np.asarray(image.convert("RGB")))
+    except (OSError, ValueError):
+        return ""
+    name, words = html.escape(Path(path).name), html.escape(text)
+    return f'<figure style="margin:0"><img src="data:image/jpeg;base64,{data}" alt="{name}"><figcaption>{words}<br><small>{name}</small></figcaption></figure>'
 
 
 def _spread(paths: list[str]) -> list[str]:

@@ -44,9 +44,9 @@ class Report:
         macro_f1, weighted_f1: mean F1 of the labels that have photos, each counted once, or as often as it has photos.
         roc_auc, average_precision: means over the labels for which they are defined; None without any.
         brier: mean over photos of the sum over labels of (score - truth)², from 0 to 2.
-        intervals: 95 % intervals by the names above, `top_2` and so on among them; Wilson's for shares of photos, else percentiles of the
-            bootstrap, None where that says nothing: where all answers are right, for instance. With fewer than about ten wrong answers
-            those of the bootstrap are too narrow.
+        intervals: 95 % intervals by the names above, `top_2` and so on among them: Wilson's for shares of photos, else by the bootstrap; None
+            where that says nothing, where all answers are right, for instance. With fewer than about ten wrong answers those of the
+            bootstrap are too narrow.
         calibration: `as_is`, what `tfcnn.evaluation.calibration.calibration_of` says of the scores; `temperature` of the run, and the same
             of scores with it as `calibrated`, None for a run without.
         thresholds: what `tfcnn.evaluation.calibration.thresholds_of` says, with thresholds that were chosen on the validation photos.

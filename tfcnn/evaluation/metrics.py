@@ -59,7 +59,7 @@ def numbers_of(scores: np.ndarray, targets: np.ndarray, *,
     fewer = min(samples, int(max(WORK / scores.size, FEWEST_RESAMPLES)))
     for statistics, count in ((_Counts(scores, targets), samples), (_Areas(scores, targets), fewer)):
         values |= {name: float(value[0]) if np.isfinite(value[0]) else None for name, value in statistics(every).items()}
-        intervals |= bootstrap_intervals(statistics, len(targets), count=count)
+        intervals |= bootstrap_intervals(statistics, len(targets), areas=isinstance(statistics, _Areas), count=count)
     return values, intervals
 
 

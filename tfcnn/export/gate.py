@@ -12,6 +12,7 @@ from tfcnn.data.calibration import Calibration, choose_calibration, read_calibra
 from tfcnn.data.dataset import Dataset
 from tfcnn.data.images import load_run_data, splits_by_content
 from tfcnn.errors import InputError, closest
+from tfcnn.evaluation.display import exports_html
 from tfcnn.evaluation.evaluate import check_data, evaluate, say_seen
 from tfcnn.evaluation.report import check_report, write_report
 from tfcnn.export.bundle import check_bundle, write_bundle
@@ -118,7 +119,14 @@ def export(run: Run | str | Path, data: Dataset | None = None, *, formats: Seque
         elif bundle is not None:
             with stage("write the bundle", seconds=seconds):
                 write_bundle(run, bundle, exports=shippable(exports), data=data, model=model)
-    return exports
+    return Exports(exports)
+
+
+class Exports(list):
+    """A list of `Export` that notebooks show as a table."""
+
+    def _repr_html_(self) -> str:
+        return exports_html([asdict(export) for export in self])
 
 
 def shippable(exports: Sequence[Export]) -> list[Export]:

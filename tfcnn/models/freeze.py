@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from tfcnn.errors import InputError, closest, first_line
 from tfcnn.models.backbones import BACKBONES
+from tfcnn.tables import html_table
 
 Trainable = bool | int | str
 BATCH_NORMS = ("frozen", "train")
@@ -40,6 +41,13 @@ class FreezePlan:
     def with_rates(self, rates: Mapping[str, float]) -> "FreezePlan":
         """The same plan with the rates of the stages that learn."""
         return FreezePlan(tuple(row._replace(rate=rates[row.stage] if row.trainable else None) for row in self.stages), self.planned)
+
+    def _repr_html_(self) -> str:
+        shown = lambda row: (row.stage, row.layers, f"{row.parameters:,}", f"{row.trainable:,}" if row.trainable else "frozen",
+                             None if row.rate is None else f"{row.rate:.1e}")
+        total = ("total", sum(row.layers for row in self.stages), f"{sum(row.parameters for row in self.stages):,}",
+                 f"{sum(row.trainable for row in self.stages):,}", None)
+        return html_table(("stage", "layers", "parameters", "trainable", "rate"), [*map(shown, self.stages), total])
 
     def __str__(self) -> str:
         width = max(len(row.stage) for row in self.stages)
