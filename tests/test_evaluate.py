@@ -2,14 +2,17 @@
 
 import dataclasses
 import json
+import re
 import shutil
 
+import keras
 import numpy as np
 import pytest
 from conftest import make_photos
 from sklearn import metrics
 
 import tfcnn
+from tfcnn.data.images import load_for_run, load_images
 from tfcnn.evaluation.evaluate import make_report
 from tfcnn.evaluation.intervals import wilson_interval
 from tfcnn.models.forward import forward
@@ -130,3 +133,65 @@ def test_predict_gives_the_scores_of_the_model_for_files_and_arrays(trained, pho
         tfcnn.predict(run, np.zeros((1, 8, 8, 3), np.uint8))
     damaged = tfcnn.predict(run, [run.path / "run.json", data.items[0].path])
     assert "cannot be decoded (not an image" in damaged[0].error and damaged[0].label is None and damaged[1].scores == from_files[0].scores
+
+
+def test_a_source_may_lack_labels_but_not_know_others(trained, tmp_path):
+    run = trained[0]
+    whole = make_photos(tmp_path / "some", count=4, seed=5)
+    shutil.rmtree(whole / "green")
+    report = tfcnn.evaluate(run, load_for_run(run, whole))
+    assert report.n == 8 and report.labels == tuple(run.labels) and [row["n"] for row in report.per_label] == [4, 0, 4]
+    assert report.per_label[1]["roc_auc"] is None and report.per_label[0]["roc_auc"] is not None
+    shutil.rmtree(whole / "red")
+    alone = load_images(whole_csv(whole, tmp_path), image_size=32, split=None)
+    report = tfcnn.evaluate(run, alone)
+    assert report.n == 4 and report.roc_auc is None and report.balanced_accuracy == report.accuracy
+    make_photos(tmp_path / "more", classes=("blue", "zebra", "yak"), count=3)
+    with pytest.raises(tfcnn.InputError, match=r"labels that the run knows \(blue, green, red\), got yak, zebra besides; rename or leave out"):
+        tfcnn.evaluate(run, load_for_run(run, tmp_path / "more"))
+
+
+def whole_csv(folder, to):
+    """Photos of one class as a CSV, since a folder with one class folder is refused as a mistake."""
+    rows = [f"{path},{path.parent.name}" for path in sorted(folder.rglob("*.jpg"))]
+    (to / "alone.csv").write_text("path,label\n" + "\n".join(rows) + "\n")
+    return to / "alone.csv"
+
+
+def test_a_split_that_is_missing_is_named_with_those_that_are_there(trained):
+    run, data, _ = trained
+    without = dataclasses.replace(data, items=tuple(item._replace(split="train" if item.split == "test" else item.split) for item in data.items))
+    with pytest.raises(tfcnn.InputError, match=r"expected photos in the split 'test', found none; give another split \(photos: train 48, validation 12\)"):
+        tfcnn.evaluate(run, without)
+
+
+def test_nan_scores_end_an_evaluation_with_the_names_of_the_photos(trained, tmp_path):
+    run, data, _ = trained
+    shutil.copytree(run.path, tmp_path / "run")
+    broken = keras.models.load_model(tmp_path / "run" / "model.keras")
+    broken.get_layer("logits").set_weights([np.full_like(weight, np.nan) for weight in broken.get_layer("logits").get_weights()])
+    broken.save(tmp_path / "run" / "model.keras")
+    first = data.items[data.rows("test")[0]].path
+    with pytest.raises(tfcnn.WorkError, match=rf"NaN or infinity for 24 of 24 photos \({re.escape(first)}, "):
+        tfcnn.evaluate(tmp_path / "run", data)
+    with pytest.raises(tfcnn.WorkError, match="NaN or infinity for '"):
+        tfcnn.predict(tmp_path / "run", [first])
+
+
+def test_thresholds_are_chosen_on_the_validation_photos_that_the_run_keeps(trained, tmp_path):
+    run, data, _ = trained
+    report = tfcnn.evaluate(run, data)
+    assert [row["wished"] for row in report.thresholds] == [0.9, 0.95, 0.99] and "right 90 times of 100" in str(report)
+    assert tfcnn.evaluate(run, data, split="validation").thresholds == ()  # chosen on these very photos
+    shutil.copytree(run.path, tmp_path / "run")
+    (tmp_path / "run" / "scores-validation.npz").unlink()
+    assert tfcnn.evaluate(tmp_path / "run", data).thresholds == ()
+
+
+def test_records_of_earlier_versions_are_still_reports(trained):
+    report = tfcnn.evaluate(*trained[:2])
+    kept = ("split", "n", "accuracy", "interval", "balanced_accuracy", "log_loss", "labels", "per_label", "confusion")
+    rows = [{name: row[name] for name in ("label", "n", "precision", "recall", "f1")} for row in report.per_label]
+    old = tfcnn.Report(**{**{name: report.to_dict()[name] for name in kept}, "per_label": rows})
+    assert str(old).startswith(f"test: accuracy {report.accuracy:.3f}") and "balanced accuracy" in str(old) and "Brier" not in str(old)
+    assert f"{report.accuracy:.3f}" in old._repr_html_()

@@ -76,6 +76,16 @@ def test_a_trial_that_ended_is_not_run_again_after_a_kill(tmp_path):
     assert len(run(make_oracle(Random, tmp_path / "state.json", space(), seed=0, max_trials=2))) == 1
 
 
+def test_the_trial_of_a_worker_stays_with_it_where_only_the_chief_was_killed(tmp_path):
+    """It is at work on it: another one that took it up would find its run folder locked."""
+    oracle = make_oracle(Random, tmp_path / "state.json", space(), seed=0, max_trials=3, keeps_workers=True)
+    cut_off = oracle.create_trial("worker0")
+    again = make_oracle(Random, tmp_path / "state.json", space(), seed=0, max_trials=3, keeps_workers=True)
+    assert again.create_trial("worker1").trial_id != cut_off.trial_id and again.create_trial("worker0").trial_id == cut_off.trial_id
+    end(again, again.get_trial(cut_off.trial_id), 0.5)
+    assert again.get_trial(cut_off.trial_id).status == "COMPLETED" and "worker0" not in again.ongoing_trials
+
+
 def test_a_grid_holds_each_combination_once(tmp_path):
     seen = run(make_oracle(Grid, tmp_path / "state.json", small_space(), seed=0))
     assert sorted((values["kind"], values["flag"]) for values in seen) == [(kind, flag) for kind in "abc" for flag in (False, True)]

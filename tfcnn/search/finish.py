@@ -143,10 +143,5 @@ def _make_run(job: Job, best: TrialRow) -> Run:
 
 
 def _errors(job: Job, level: str, oracle) -> dict[str, str]:
-    found = {}
-    for number in oracle.trials:
-        file = job.trial_folder(level, number)
-        file = file.with_name(f"{file.name}.error")
-        if file.exists():
-            found[number] = file.read_text(encoding="utf-8").strip()
-    return found
+    files = {number: job.error_file(level, number) for number in oracle.trials}
+    return {number: file.read_text(encoding="utf-8").strip() for number, file in files.items() if file.exists()}

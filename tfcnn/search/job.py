@@ -16,6 +16,8 @@ from tfcnn.search.space import configs_of
 from tfcnn.training.config import TrainingConfig
 
 FORMAT = 1  # of search.json
+CLUSTER = ("KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT")  # keras-tuner's variables of the environment
+RUNNING, IDLE, STOPPED, COMPLETED, FAILED = "RUNNING", "IDLE", "STOPPED", "COMPLETED", "FAILED"  # keras-tuner's states of a trial
 LEVELS = ("heads", "defaults", "fine-tunings")  # in the order of the search
 
 
@@ -57,6 +59,11 @@ class Job:
     def trial_folder(self, level: str, number: str) -> Path:
         """The run folder of a trial that trains a network; its log, its arguments and its error lie beside it."""
         return self.path / "trials" / f"{level}-{number}"
+
+    def error_file(self, level: str, number: str) -> Path:
+        """Why a trial failed: keras-tuner sends no errors to a chief."""
+        folder = self.trial_folder(level, number)
+        return folder.with_name(f"{folder.name}.error")
 
     def configs(self, values: Mapping[str, Any]) -> tuple[ModelConfig, TrainingConfig]:
         """What a trial with these values trains."""

@@ -104,8 +104,9 @@ def _heads(job: Job, tables, oracles, clock: Clock):
     from tfcnn.search import oracles as kinds
 
     kind = {"bayesian": kinds.Bayesian, "grid": kinds.Grid}.get(job.config.algorithm, kinds.Random)
+    limit = (HEADS_TIME if searches_fine(job) else 1) * job.config.seconds
     return kinds.make_oracle(kind, job.state_file(HEADS), head_space(job.rows, job.model), seed=job.training.seed, max_trials=job.config.trials,
-                             is_over=lambda: clock.spent > (HEADS_TIME if searches_fine(job) else 1) * job.config.seconds and bool(_ended(job, HEADS)))
+                             keeps_workers=is_chief(), is_over=lambda: clock.spent > limit and bool(_ended(job, HEADS)))
 
 
 def _ended(job: Job, level: str) -> int:
@@ -118,7 +119,7 @@ def _defaults(job: Job, tables, oracles, clock: Clock):
 
     from tfcnn.search.oracles import Random, make_oracle
 
-    return make_oracle(Random, job.state_file(DEFAULTS), keras_tuner.HyperParameters(), seed=job.training.seed, max_trials=1)
+    return make_oracle(Random, job.state_file(DEFAULTS), keras_tuner.HyperParameters(), seed=job.training.seed, max_trials=1, keeps_workers=is_chief())
 
 
 def _fine_tunings(job: Job, tables, oracles, clock: Clock):
@@ -136,7 +137,7 @@ def _fine_tunings(job: Job, tables, oracles, clock: Clock):
         return max(seconds - of_epochs, 0) + of_epochs * epochs / whole  # after a resume `seconds` may be of its end alone
 
     space = fine_space(job.rows, kept_heads(job), job.model)
-    common = {"hyperparameters": space, "seed": job.training.seed}
+    common = {"hyperparameters": space, "seed": job.training.seed, "keeps_workers": is_chief()}
     if job.config.algorithm == "hyperband":
         return kinds.make_oracle(kinds.Halving, job.state_file(FINE), **common, count=count, epochs=kinds.rungs_of(whole), seconds_of=seconds_of,
                                  time_left=lambda: clock.left * at_once, at_once=at_once)
@@ -237,12 +238,11 @@ def _scored(job: Job, values: Mapping[str, Any], found: dict, labels) -> dict:
 
 
 def _reporter(job: Job, level: str) -> Callable:
-    """Says how a trial ended, and keeps the error of one that failed: keras-tuner sends none to the chief."""
+    """Says how a trial ended, and keeps the error of one that failed."""
     def report(trial) -> None:
         name = f"{level} {trial.trial_id}"
         if trial.status == "FAILED":
-            error_file = job.trial_folder(level, trial.trial_id)
-            write_text(error_file.with_name(f"{error_file.name}.error"), f"{trial.message}\n")
+            write_text(job.error_file(level, trial.trial_id), f"{trial.message}\n")
             logger.warning("%s failed: %s", name, trial.message)
         elif level != HEADS:
             logger.info("%s is done", name)

@@ -14,21 +14,28 @@ from keras_tuner.engine import trial as kt_trial
 
 from tfcnn.errors import InputError
 from tfcnn.record import write_text
+from tfcnn.search.job import COMPLETED, IDLE, RUNNING, STOPPED
 from tfcnn.search.space import EPOCHS, FROM
 
 HALVING = 3  # one of three goes on, as in Li et al. 2018, "Hyperband", section 3
 FEWEST_EPOCHS = 3  # of the first rung
 SCORE = "score"
-RUNNING, IDLE, STOPPED, COMPLETED, FAILED = "RUNNING", "IDLE", "STOPPED", "COMPLETED", "FAILED"
 
 _ARGUMENTS = {"objective": keras_tuner.Objective(SCORE, "max"), "allow_new_entries": False, "tune_new_entries": False,
               "max_consecutive_failed_trials": 10**9}  # a failed trial ends no search
 
 
 class _Kept:
-    """State in one file, and an end that may come from outside."""
+    """State in one file, and an end that may come from outside.
+
+    Attributes:
+        file: of the state.
+        keeps_workers: of a chief that was killed alone: its workers may be at work on what they had, and are given up only when they are silent.
+        is_over: whether no trial begins any more.
+    """
 
     file: Path
+    keeps_workers: bool = False
     is_over: Callable[[], bool] = staticmethod(lambda: False)
 
     def populate_space(self, trial_id):
@@ -58,8 +65,9 @@ class _Kept:
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"expected the state of a search in '{self.file}', but it is damaged ({error!r:.80}); search again with --overwrite") from error
         # keras-tuner saves before it takes a trial that ended from those that run, and would run it again.
-        self._retry_queue += [trial.trial_id for trial in self.ongoing_trials.values() if trial.status == RUNNING and trial.trial_id not in self._retry_queue]
-        self.ongoing_trials = {}
+        running = {worker: trial for worker, trial in self.ongoing_trials.items() if trial.status == RUNNING and trial.trial_id not in self._retry_queue}
+        self.ongoing_trials = running if self.keeps_workers else {}
+        self._retry_queue += [] if self.keeps_workers else [trial.trial_id for trial in running.values()]
 
 
 class Random(_Kept, keras_tuner.oracles.RandomSearchOracle):

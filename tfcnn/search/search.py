@@ -17,7 +17,7 @@ from tfcnn.record import alone_in, name_aside, prepare_folder
 from tfcnn.search.config import SearchConfig, check_search
 from tfcnn.search.finish import finish_search
 from tfcnn.search.heads import load_data, load_table, networks_of
-from tfcnn.search.job import Job, is_worker
+from tfcnn.search.job import CLUSTER, Job, is_worker
 from tfcnn.search.levels import Clock, check_time, run_levels
 from tfcnn.search.result import Search
 from tfcnn.search.space import read_space
@@ -25,8 +25,6 @@ from tfcnn.training.config import TrainingConfig
 from tfcnn.training.launch import visible_gpus
 from tfcnn.training.machine import MachineConfig
 from tfcnn.training.strategy import make_strategy
-
-CLUSTER = ("KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT")  # keras-tuner's
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +63,9 @@ def search(source: str | Path, *, output: str | Path, backbone: str | Sequence[s
     job = _read_job(source, output, backbone, weights, image_size, model or ModelConfig(), training or TrainingConfig(), data or DataConfig(),
                     config or SearchConfig(), space, fixed, only, formats, devices)
     worker = is_worker()
+    if worker and job.record_file.exists() and job.read_record()["status"] == "finished":
+        logger.info("the search of '%s' is finished already: there is nothing left for this worker", job.path)
+        return Search(job.path, job.read_record())
     if not worker:
         existing = _existing(job, overwrite, formats)
         if existing is not None:

@@ -16,9 +16,9 @@ from typing import Any
 from tfcnn.errors import InputError, WorkError, first_line
 from tfcnn.locks import Lock
 from tfcnn.record import load_run, remove, write_text
-from tfcnn.search.job import Job
+from tfcnn.search.job import CLUSTER, Job
 
-NOT_PASSED_ON = ("TF_CONFIG", "KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT")  # a trial is alone
+NOT_PASSED_ON = ("TF_CONFIG", *CLUSTER)  # a trial is alone
 ONLY_OF_A_MODEL = ("model.keras", "calibration.npz")  # large files of a run that was not the best
 
 logger = logging.getLogger(__name__)

@@ -12,12 +12,12 @@ from collections.abc import Callable, Mapping
 from concurrent import futures
 
 from tfcnn.errors import InputError, WorkError, first_line
+from tfcnn.search.job import COMPLETED, FAILED, IDLE, STOPPED
 
 PAUSE = 0.2  # seconds between two questions of a worker that has nothing to do
 BEAT = 5  # seconds between two signs of life
 LOST = 30  # seconds without one, after which a trial is given to another worker
 CHIEF_TIMEOUT = 600  # seconds in which the chief has to answer; it may decode photos meanwhile
-COMPLETED, FAILED, IDLE, STOPPED = "COMPLETED", "FAILED", "IDLE", "STOPPED"
 
 logger = logging.getLogger(__name__)
 
@@ -98,6 +98,7 @@ class Chief:
             raise InputError(f"expected to listen at {self._address} as the chief of the search, but that address cannot be used; "
                              "give another KERASTUNER_ORACLE_PORT") from error
         server.start()
+        logger.info("workers are awaited at %s", self._address)
         try:
             while not servicer.is_done():
                 servicer.give_up_lost(time.monotonic())
@@ -144,7 +145,8 @@ def _servicer(oracle, level: str, levels: tuple[str, ...]):
 
         def __init__(self):
             super().__init__(oracle)
-            self._heard: dict[str, float] = {}  # by worker, of those that were not told yet that there is nothing more
+            # By worker, of those that were not told yet that there is nothing more; of a chief before this one they may be at work.
+            self._heard: dict[str, float] = dict.fromkeys(oracle.ongoing_trials, time.monotonic())
             self._told = False
 
         def CreateTrial(self, request, context):
