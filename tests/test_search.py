@@ -87,7 +87,8 @@ def test_a_search_gives_a_run_folder_with_a_test_and_a_record_of_all_trials(aske
     assert [row.epochs for row in found.trials] == [None] * 4 + [1] * 3
     best = found.best
     assert best.record["status"] == "finished" and best.record["test"]["n"] == 12 and best.record["test"] == found.record["test"]
-    row = min((row for row in found.trials if row.level != "heads"), key=lambda row: (-row.score, row.log_loss))
+    row = next(row for row in found.trials if row.level == "defaults")
+    assert max(row.score for row in found.trials if row.level == "fine-tunings") <= row.score  # so the defaults are kept
     assert (found.record["best"]["level"], found.record["best"]["id"]) == (row.level, row.id)
     assert best.record["validation"]["accuracy"] == row.accuracy
     for name, value in row.values.items():  # what is trained is what the trial says
