@@ -55,7 +55,7 @@ def shown(pixels: np.ndarray) -> np.ndarray:
     """Pixels as uint8 (height, width, 3): grey three times, of four channels the first three."""
     if pixels.shape[-1] not in (1, 3, 4):
         raise InputError(f"expected pixels of 1, 3 or 4 channels to draw, got {pixels.shape[-1]}")
-    whole = np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
+    whole = pixels if pixels.dtype == np.uint8 else np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
     return np.repeat(whole, 3, axis=-1) if whole.shape[-1] == 1 else whole[..., :3]
 
 
