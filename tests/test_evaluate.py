@@ -182,6 +182,10 @@ def test_thresholds_are_chosen_on_the_validation_photos_that_the_run_keeps(train
     run, data, _ = trained
     report = tfcnn.evaluate(run, data)
     assert [row["wished"] for row in report.thresholds] == [0.9, 0.95, 0.99] and "right 90 times of 100" in str(report)
+    assert [row["wished"] for row in tfcnn.evaluate(run, data, precisions=[0.5, 1]).thresholds] == [0.5, 1]
+    for wrong in (0, 1.2, "0.9"):
+        with pytest.raises(tfcnn.InputError, match=f"above 0 to 1, got precision={wrong!r}"):
+            tfcnn.evaluate(run, data, precisions=[wrong])
     assert tfcnn.evaluate(run, data, split="validation").thresholds == ()  # chosen on these very photos
     shutil.copytree(run.path, tmp_path / "run")
     (tmp_path / "run" / "scores-validation.npz").unlink()

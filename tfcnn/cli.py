@@ -125,13 +125,14 @@ def _search(args) -> int:
 
 
 def _evaluate(args) -> int:
+    from tfcnn.evaluation.calibration import PRECISIONS
     from tfcnn.evaluation.evaluate import evaluate
     from tfcnn.record import load_run
 
     start = time.perf_counter()
     run = load_run(args.run)
     data = _other_photos(args, run)
-    report = evaluate(run, data, split=args.split)
+    report = evaluate(run, data, split=args.split, precisions=args.precision or PRECISIONS)
     left_out = data.quarantined if data else ()
     say("\n".join([str(report), *left_out_text([q._asdict() for q in left_out])]))
     say_json(args, {"run": str(run.path), "labels": run.labels, "validation": run.record.get("validation"), args.split: report.to_dict(),

@@ -109,6 +109,8 @@ def make_parser(functions: Mapping[str, Callable]) -> argparse.ArgumentParser:
     evaluate.add_argument("source", nargs="?", help=f"{SOURCE} (default: the run's own photos and split)")
     evaluate.add_argument("--data-dir", metavar="DATA_DIR", help="the folder where tensorflow-datasets keeps its data")
     evaluate.add_argument("--split", default="test", help="train, validation or test (default: %(default)s)")
+    evaluate.add_argument("--precision", type=float, nargs="+", metavar="SHARE",
+                          help="how often answers are to be right: says from which score they are, and how many photos that refuses (default: 0.9 0.95 0.99)")
 
     predict = add("predict", "tell what is on photos; files that cannot be read are listed at the end")
     predict.add_argument("run", help="run folder")

@@ -12,7 +12,7 @@ from tfcnn.data.dataset import Dataset
 from tfcnn.data.images import load_run_data, splits_by_content
 from tfcnn.data.scores import Scores, read_scores, scores_of
 from tfcnn.errors import InputError, WorkError, closest
-from tfcnn.evaluation.calibration import calibration_of, thresholds_of, with_temperature
+from tfcnn.evaluation.calibration import PRECISIONS, calibration_of, thresholds_of, with_temperature
 from tfcnn.evaluation.intervals import Interval, wilson_interval
 from tfcnn.evaluation.metrics import areas_of_labels, numbers_of, top_k
 from tfcnn.models.forward import forward
@@ -120,22 +120,26 @@ def _shown(value: float, interval: Interval | None) -> str:
     return f"{value:.3f}" + (f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "")
 
 
-def evaluate(run: Run | str | Path, data: Dataset | None = None, *, split: str = "test") -> Report:
+def evaluate(run: Run | str | Path, data: Dataset | None = None, *, split: str = "test", precisions: Sequence[float] = PRECISIONS) -> Report:
     """Runs the model of a run over one split.
 
     Args:
         run: a run or its folder.
         data: what to evaluate on, which may lack some of the run's labels; the photos and the split of the run itself if None.
         split: "train", "validation" or "test".
+        precisions: wished shares of right answers, above 0 to 1, that score thresholds are looked up for.
 
     Raises:
-        InputError: an unknown split, a split without photos, labels that the run does not know, or a damaged run.
+        InputError: an unknown split or a precision out of range, a split without photos, labels that the run does not know, or a damaged run.
         WorkError: scores that are no numbers.
     """
     run = run if isinstance(run, Run) else load_run(run)
     if split not in SPLITS:
         raise InputError(f"expected a split, got split='{split}'; {closest(split, SPLITS)}")
-    return report_of(run, score(run, data or load_run_data(run), split), split)
+    wrong = [precision for precision in precisions if isinstance(precision, bool) or not isinstance(precision, (int, float)) or not 0 < precision <= 1]
+    if wrong:
+        raise InputError(f"expected wished precisions above 0 to 1, got precision={wrong[0]!r}")
+    return report_of(run, score(run, data or load_run_data(run), split), split, precisions)
 
 
 def score(run: Run, data: Dataset, split: str) -> Scores:
@@ -158,13 +162,13 @@ def score(run: Run, data: Dataset, split: str) -> Scores:
     return scored
 
 
-def report_of(run: Run, scored: Scores, split: str) -> Report:
+def report_of(run: Run, scored: Scores, split: str, precisions: Sequence[float] = PRECISIONS) -> Report:
     """The report of scores of a run; thresholds are chosen on the validation photos whose scores it keeps."""
     report = make_report(scored.scores, scored.targets, run.labels, split, temperature=run.record.get("temperature"))
     kept = read_scores(run, "validation") if split != "validation" else None
     if kept is None or set(kept.digests) & set(scored.digests):  # a threshold is too good for the photos that it was chosen on
         return report
-    return replace(report, thresholds=tuple(thresholds_of(scored.scores, scored.targets, kept.scores, kept.targets)))
+    return replace(report, thresholds=tuple(thresholds_of(scored.scores, scored.targets, kept.scores, kept.targets, precisions)))
 
 
 def say_seen(run: Run, data: Dataset, rows: np.ndarray) -> int:
