@@ -191,7 +191,8 @@ def test_grad_cam_is_the_formula_worked_by_hand():
     assert 0 < (expected.max(axis=(1, 2)) == 0).sum() < 5  # some of these photos have nothing that speaks for the second label
 
 
-@pytest.mark.parametrize("name", ["resnet50", "efficientnet_b0", "mobilenet_v3_small", "mobilenet_v3_large", "vgg16", "vit_b_16"])
+@pytest.mark.parametrize("name", ["mobilenet_v3_small", "vit_b_16", *(pytest.param(name, marks=pytest.mark.slow) for name in (
+    "resnet50", "efficientnet_b0", "mobilenet_v3_large", "vgg16"))])
 def test_every_named_backbone_is_explained(name):
     """With mean pooling and no hidden layer Grad-CAM is the ReLU of the maps times the weights of the label: the share of a cell in the logit."""
     keras.utils.set_random_seed(0)

@@ -54,6 +54,7 @@ def test_a_compiled_model_learns_what_was_opened_afterwards():
     assert moved_by_a_step(model, PIXELS) == {"logits/kernel", "logits/bias"}
 
 
+@pytest.mark.slow
 def test_slots_and_step_count_go_along_when_a_stage_is_opened():
     model = small()
     model.compile(keras.optimizers.Adam(1e-3), "sparse_categorical_crossentropy")

@@ -13,6 +13,9 @@ from tfcnn.record import load_run, write_record
 from tfcnn.training.machine import MachineConfig
 
 
+pytestmark = pytest.mark.slow  # they train twice
+
+
 @pytest.fixture(scope="module")
 def run(photos, tmp_path_factory):
     """A run on made photos that the command line trained."""
@@ -36,7 +39,6 @@ def test_a_repetition_has_the_same_bits_and_says_so(run, capsys):
         np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.slow
 def test_what_differed_before_the_training_is_named(run, tmp_path):
     record = json.loads(json.dumps(run.record))
     record["versions"]["numpy"] = "1.0"

@@ -129,6 +129,7 @@ def test_heads_alone_give_a_run_too(asked, here):
     assert found.best.record["validation"]["log_loss"] == pytest.approx(found.record["best"]["log_loss"], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_finished_search_is_not_done_again_and_another_one_is_refused(asked, pretended, caplog):
     first = tfcnn.search(**asked)
     count = len(pretended)
@@ -141,6 +142,7 @@ def test_a_finished_search_is_not_done_again_and_another_one_is_refused(asked, p
     assert len(again.trials) == 2 and not (again.path / "trials" / "defaults-0").exists()
 
 
+@pytest.mark.slow
 def test_an_interrupted_search_goes_on_where_it_was(asked, pretended, monkeypatch):
     whole = tfcnn.search(**{**asked, "output": asked["output"].with_name("whole")})
     run = trial._run

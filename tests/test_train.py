@@ -66,7 +66,8 @@ def test_a_run_that_another_process_trains_is_left_alone(tmp_path, data, backbon
 
 def test_a_run_folder_holds_the_model_and_how_it_was_made(trained):
     run, data, model = trained
-    assert sorted(path.name for path in run.path.iterdir()) == ["calibration.npz", "history.csv", "items.csv", "labels.txt", "model.keras", "run.json"]
+    assert sorted(path.name for path in run.path.iterdir()) == ["calibration.npz", "history.csv", "items.csv", "labels.txt", "model.keras", "run.json",
+                                                              "scores-validation.npz"]
     assert (run.path / "labels.txt").read_text() == "blue\ngreen\nred\n"
     with open(run.path / "items.csv", newline="", encoding="utf-8") as lines:
         assert [tuple(row.values()) for row in csv.DictReader(lines)] == [tuple(item) for item in data.items]
