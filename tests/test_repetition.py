@@ -12,7 +12,6 @@ from tfcnn.errors import InputError
 from tfcnn.record import load_run, write_record
 from tfcnn.training.machine import MachineConfig
 
-
 pytestmark = pytest.mark.slow  # they train twice
 
 
