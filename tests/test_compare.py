@@ -96,7 +96,10 @@ def test_kept_scores_are_read_back_and_damaged_ones_are_not(trained, tmp_path):
     kept = read_scores(run, "validation")
     assert kept.scores.shape == (12, 3) and kept.scores.dtype == np.float32 and list(kept.digests) == [item.sha256 for item in trained[1].items
                                                                                                       if item.split == "validation"]
-    (run.path / "scores-validation.npz").write_bytes(b"PK")
+    whole = (run.path / "scores-validation.npz").read_bytes()
+    for damaged in (b"PK", whole[:len(whole) // 2], whole[:60] + bytes(200) + whole[260:]):
+        (run.path / "scores-validation.npz").write_bytes(damaged)
+        assert read_scores(run, "validation") is None
     assert read_scores(run, "validation") is None and read_scores(run, "train") is None
     write_scores(run.path, "validation", kept._replace(scores=kept.scores[:, :2]))  # of other labels
     assert read_scores(run, "validation") is None

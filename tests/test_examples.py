@@ -68,8 +68,9 @@ def test_each_cell_has_photos_and_the_page_stays_small():
 
 
 def test_damaged_examples_are_none(run_copy):
-    (run_copy.path / FILE).write_text("{")
-    assert read_examples(run_copy) == {"worst": [], "uncertain": [], "cells": []}
+    for text in ("{", "{}", "[]", '{"worst": 1, "uncertain": [], "cells": []}'):
+        (run_copy.path / FILE).write_text(text)
+        assert read_examples(run_copy) == {"worst": [], "uncertain": [], "cells": []}
 
 
 def test_paths_are_told_below_the_source(tmp_path):

@@ -78,11 +78,14 @@ def test_top_k_is_that_of_scikit_learn(seed):
     assert shares == {str(k): pytest.approx(metrics.top_k_accuracy_score(targets, scores, k=k, labels=np.arange(7))) for k in (2, 3, 5)}
 
 
-def test_where_nothing_differs_there_is_no_interval():
+@pytest.mark.parametrize("n", [1, 30, 49, 103])
+def test_where_nothing_differs_there_is_no_interval(n):
     """Of answers that are all right the bootstrap draws nothing else; an interval without width would be a lie."""
-    scores, targets = np.tile(np.eye(3) * 0.9 + 0.03, (20, 1)), np.tile(np.arange(3), 20)
+    targets = np.arange(n) % 3
+    scores = (np.eye(3) * 0.9 + 0.03)[targets]
     values, intervals = numbers_of(scores, targets)
-    assert values["balanced_accuracy"] == values["roc_auc"] == 1.0 and intervals["balanced_accuracy"] is intervals["roc_auc"] is None
+    assert values["balanced_accuracy"] == 1.0 and values["roc_auc"] == (None if n == 1 else 1.0)
+    assert set(intervals.values()) == {None}
 
 
 def test_one_class_alone_has_no_areas():

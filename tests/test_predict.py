@@ -42,6 +42,11 @@ def test_many_photos_are_what_each_is_alone(trained):
         np.testing.assert_allclose(list(found[place].scores.values()), list(tfcnn.predict(run, [paths[place]])[0].scores.values()), atol=1e-6)
 
 
+def test_paths_may_come_one_by_one(trained):
+    paths = [item.path for item in trained[1].items[:2]]
+    assert [p.name for p in tfcnn.predict(trained[0], iter(paths))] == paths
+
+
 @pytest.mark.parametrize("ending", ["csv", "jsonl"])
 def test_predictions_are_written_whole_as_csv_or_lines_of_json(trained, folder, tmp_path, ending):
     run, file = trained[0], tmp_path / "out" / f"answers.{ending}"

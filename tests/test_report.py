@@ -77,10 +77,19 @@ def test_page_and_card_say_what_the_pixels_are_and_whether_mediapipe_takes_them(
 def test_a_record_that_lacks_a_part_is_one_line(trained, tmp_path, part):
     run = evaluated(trained, tmp_path / "run")
     (run.path / "report.html").unlink(missing_ok=True)
-    write_record(run.path, {key: value for key, value in run.record.items() if key != part})
+    write_record(run.path, {key: value for key, value in {**run.record, "status": "finished"}.items() if key != part})
     with pytest.raises(tfcnn.InputError, match=rf"run\.json', but it is damaged \(.*{part}"):
         write_report(run.path)
     assert not (run.path / "report.html").exists()
+
+
+def test_a_run_without_a_test_and_a_damaged_history_are_one_line(trained, tmp_path):
+    with pytest.raises(tfcnn.InputError, match=r"expected an evaluated run, but that in .* has no test yet"):
+        write_report(trained[0])
+    run = evaluated(trained, tmp_path / "run")
+    (run.path / "history.csv").write_text("epoch,loss\n1,\n")
+    with pytest.raises(tfcnn.InputError, match=r"history of a run in '.*history\.csv', but it is damaged"):
+        write_report(run)
 
 
 def test_page_and_card_say_which_photos_a_file_was_run_on(trained, tmp_path):

@@ -266,12 +266,14 @@ def make_report_again(run: Run, *, again: bool = False) -> Path:
 
     Args:
         run: an evaluated one.
-        again: evaluates it anew, on its own photos; so is one of an earlier version, which kept fewer numbers.
+        again: evaluates it anew, on its own photos, as those of earlier versions ask for, which kept fewer numbers.
 
     Raises:
         InputError: a run that was not evaluated, or whose photos are missing where they are needed.
     """
-    if again or "test" not in run.record:
+    if "test" not in run.record:
+        raise InputError(f"expected an evaluated run, but the training of '{run.path}' was not completed with a test; finish it with --resume")
+    if again:
         with stage("evaluate"):
             run = evaluate_and_keep(run, load_run_data(run))
     return write_report(run)

@@ -1,5 +1,7 @@
 """Scores that a run gave to the photos of a split, kept so that no forward pass is needed to look at them again."""
 
+import zipfile
+import zlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,9 +38,9 @@ def read_scores(run: Run, split: str) -> Scores | None:
     if not file.exists():
         return None
     try:
-        with np.load(file) as arrays:
+        with open(file, "rb") as opened, np.load(opened) as arrays:
             found = Scores(*(arrays[name] for name in Scores._fields))
-    except (OSError, ValueError, KeyError, EOFError):
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         return None
     return found if found.scores.shape == (len(found.targets), len(run.labels)) and np.isfinite(found.scores).all() else None
 

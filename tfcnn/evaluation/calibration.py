@@ -50,6 +50,8 @@ def find_threshold(scores: np.ndarray, targets: np.ndarray, precision: float) ->
         targets: integers (n,).
         precision: wished share of right answers, above 0 to 1.
     """
+    if not len(targets):
+        return None
     top, right = scores.max(axis=1), scores.argmax(axis=1) == targets
     order = np.argsort(-top, kind="stable")
     share = np.cumsum(right[order]) / np.arange(1, len(order) + 1)

@@ -29,7 +29,7 @@ class Comparison:
     Attributes:
         runs: their folders.
         n: photos that both were tested on and neither was trained on.
-        left_out: test photos of one of them that the other one has not as such.
+        left_out: other photos of the comparison: that one of them has not in its test split, or was trained on, or has under another label.
         reports: of each on these photos.
         difference: accuracy of the second minus that of the first; `interval`: within which the true one lies, 95 % (Tango 1998).
         only_first, only_second: photos that one alone got right.
@@ -63,8 +63,8 @@ class Comparison:
         return {**asdict(self), "verdict": self.verdict}
 
     def __str__(self) -> str:
-        lines = [f"first:  {self.runs[0]}", f"second: {self.runs[1]}", f"{self.n} test photos of both" + (
-            f"; {self.left_out} were left out, which only one of them has in its test split" if self.left_out else ""), ""]
+        lines = [f"first:  {self.runs[0]}", f"second: {self.runs[1]}", f"{self.n} photos that neither was trained on" + (
+            f"; {self.left_out} were left out, which only one of them can be tested on" if self.left_out else ""), ""]
         lines.append(f"{'':<30}{'first':>9}{'second':>9}{'':>4}{'difference':>10}")
         second = {text: value for text, value, _ in self.reports[1].numbers()}
         lines += [f"{text:<30}{value:>9.3f}{second[text]:>9.3f}{'':>4}{second[text] - value:>+10.3f}"
@@ -122,7 +122,8 @@ def _same_photos(runs: Sequence[Run], scored: Sequence[Scores]) -> list[np.ndarr
     """The places of the photos that both have, in one order, without those that one of them was trained on."""
     seen = {digest for run in runs for digest, split in splits_by_content(run).items() if split != "test"}
     places = [{digest: place for place, digest in enumerate(one.digests.tolist())} for one in scored]
-    common = [digest for digest in places[0] if digest in places[1] and digest not in seen]
+    label_of = lambda which, digest: runs[which].labels[scored[which].targets[places[which][digest]]]
+    common = [digest for digest in places[0] if digest in places[1] and digest not in seen and label_of(0, digest) == label_of(1, digest)]
     if not common:
         raise InputError(f"expected test photos of both '{runs[0].path}' and '{runs[1].path}', found none that neither was trained on; "
                          "give a source of other photos, or train one with --like the other")

@@ -165,10 +165,13 @@ def score(run: Run, data: Dataset, split: str) -> Scores:
 def report_of(run: Run, scored: Scores, split: str, precisions: Sequence[float] = PRECISIONS) -> Report:
     """The report of scores of a run; thresholds are chosen on the validation photos whose scores it keeps."""
     report = make_report(scored.scores, scored.targets, run.labels, split, temperature=run.record.get("temperature"))
-    kept = read_scores(run, "validation") if split != "validation" else None
-    if kept is None or set(kept.digests) & set(scored.digests):  # a threshold is too good for the photos that it was chosen on
+    kept = read_scores(run, "validation")
+    others = ~np.isin(kept.digests, scored.digests) if kept is not None else np.zeros(0, bool)  # a threshold is too good for photos that chose it
+    if not others.any():
+        why = "are those that thresholds are chosen on" if split == "validation" else "have no validation photos beside them whose scores the run keeps"
+        logger.info("no score thresholds are looked up: the photos %s", why)
         return report
-    return replace(report, thresholds=tuple(thresholds_of(scored.scores, scored.targets, kept.scores, kept.targets, precisions)))
+    return replace(report, thresholds=tuple(thresholds_of(scored.scores, scored.targets, kept.scores[others], kept.targets[others], precisions)))
 
 
 def say_seen(run: Run, data: Dataset, rows: np.ndarray) -> int:

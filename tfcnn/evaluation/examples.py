@@ -72,10 +72,12 @@ def _pictures(run: Run, data: Dataset, places: np.ndarray, answers: np.ndarray, 
 
 def read_examples(run: Run) -> dict[str, Any]:
     """What a run keeps; nothing of each kind for one that keeps none that can be read."""
+    nothing: dict[str, Any] = {"worst": [], "uncertain": [], "cells": []}
     try:
-        return json.loads((run.path / FILE).read_text(encoding="utf-8"))
+        found = json.loads((run.path / FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return {"worst": [], "uncertain": [], "cells": []}
+        return nothing
+    return found if isinstance(found, dict) and set(found) == set(nothing) and all(isinstance(part, list) for part in found.values()) else nothing
 
 
 def short(path: str, source: str) -> str:

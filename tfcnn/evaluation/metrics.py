@@ -29,7 +29,7 @@ def top_k(scores: np.ndarray, targets: np.ndarray) -> tuple[dict[str, float], di
 
 
 def losses_of(scores: np.ndarray, targets: np.ndarray) -> dict[str, np.ndarray]:
-    """By photo: `log_loss`, -log of the score of the true label, of scores that are made to sum to 1 and not below 1e-15; and `brier`, the sum
+    """By photo: `log_loss`, -log of the score of the true label, of scores that are made to sum to 1 and not below 2.2e-16; and `brier`, the sum
     over the labels of (score - truth)², 0 to 2.
 
     Source: Brier 1950, "Verification of forecasts expressed in terms of probability", equation 2.

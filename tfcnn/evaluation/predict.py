@@ -77,7 +77,8 @@ def photos_in(inputs: Iterable[str | Path]) -> list[str]:
     Raises:
         InputError: a path that is not there, or a folder without photos.
     """
-    if isinstance(inputs, (str, Path)) or not len(list(inputs)):
+    inputs = inputs if isinstance(inputs, (str, Path)) else list(inputs)
+    if isinstance(inputs, (str, Path)) or not inputs:
         raise InputError(f"expected a list of photos, got inputs={inputs!r}; write [path]")
     from PIL import Image
 

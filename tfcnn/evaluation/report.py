@@ -23,6 +23,8 @@ SPLITS = ("train", "validation", "test")
 def write_report(run: Run | str | Path) -> Path:
     """Writes `report.html` and `card.md` into the folder of an evaluated run; returns the path of the page."""
     run = run if isinstance(run, Run) else load_run(run)
+    if "test" not in run.record and run.record["status"] != "finished":
+        raise InputError(f"expected an evaluated run, but that in '{run.path}' has no test yet; tfcnn.train_and_export and 'tfcnn train' evaluate it")
     page = _rendered(run, "report.html", **_pictures(run))
     card = _rendered(run, "card.md")
     write_text(run.path / "report.html", page)
@@ -69,8 +71,15 @@ def _rendered(run: Run, file: str, **more) -> str:
 def _pictures(run: Run) -> dict:
     """What the page shows besides the record, from the other files of the run."""
     head = (run.record.get("validation_of_head") or {}).get("accuracy")
-    return {"curves": curves_svg(read_history(run.path / "history.csv"), head), "augmentation": _embedded(run.path / "augmentation.jpg"),
+    return {"curves": _curves(run.path / "history.csv", head), "augmentation": _embedded(run.path / "augmentation.jpg"),
             "examples": read_examples(run), "counts": _counts(run)}
+
+
+def _curves(file: Path, head: float | None) -> str:
+    try:
+        return curves_svg(read_history(file), head)
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"expected the history of a run in '{file}', but it is damaged ({error!r:.80}); remove it to have the page without curves") from error
 
 
 def _counts(run: Run) -> dict[str, dict[str, int]]:

@@ -9,7 +9,7 @@ from tfcnn.evaluation.intervals import wilson_interval
 
 FEW = 200  # test photos, below which an accuracy of 0.8 is known within more than about 5 points
 SHOWN_LAYERS = 5  # of those left in float
-SURE = 0.03  # calibration error beyond which scores are said to mean something else; below it the photos of a test tell nothing
+SURE = 0.03  # of the mean score from the accuracy, below which scores are said to mean what they say
 
 
 def verdict_of(report: Report, record: dict) -> list[str]:
@@ -19,7 +19,7 @@ def verdict_of(report: Report, record: dict) -> list[str]:
 
 def last_name(source: str) -> str:
     """The last part of a path: a card goes to others, and where the files lie is not their business. Names of other kinds stay."""
-    return source if ":" in source else Path(source).name or source
+    return source if source.startswith("tfds:") or "://" in source else Path(source).name or source
 
 
 def checked_on(export: dict) -> str:
@@ -58,14 +58,15 @@ def _accuracy(report: Report, leaks: int) -> list[str]:
     photos = "test photos" if leaks else "photos it never saw"
     text = (f"It is right on {100 * report.accuracy:.1f} % of {report.n} {photos}; on others like them between {100 * low:.0f} and "
             f"{100 * high:.0f} % (95 % interval). Always answering '{most['label']}' would be right on {100 * always:.0f} %")
-    text += "." if low > wilson_interval(most["n"], report.n)[1] else ", which these photos cannot tell from it."
+    least, largest = wilson_interval(most["n"], report.n)
+    text += "." if low > largest else ": it is worse than that." if high < least else ", which these photos cannot tell from it."
     return [text] + ([f"{report.n} test photos are few: differences below about {100 * (high - low) / 2:.0f} points cannot be seen."] if report.n < FEW else [])
 
 
 def _weakest(report: Report) -> list[str]:
     there = [row for row in report.per_label if row["n"]]
     sentences = []
-    if len(there) > 1 and report.accuracy < 1:
+    if len({row["recall"] for row in there}) > 1:
         low, high = (chosen(there, key=lambda row: row["recall"]) for chosen in (min, max))
         sentences.append(f"It finds '{low['label']}' worst ({100 * low['recall']:.0f} % of {low['n']} photos) and '{high['label']}' best "
                          f"({100 * high['recall']:.0f} % of {high['n']}).")
@@ -83,7 +84,7 @@ def _validation(report: Report, record: dict) -> list[str]:
         return []
     error = math.sqrt(sum(share * (1 - share) / n for share, n in ((report.accuracy, report.n), (validation["accuracy"], validation["n"]))))
     gap = validation["accuracy"] - report.accuracy
-    if gap <= 2 * error or not error:
+    if gap <= 2 * error:
         return []
     return [f"Its validation accuracy, {validation['accuracy']:.3f}, is {100 * gap:.0f} points above the test: more than chance explains. "
             "Were many configurations tried on the same validation photos, or do the splits differ?"]
@@ -95,7 +96,7 @@ def _scores(report: Report) -> list[str]:
     as_is, better = report.calibration["as_is"], report.calibration["calibrated"]
     mean = sum(row["n"] * row["score"] for row in as_is["bins"]) / report.n
     off = mean - report.accuracy
-    said = "mean what they say within what these photos can tell" if abs(off) < max(SURE, (report.interval[1] - report.interval[0]) / 2) else (
+    said = "mean on average what they say, within what these photos can tell" if abs(off) < max(SURE, (report.interval[1] - report.interval[0]) / 2) else (
         f"say {100 * abs(off):.0f} points {'more' if off > 0 else 'less'} than they are worth on average")
     sentence = f"Its scores {said} (calibration error {as_is['error']:.3f}, log loss {as_is['log_loss']:.3f}"
     if better and better["log_loss"] < as_is["log_loss"]:
@@ -112,5 +113,6 @@ def _files(record: dict) -> list[str]:
     if not good:
         return ["No file for phones passed its check."]
     small = min(good, key=lambda row: row["bytes"])
-    lost = "" if small["accuracy_drop"] is None else f", {100 * small['accuracy_drop']:.1f} points below Keras on the test photos"
+    drop, photos = small["accuracy_drop"], "the test photos" if small["photos"] == "test" else "the photos that it was checked on"
+    lost = "" if drop is None else f", {abs(100 * drop):.1f} points {'below' if drop >= 0 else 'above'} Keras on {photos}"
     return [f"The smallest file for phones that passed its check is {small['path']}, {small['bytes'] / 1e6:.1f} MB{lost}."]
