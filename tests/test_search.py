@@ -192,6 +192,7 @@ def test_a_search_in_which_all_failed_is_an_error_with_the_first(asked, monkeypa
         tfcnn.search(**asked)
 
 
+@pytest.mark.slow
 def test_a_diverged_trial_is_a_failed_one(asked, pretended, monkeypatch):
     monkeypatch.setattr(levels, "try_head", lambda *given: {"accuracy": 0.3, "balanced_accuracy": 0.3, "log_loss": math.nan, "n": 6, "seconds": 1.0})
     found = tfcnn.search(**asked)
@@ -232,7 +233,7 @@ def test_the_front_is_what_no_other_beats_in_all_three():
     assert [r.id for r in front_of(rows)] == ["a", "b", "e"]
 
 
-@pytest.mark.parametrize("algorithm", ["bayesian", "random", "grid"])
+@pytest.mark.parametrize("algorithm", ["random", pytest.param("bayesian", marks=pytest.mark.slow), pytest.param("grid", marks=pytest.mark.slow)])
 def test_other_algorithms_train_whole_fine_tunings(asked, pretended, algorithm):
     found = tfcnn.search(**{**asked, "only": ["pooling", "learning_rate"], "config": SearchConfig(trials=2, fine_tune=2, algorithm=algorithm)})
     assert [row.epochs for row in found.trials if row.level == "fine-tunings"] == [1, 1]
@@ -300,6 +301,7 @@ def test_a_part_of_the_variables_of_a_cluster_is_refused(asked, monkeypatch):
         tfcnn.search(**asked)
 
 
+@pytest.mark.slow
 def test_each_gpu_has_a_trial_at_a_time_and_an_interruption_spoils_none(asked, pretended, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     run, used = trial._run, []
