@@ -93,7 +93,8 @@ def choose(job: Job, rows: Sequence[TrialRow], n: int) -> tuple[TrialRow | None,
     told = f"{best.level} {best.id}, validation {_words(job)} {_value(job, best):.3f} on {n} photos"
     whole = sum(row.level not in (HEADS, DEFAULTS) and row.status == "COMPLETED" and row.epochs == best.epochs for row in rows)
     if best is defaults:
-        others = f"none of the {whole} others that were trained as long beat them" if whole else "no other one was trained as long"
+        others = {0: "no other one was trained as long", 1: "the one other that was trained as long did not beat them"}
+        others = others.get(whole, f"none of the {whole} others that were trained as long beat them")
         return best, f"best: the defaults, validation {_words(job)} {_value(job, best):.3f} on {n} photos; {others}{beyond}"
     if defaults is None:
         return best, f"best: {told}{beyond}"
