@@ -55,11 +55,12 @@ def test_the_page_asks_nothing_of_the_network(trained, tmp_path):
 
 
 def test_a_label_cannot_put_markup_into_the_page(trained, tmp_path):
-    labels = ["<script>", "b", "c"]
+    labels = ["<script>", "b|b", "c"]
     test = {**tfcnn.evaluate(*trained[:2]).to_dict(), "labels": labels}
     test["per_label"] = [{**row, "label": label} for row, label in zip(test["per_label"], labels, strict=True)]
     page = write_report(evaluated(trained, tmp_path / "run", labels=labels, test=test)).read_text()
     assert "<script>" not in page and page.count("&lt;script&gt;") >= 3
+    assert "| b\\|b | " in (tmp_path / "run" / "card.md").read_text()
     cell = Report(**test)._repr_html_()
     assert "<script>" not in cell and "&lt;script&gt;" in cell
 

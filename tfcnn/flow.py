@@ -255,9 +255,10 @@ def finish(run: Run, data, *, formats: Sequence[str], started: float) -> Run:
 
 def evaluate_and_keep(run: Run, data) -> Run:
     """Evaluates a run on its test split and keeps what a report shows: numbers in run.json, scores of the photos, and some of the photos."""
-    scored = score(run, data, "test")
+    model = run.load_model()
+    scored = score(run, data, "test", model=model)
     write_scores(run.path, "test", scored)
-    write_examples(run, data, scored)
+    write_examples(run, data, scored, model=model)
     return write_record(run.path, {**run.record, "test": report_of(run, scored, "test").to_dict()})
 
 

@@ -142,8 +142,11 @@ def evaluate(run: Run | str | Path, data: Dataset | None = None, *, split: str =
     return report_of(run, score(run, data or load_run_data(run), split), split, precisions)
 
 
-def score(run: Run, data: Dataset, split: str) -> Scores:
+def score(run: Run, data: Dataset, split: str, *, model=None) -> Scores:
     """The scores of the photos of a split, with their paths and targets among the labels of the run.
+
+    Args:
+        model: of the run, where it is loaded already.
 
     Raises:
         InputError: data that the run does not fit, or a split without photos.
@@ -155,7 +158,7 @@ def score(run: Run, data: Dataset, split: str) -> Scores:
         there = ", ".join(f"{name} {len(data.rows(name))}" for name in SPLITS if len(data.rows(name))) or "none"
         raise InputError(f"expected photos in the split '{split}', found none; give another split (photos: {there}) or other photos")
     say_seen(run, data, rows)
-    model = run.load_model()
+    model = model or run.load_model()
     with stage("forward passes", len(rows), photos=1) as advance:
         scored = scores_of(data, rows, forward(model, data.inputs, rows, advance=advance))
     _check_scores(scored)
