@@ -152,7 +152,7 @@ def test_grey_photos_go_all_the_way(photos, thin_mobilenet, tmp_path, capsys):
     whole = answer(capsys, "evaluate", run.path, photos)["test"]
     assert whole["n"] == 60 and whole["accuracy"] == np.mean(expected.argmax(axis=1) == data.targets(np.arange(60)))
     predictions = answer(capsys, "predict", run.path, *[item.path for item in data.items[::20]])["predictions"]
-    np.testing.assert_allclose([list(scores.values()) for *_, scores in [p.values() for p in predictions]], expected[::20], atol=1e-6)
+    np.testing.assert_allclose([list(p["scores"].values()) for p in predictions], expected[::20], atol=1e-6)
     assert tfcnn.predict(run, data.inputs[:3])[2].score == pytest.approx(expected[2].max(), abs=1e-6)
     with pytest.raises(tfcnn.InputError, match=r"photos of shape \(32, 32, 1\), got \(32, 32, 3\); load them with image_size=32, channels=1"):
         tfcnn.evaluate(run, tfcnn.load_images(photos, image_size=32))
@@ -180,6 +180,7 @@ def test_images_of_four_channels_go_all_the_way(thin_mobilenet, tmp_path, capsys
     assert answer(capsys, "evaluate", run.path, tmp_path / "fields.npz")["test"]["n"] == 60
     scores = [list(prediction.scores.values()) for prediction in tfcnn.predict(run, images[:4])]
     np.testing.assert_allclose(scores, forward(model, images[:4]), atol=1e-6)
+    capsys.readouterr()
     assert main(["predict", str(run.path), "photo.jpg"]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert line == ("tfcnn: expected pixels of four channels, which files of photos do not have, got 'photo.jpg'; "

@@ -60,10 +60,11 @@ def predict(run: Run | str | Path, inputs: Sequence[str | Path] | np.ndarray, *,
         names = [f"array/{row}" for row in range(len(inputs))]
         read = lambda rows: [(inputs[row], None) for row in rows]
     else:
-        names = photos_in(inputs)
-        if shape[-1] == 4:
-            raise InputError(f"expected pixels of four channels, which files of photos do not have, got '{names[0]}'; "
+        inputs = inputs if isinstance(inputs, (str, Path)) else list(inputs)
+        if shape[-1] == 4 and inputs and not isinstance(inputs, (str, Path)):
+            raise InputError(f"expected pixels of four channels, which files of photos do not have, got '{inputs[0]}'; "
                              f"in Python, give predict an array of shape (n, {', '.join(map(str, shape))})")
+        names = photos_in(inputs)
         read = lambda rows: _read_all([names[row] for row in rows], shape, run.record["geometry"])
     predictions = list(_predictions(run, names, read))
     if output is not None:
