@@ -22,7 +22,7 @@ from tfcnn.data.dataset import Dataset, Item
 from tfcnn.data.sources import open_source
 from tfcnn.errors import InputError, WorkError
 from tfcnn.evaluation.labels import PhotoRow, judge_labels, rank_labels, write_labels
-from tfcnn.labels import LOGISTIC_C, LabelCheck, check_labels
+from tfcnn.labels import LOGISTIC_C, LabelCheck, _check_output, check_labels
 from tfcnn.training.config import TrainingConfig
 
 COLUMNS = ["rank", "path", "label", "suggested", "quality", "suggested_score", "is_issue", "outlier"]
@@ -477,3 +477,10 @@ def test_wrong_labels_among_real_photos_are_found(shared, v3_small_weights, tmp_
     assert np.mean([photo.suggested == Path(photo.path).parent.name for photo in found]) > 0.6  # and the right label is suggested for most
     assert len(wrong & {photo.path for photo in check.issues}) >= 46 and 80 <= len(check.issues) <= 140 and not check.doubt
     assert (tmp_path / "check" / "labels.html").stat().st_size < 3e6
+
+
+def test_labels_that_were_corrected_by_hand_are_not_written_over(tmp_path):
+    (tmp_path / "labels.csv").write_text("path,label\n")
+    with pytest.raises(tfcnn.InputError, match=r"a folder without a labels\.csv, which may hold corrected labels"):
+        _check_output(tmp_path, "")
+    assert (tmp_path / "labels.csv").read_text() == "path,label\n"

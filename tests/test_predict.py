@@ -79,3 +79,13 @@ def test_a_folder_without_photos_and_a_file_of_another_kind_are_refused_before_t
         photos_in([tmp_path / "empty"])
     with pytest.raises(tfcnn.InputError, match=r"ends in \.csv or \.jsonl for the predictions, got output='a.txt'"):
         tfcnn.predict(trained[0], [trained[1].items[0].path], output="a.txt")
+
+
+def test_predictions_do_not_replace_a_folder(trained, tmp_path):
+    (tmp_path / "full.csv").mkdir()
+    (tmp_path / "full.csv" / "mine.txt").write_text("mine")
+    for work in (lambda: tfcnn.predict(trained[0], [trained[1].items[0].path], output=tmp_path / "full.csv"),
+                 lambda: tfcnn.compare(trained[0], trained[0], output=tmp_path / "full.csv")):
+        with pytest.raises(tfcnn.InputError, match="is a folder"):
+            work()
+    assert (tmp_path / "full.csv" / "mine.txt").exists()

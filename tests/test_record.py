@@ -297,3 +297,12 @@ def test_labels_that_are_not_those_of_the_run_are_refused_before_the_model_is_re
     (tmp_path / "labels.txt").write_text("b\na\n")
     with pytest.raises(InputError, match=r"expected the labels of the run in '.*labels\.txt', a, b, one a line, but it says others; put them back"):
         run.load_model()
+
+
+def test_a_file_never_takes_the_place_of_a_folder(tmp_path):
+    """A name such as answers.csv that was a folder was replaced with all that lay in it."""
+    (tmp_path / "answers.csv").mkdir()
+    (tmp_path / "answers.csv" / "mine.txt").write_text("mine")
+    with pytest.raises(InputError, match=r"expected a file to write, but '.*answers\.csv' is a folder"):
+        write_text(tmp_path / "answers.csv", "x")
+    assert (tmp_path / "answers.csv" / "mine.txt").read_text() == "mine" and [path.name for path in tmp_path.iterdir()] == ["answers.csv"]

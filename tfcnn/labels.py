@@ -118,6 +118,9 @@ def _check_counts(examples: Iterable[tuple[str, str]], folds: int, labels: Itera
 def _check_output(output: Path, source: str) -> None:
     if source and (output / "labels.csv").resolve() == Path(source).resolve():
         raise InputError(f"expected an output folder whose labels.csv is not the source, got output='{output}' with '{source}'; give another --output")
+    if (output / "labels.csv").exists():  # whose labels may have been corrected by hand since
+        raise InputError(f"expected a folder without a labels.csv, which may hold corrected labels, got output='{output}'; "
+                         "rename that file or give another --output")
     prepare_folder(output)
 
 

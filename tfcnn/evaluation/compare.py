@@ -14,7 +14,7 @@ from tfcnn.errors import InputError
 from tfcnn.evaluation.evaluate import Report, make_report, score
 from tfcnn.evaluation.intervals import Z95, Interval
 from tfcnn.evaluation.paired import mcnemar, paired_interval
-from tfcnn.record import Run, load_run, write_rows
+from tfcnn.record import Run, check_no_folder, load_run, write_rows
 
 LEVEL = 0.05  # of the test, the usual one
 LISTED = 12  # photos in the text
@@ -104,6 +104,8 @@ def compare(first: Run | str | Path, second: Run | str | Path, source: Any = Non
                          f"only the second {', '.join(only[1]) or 'none more'}")
     if output is not None and Path(output).suffix.lower() != ".csv":
         raise InputError(f"expected a file that ends in .csv for the photos with different answers, got output='{output}'")
+    if output is not None:
+        check_no_folder(output)
     scored = [_scored(run, source, data_dir) for run in runs]
     places = _same_photos(runs, scored)
     found = _compared(runs, [_chosen(one, some) for one, some in zip(scored, places, strict=True)], len({*scored[0].digests, *scored[1].digests}))
