@@ -4,6 +4,7 @@ import json
 import os
 import time
 import zipfile
+from html.parser import HTMLParser
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -56,6 +57,22 @@ def make_photos(folder: Path, classes=MADE_CLASSES, count: int = 20, side: int =
             pixels[..., channel % 3] += 100 + channel // 3 * 20
             Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{number:02d}.jpg", quality=90)
     return folder
+
+
+class Page(HTMLParser):
+    """The tags of a page with their attributes, and its text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.text = [], ""
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.text += data
 
 
 def moved_by_a_step(model, pixels) -> set[str]:

@@ -5,13 +5,12 @@ import csv
 import io
 import json
 import shutil
-from html.parser import HTMLParser
 from pathlib import Path
 from statistics import NormalDist
 
 import numpy as np
 import pytest
-from conftest import make_photos
+from conftest import Page, make_photos
 from PIL import Image, ImageOps
 
 import tfcnn
@@ -189,22 +188,6 @@ def test_what_is_said_is_what_is_stored(planted):
     assert set(stored["quarantined"][0]) == {"path", "reason"} and set(stored["duplicates"][0]) == {"kind", "turned", "paths", "labels", "splits"}
     text = str(result)
     assert text.count("PROBLEM  ") == len(stored["problems"]) == 1 and text.count("\nwarning  ") == len(stored["warnings"]) == 10
-
-
-class Page(HTMLParser):
-    """The tags of a page with their attributes, and its text."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.tags, self.text = [], ""
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data):
-        self.text += data
 
 
 def test_the_page_shows_the_findings_and_needs_nothing_from_elsewhere(planted):

@@ -12,8 +12,9 @@ from PIL import Image
 from test_report import evaluated
 
 from tfcnn.data.scores import scores_of
+from tfcnn.data.sources import below
 from tfcnn.evaluation.evaluate import score
-from tfcnn.evaluation.examples import FILE, OF_A_CELL, OF_ALL_CELLS, _chosen_of_cells, read_examples, short, write_examples
+from tfcnn.evaluation.examples import FILE, OF_A_CELL, OF_ALL_CELLS, _chosen_of_cells, read_examples, write_examples
 from tfcnn.evaluation.report import write_report
 from tfcnn.record import load_run
 
@@ -75,8 +76,8 @@ def test_damaged_examples_are_none(run_copy):
 
 def test_paths_are_told_below_the_source(tmp_path):
     (tmp_path / "photos").mkdir()
-    assert short(str(tmp_path / "photos" / "a" / "x.jpg"), str(tmp_path / "photos")) == "a/x.jpg"
-    assert short("array/3", "") == "array/3" and short("/else/x.jpg", str(tmp_path)) == "/else/x.jpg"
+    assert below(str(tmp_path / "photos"), str(tmp_path / "photos" / "a" / "x.jpg")) == "a/x.jpg"
+    assert below("", "array/3") == "array/3" and below(str(tmp_path), "/else/x.jpg") == "/else/x.jpg"
 
 
 @pytest.fixture(scope="module")

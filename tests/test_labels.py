@@ -5,12 +5,11 @@ import csv
 import io
 import json
 import shutil
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import make_photos
+from conftest import Page, make_photos
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -55,22 +54,6 @@ def judged(count=150, wrong=(4, 53, 111), side=16, **options):
     given = true.copy()
     given[list(wrong)] = (given[list(wrong)] + 1) % 3
     return judge_labels(dataset(given, side=side, **options), scores_for(true, 3), features_for(true))
-
-
-class Page(HTMLParser):
-    """The tags of a page with their attributes, and its text."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.tags, self.text = [], ""
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data):
-        self.text += data
 
 
 def snapshot(folder):

@@ -78,8 +78,8 @@ def _train(args) -> int:
         return EXIT_DONE
     say(run_text(run))
     say_json(args, {"run": str(run.path), "labels": run.labels, "test": record["test"], "validation": record["validation"],
-                 "seconds": record["seconds"]["total"], "stages": record["seconds"], "exports": record.get("exports", []),
-                 "quarantined": record["data"]["quarantined"]})
+                    "seconds": record["seconds"]["total"], "stages": record["seconds"], "exports": record.get("exports", []),
+                    "quarantined": record["data"]["quarantined"]})
     return _verdict(record.get("exports", []), formats)
 
 
@@ -136,8 +136,8 @@ def _evaluate(args) -> int:
     left_out = data.quarantined if data else ()
     say("\n".join([str(report), *left_out_text([q._asdict() for q in left_out])]))
     say_json(args, {"run": str(run.path), "labels": run.labels, "validation": run.record.get("validation"), args.split: report.to_dict(),
-                 "quarantined": [q._asdict() for q in left_out],
-                 "seconds": round(time.perf_counter() - start, 2)})
+                    "quarantined": [q._asdict() for q in left_out],
+                    "seconds": round(time.perf_counter() - start, 2)})
     return EXIT_DONE
 
 
@@ -168,7 +168,7 @@ def _cache(args) -> int:
     entries = list_cache()
     say(cache_text(entries, freed, cache_folder(), cache_bound()))
     say_json(args, {"folder": str(cache_folder()), "bound": cache_bound(), "freed": freed, "bytes": sum(e.bytes for e in entries),
-                 "stores": [e._asdict() for e in entries]})
+                    "stores": [e._asdict() for e in entries]})
     return EXIT_DONE
 
 

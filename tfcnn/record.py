@@ -186,16 +186,24 @@ def remove_leftovers(folder: Path) -> None:
         remove(aside)
 
 
-def check_no_folder(path: str | Path, is_file: bool = True) -> None:
+def check_file(output: str | Path, endings: Sequence[str], content: str) -> None:
+    """Raises InputError for a name that a file with this content cannot have: another ending, or that of a folder."""
+    if Path(output).suffix.lower() not in endings:
+        raise InputError(f"expected a file that ends in {' or '.join(endings)} for {content}, got output='{output}'")
+    _check_no_folder(output)
+
+
+def _check_no_folder(path: str | Path) -> None:
     """Raises InputError where a file would take the place of a folder and of all that is in it."""
-    if is_file and os.path.isdir(path):
+    if os.path.isdir(path):
         raise InputError(f"expected a file to write, but '{path}' is a folder; give another name")
 
 
 def publish(aside: Path, path: Path) -> None:
     """Renames a complete file or folder to its good name, in place of what was there."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    check_no_folder(path, aside.is_file())
+    if aside.is_file():
+        _check_no_folder(path)
     if path.is_dir():  # a folder cannot be renamed over a full one: the old one goes when the new one is in place
         with name_aside(path.with_name(f"old-{path.name}")) as old:
             os.replace(path, old)

@@ -1,7 +1,6 @@
 """`audit`: what is wrong with the data, before training. Decodes every file, changes none."""
 
 import json
-import os
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,7 +13,7 @@ from tfcnn.data.duplicates import near_duplicates
 from tfcnn.data.images import FILE_SIZE, group_reads, sort_out, split_reads
 from tfcnn.data.photo import NOTES, check_geometry, extension_is_wrong
 from tfcnn.data.read import Photos, Read, read_photos
-from tfcnn.data.sources import check_outside, open_source, sort_labels
+from tfcnn.data.sources import below, check_outside, open_source, sort_labels
 from tfcnn.data.split import SPLITS, check_fractions
 from tfcnn.errors import InputError
 from tfcnn.progress import stage
@@ -257,14 +256,8 @@ def _number(found, what: str) -> str:
 
 def _example(source: str, same: Same) -> str:
     rows = zip(same.paths, same.labels, same.splits, strict=True)
-    places = [f"{_below(source, path)} ({label}{', ' + split if split else ''})" for path, label, split in rows]
+    places = [f"{below(source, path)} ({label}{', ' + split if split else ''})" for path, label, split in rows]
     return " and ".join(dict.fromkeys(places[:1] + places[-1:]))
-
-
-def _below(source: str, path: str) -> str:
-    """The path as it stands below the source, which the reader knows."""
-    base = source if os.path.isdir(source) else os.path.dirname(source)
-    return os.path.relpath(path, base) if base and path.startswith(base + os.sep) else path
 
 
 def _warnings(source: str, labels, counts, given: Counter, quarantined, duplicates, contradictions, notes, test):
@@ -282,7 +275,7 @@ def _warnings(source: str, labels, counts, given: Counter, quarantined, duplicat
                    "they count more than once" + ("" if given else ", and are kept in one split"))
     worth_a_look = {"wrong_extension": "whose name says another format than their content", "extreme_size": "of extreme size", "blank": "of one colour"}
     for name in (name for name in worth_a_look if name in notes):
-        yield f"{_number(notes[name], 'photo')} {worth_a_look[name]}, for instance {_below(source, notes[name][0])}"
+        yield f"{_number(notes[name], 'photo')} {worth_a_look[name]}, for instance {below(source, notes[name][0])}"
     alike = Counter(label.casefold().strip() for label in labels)
     if max(alike.values(), default=0) > 1:
         yield "labels that differ in upper and lower case only: " + ", ".join(label for label in labels if alike[label.casefold().strip()] > 1)

@@ -1,8 +1,6 @@
 """The files of an audit: `audit.json`, and `audit.html`, a page that shows what was found."""
 
-import base64
 import html
-import io
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from tfcnn.data.audit import Audit, Same
-from tfcnn.data.photo import NOTES
+from tfcnn.data.photo import NOTES, jpeg_text
 from tfcnn.data.read import Photos
 from tfcnn.record import write_text
 
@@ -85,6 +83,4 @@ def _spread(paths: list[str]) -> list[str]:
 def _jpeg(pixels: np.ndarray) -> str:
     from PIL import Image
 
-    file = io.BytesIO()
-    Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.BILINEAR).save(file, "JPEG", quality=80)
-    return base64.b64encode(file.getvalue()).decode()
+    return jpeg_text(Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.BILINEAR), 80)

@@ -1,5 +1,6 @@
 """One photo: what its file says, its pixels upright, and the geometry that makes them a square."""
 
+import base64
 import io
 import re
 from collections.abc import Callable
@@ -146,6 +147,13 @@ def _thumbnail(image) -> np.ndarray:
     from PIL import Image
 
     return np.asarray(image.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX))
+
+
+def jpeg_text(image, quality: int) -> str:
+    """A `PIL.Image.Image` as a JPEG in base64, for a page."""
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=quality)
+    return base64.b64encode(file.getvalue()).decode()
 
 
 def make_thumbnails(pixels: np.ndarray) -> np.ndarray:

@@ -269,6 +269,12 @@ def check_outside(output: str | Path, source: Any) -> None:
         raise InputError(f"expected an output folder outside of the photos, got '{output}' in '{source}'; give another --output")
 
 
+def below(source: str, path: str) -> str:
+    """The path as it stands below the source, which the reader knows."""
+    base = source if os.path.isdir(source) else os.path.dirname(source)
+    return os.path.relpath(path, base) if base and path.startswith(base + os.sep) else path
+
+
 def sort_labels(labels: Iterable[str]) -> tuple[str, ...]:
     """The different labels in the order of their targets: whole numbers by value, so that 10 comes after 9; names by letters."""
     different = set(labels)

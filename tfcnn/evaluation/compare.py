@@ -1,6 +1,5 @@
 """`compare`: two runs on the same photos, where they differ, and whether that is more than chance."""
 
-import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,12 +13,10 @@ from tfcnn.errors import InputError
 from tfcnn.evaluation.evaluate import Report, make_report, score
 from tfcnn.evaluation.intervals import Z95, Interval
 from tfcnn.evaluation.paired import mcnemar, paired_interval
-from tfcnn.record import Run, check_no_folder, load_run, write_rows
+from tfcnn.record import Run, check_file, load_run, write_rows
 
 LEVEL = 0.05  # of the test, the usual one
 LISTED = 12  # photos in the text
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -102,10 +99,8 @@ def compare(first: Run | str | Path, second: Run | str | Path, source: Any = Non
         only = [sorted(set(one.labels) - set(other.labels)) for one, other in (runs, runs[::-1])]
         raise InputError(f"expected two runs with the same labels, but only the first has {', '.join(only[0]) or 'none more'}, "
                          f"only the second {', '.join(only[1]) or 'none more'}")
-    if output is not None and Path(output).suffix.lower() != ".csv":
-        raise InputError(f"expected a file that ends in .csv for the photos with different answers, got output='{output}'")
     if output is not None:
-        check_no_folder(output)
+        check_file(output, (".csv",), "the photos with different answers")
     scored = [_scored(run, source, data_dir) for run in runs]
     places = _same_photos(runs, scored)
     found = _compared(runs, [_chosen(one, some) for one, some in zip(scored, places, strict=True)], len({*scored[0].digests, *scored[1].digests}))

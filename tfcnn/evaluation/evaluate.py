@@ -11,6 +11,7 @@ import numpy as np
 from tfcnn.data.dataset import Dataset
 from tfcnn.data.images import load_run_data, splits_by_content
 from tfcnn.data.scores import Scores, read_scores, scores_of
+from tfcnn.data.split import SPLITS
 from tfcnn.errors import InputError, WorkError, closest
 from tfcnn.evaluation.calibration import PRECISIONS, calibration_of, thresholds_of, with_temperature
 from tfcnn.evaluation.intervals import Interval, wilson_interval
@@ -19,7 +20,6 @@ from tfcnn.models.forward import forward
 from tfcnn.progress import stage
 from tfcnn.record import Run, load_run
 
-SPLITS = ("train", "validation", "test")
 NAMED = 3  # photos that an error names
 
 logger = logging.getLogger(__name__)
@@ -161,7 +161,7 @@ def score(run: Run, data: Dataset, split: str, *, model=None) -> Scores:
     model = model or run.load_model()
     with stage("forward passes", len(rows), photos=1) as advance:
         scored = scores_of(data, rows, forward(model, data.inputs, rows, advance=advance))
-    _check_scores(scored)
+    _check_scores(scored.scores, scored.paths)
     return scored
 
 
@@ -206,7 +206,7 @@ def make_report(scores: np.ndarray, targets: np.ndarray, labels: Sequence[str], 
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
     every, answers = np.arange(len(labels)), scores.argmax(axis=1)
-    _check_scores(Scores(scores, targets, np.arange(len(targets)).astype(str), targets))
+    _check_scores(scores, np.arange(len(targets)).astype(str))
     precision, recall, f1, count = precision_recall_fscore_support(targets, answers, labels=every, zero_division=0)
     confusion = confusion_matrix(targets, answers, labels=every)
     right, answered = np.diag(confusion), confusion.sum(axis=0)
@@ -225,9 +225,9 @@ def make_report(scores: np.ndarray, targets: np.ndarray, labels: Sequence[str], 
         calibration={"temperature": temperature, "as_is": calibration_of(scores, targets), "calibrated": calibrated}, **values)
 
 
-def _check_scores(scored: Scores) -> None:
-    bad = ~np.isfinite(scored.scores).all(axis=1)
+def _check_scores(scores: np.ndarray, names: np.ndarray) -> None:
+    bad = ~np.isfinite(scores).all(axis=1)
     if bad.any():
-        named = ", ".join(scored.paths[bad][:NAMED]) + (", ..." if bad.sum() > NAMED else "")
+        named = ", ".join(names[bad][:NAMED]) + (", ..." if bad.sum() > NAMED else "")
         raise WorkError(f"expected finite scores, got NaN or infinity for {bad.sum()} of {len(bad)} photos ({named}); the training diverged, "
                         "give a lower learning rate")

@@ -3,22 +3,22 @@
 They are chosen once, when the run is evaluated, and kept in `examples.json` as small JPEGs: the page can be written again when the photos are gone.
 """
 
-import base64
-import io
 import json
-import os
 from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 
 from tfcnn.data.dataset import Dataset
+from tfcnn.data.photo import jpeg_text
 from tfcnn.data.scores import Scores
+from tfcnn.data.sources import below
 from tfcnn.evaluation.heat import heat_maps
 from tfcnn.evaluation.overlay import overlay, shown
 from tfcnn.record import Run, write_text
 
 FILE = "examples.json"
+NOTHING: dict[str, Any] = {"worst": [], "uncertain": [], "cells": []}
 SHOWN = 12  # mistakes, and as many uncertain answers
 LARGE, SMALL = 160, 80  # sides in pixels
 OF_A_CELL, OF_ALL_CELLS = 24, 480  # photos; about 2 kB each
@@ -40,7 +40,7 @@ def write_examples(run: Run, data: Dataset, scored: Scores, *, model=None) -> No
     pictures = _pictures(run, data, places, answers, np.unique(np.concatenate([worst, uncertain])), model)
 
     def told(place: int) -> dict[str, Any]:
-        return {"path": short(scored.paths[place], data.source), "label": run.labels[scored.targets[place]], "answer": run.labels[answers[place]],
+        return {"path": below(data.source, scored.paths[place]), "label": run.labels[scored.targets[place]], "answer": run.labels[answers[place]],
                 "score": float(scored.scores[place].max()), "own": float(scored.scores[place, scored.targets[place]])}
 
     def small(place: int) -> str:
@@ -72,18 +72,11 @@ def _pictures(run: Run, data: Dataset, places: np.ndarray, answers: np.ndarray, 
 
 def read_examples(run: Run) -> dict[str, Any]:
     """What a run keeps; nothing of each kind for one that keeps none that can be read."""
-    nothing: dict[str, Any] = {"worst": [], "uncertain": [], "cells": []}
     try:
         found = json.loads((run.path / FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return nothing
-    return found if isinstance(found, dict) and set(found) == set(nothing) and all(isinstance(part, list) for part in found.values()) else nothing
-
-
-def short(path: str, source: str) -> str:
-    """The path as it stands below the source: where the photos lie is not the reader's business."""
-    base = source if os.path.isdir(source) else os.path.dirname(source)
-    return os.path.relpath(path, base) if base and path.startswith(base + os.sep) else path
+        return NOTHING
+    return found if isinstance(found, dict) and set(found) == set(NOTHING) and all(isinstance(part, list) for part in found.values()) else NOTHING
 
 
 def _chosen_of_cells(targets: np.ndarray, answers: np.ndarray) -> dict[tuple[int, int], list[int]]:
@@ -114,8 +107,6 @@ def _jpeg(image, side: int) -> str:
     factor = min(1, side / max(image.size))
     size = [max(1, round(length * factor)) for length in image.size]
     small = image.resize(size, Image.Resampling.BILINEAR, reducing_gap=1.01) if factor < 1 else image  # whole pixels are averaged first, which is fast
-    file = io.BytesIO()
-    small.save(file, "JPEG", quality=QUALITY)
-    return base64.b64encode(file.getvalue()).decode()
+    return jpeg_text(small, QUALITY)
 
 

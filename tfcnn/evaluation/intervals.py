@@ -42,8 +42,12 @@ def bootstrap_intervals(statistics: Callable[[np.ndarray], dict[str, np.ndarray]
     parts = [statistics(weights) for weights in _resamples(n, count, seed)]
     values = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     known = {name: of[np.isfinite(of)] for name, of in values.items()}
-    points = statistics(np.ones((1, n)))
-    found = {name: _logit_interval(float(points[name][0]), of) if areas else _percentiles(of, n) for name, of in known.items() if _varies(of)}
+    varying = {name: of for name, of in known.items() if _varies(of)}
+    if areas:
+        points = statistics(np.ones((1, n)))
+        found = {name: _logit_interval(float(points[name][0]), of) for name, of in varying.items()}
+    else:
+        found = {name: _percentiles(of, n) for name, of in varying.items()}
     return {name: found.get(name) for name in values}
 
 

@@ -4,10 +4,8 @@ The number of wrong labels is estimated by confident learning, the ranking is by
 labels planted among them, margins and scores adjusted by the thresholds of the classes found fewer (`benchmarks/labels.py` measures the ranking).
 """
 
-import base64
 import html
 import importlib.util
-import io
 import os
 from collections import Counter
 from collections.abc import Iterable
@@ -18,7 +16,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tfcnn.data.dataset import Dataset, Quarantined
+from tfcnn.data.photo import jpeg_text
+from tfcnn.data.sources import below
 from tfcnn.errors import InputError
+from tfcnn.evaluation.display import template
 from tfcnn.record import write_rows, write_text
 
 INSTALL = "pip install -c constraints.txt '.[labels]' in the folder of tfcnn"
@@ -159,8 +160,7 @@ class LabelCheck:
 
     def place(self, photo: PhotoRow) -> str:
         """Its path as it stands below the source, which the reader knows."""
-        base = self.source if os.path.isdir(self.source) else os.path.dirname(self.source)
-        return os.path.relpath(photo.path, base) if base and photo.path.startswith(base + os.sep) else photo.path
+        return below(self.source, photo.path)
 
 
 def check_cleanlab() -> None:
@@ -236,13 +236,9 @@ def write_labels(folder: Path, check: LabelCheck) -> Path:
 
     The CSV is a source that `load_images` takes, so labels can be corrected in it.
     """
-    import jinja2
-
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True,
-                                     undefined=jinja2.StrictUndefined)
     are_files = all(os.path.isabs(photo.path) for photo in check.photos)
     values = {"check": check, "describe": describe, "name": lambda photo: Path(photo.path).name, "pairs": check.pairs[:PAIRS], "are_files": are_files}
-    page = environment.get_template("labels.html").render(values)
+    page = template("labels.html").render(values)
     write_rows(folder / "labels.csv", PhotoRow._fields, check.photos)
     write_text(folder / "labels.html", page)
     return folder / "labels.html"
@@ -258,9 +254,5 @@ def _pictures(data: Dataset, rows: Iterable[int]) -> dict[str, str]:
     """Data URIs of some items by path."""
     from PIL import Image
 
-    found = {}
-    for row in rows:
-        file = io.BytesIO()
-        Image.fromarray(data.inputs[np.array([row])][0]).resize((SIDE, SIDE), Image.Resampling.BILINEAR).save(file, "JPEG", quality=75)
-        found[data.items[row].path] = f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
-    return found
+    small = lambda row: Image.fromarray(data.inputs[np.array([row])][0]).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+    return {data.items[row].path: f"data:image/jpeg;base64,{jpeg_text(small(row), 75)}" for row in rows}

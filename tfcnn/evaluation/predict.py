@@ -16,7 +16,7 @@ from tfcnn.data.photo import check_geometry, decode_photo, reason_of
 from tfcnn.errors import InputError, WorkError
 from tfcnn.models.forward import BATCH, forward, traced
 from tfcnn.progress import stage
-from tfcnn.record import Run, check_no_folder, load_run, write_aside
+from tfcnn.record import Run, check_file, load_run, write_aside
 
 ENDINGS = (".csv", ".jsonl")
 
@@ -52,10 +52,8 @@ def predict(run: Run | str | Path, inputs: Sequence[str | Path] | np.ndarray, *,
     run = run if isinstance(run, Run) else load_run(run)
     shape = tuple(run.record["input_shape"])
     check_geometry(None, run.record["geometry"])
-    if output is not None and Path(output).suffix.lower() not in ENDINGS:
-        raise InputError(f"expected a file that ends in {' or '.join(ENDINGS)} for the predictions, got output='{output}'")
     if output is not None:
-        check_no_folder(output)
+        check_file(output, ENDINGS, "the predictions")
     if isinstance(inputs, np.ndarray):
         if inputs.shape[1:] != shape:
             raise InputError(f"expected pixels of shape (n, {', '.join(map(str, shape))}), got {inputs.shape}")

@@ -8,16 +8,15 @@ from pathlib import Path
 
 from tfcnn.data.channels import colours_of
 from tfcnn.data.photo import GEOMETRIES
+from tfcnn.data.split import SPLITS
 from tfcnn.errors import InputError
 from tfcnn.evaluation.display import exports_table, stylesheet, template
 from tfcnn.evaluation.evaluate import Report
-from tfcnn.evaluation.examples import read_examples
+from tfcnn.evaluation.examples import NOTHING, read_examples
 from tfcnn.evaluation.figures import curves_svg, reliability_svg
 from tfcnn.evaluation.words import verdict_of
 from tfcnn.models.backbones import BACKBONES, has_class_token
 from tfcnn.record import Run, damaged, load_run, read_history, write_text
-
-SPLITS = ("train", "validation", "test")
 
 
 def write_report(run: Run | str | Path) -> Path:
@@ -35,7 +34,7 @@ def write_report(run: Run | str | Path) -> Path:
 def check_report(run: Run) -> None:
     """Raises InputError for an evaluated run whose record lacks what page or card say of it."""
     without_exports = Run(run.path, {**run.record, "exports": []})
-    _rendered(without_exports, "report.html", curves="", augmentation="", examples={"worst": [], "uncertain": [], "cells": []}, counts={})
+    _rendered(without_exports, "report.html", curves="", augmentation="", examples=NOTHING, counts={})
     _rendered(without_exports, "card.md")
 
 

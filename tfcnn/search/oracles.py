@@ -66,8 +66,11 @@ class _Kept:
             raise InputError(f"expected the state of a search in '{self.file}', but it is damaged ({error!r:.80}); search again with --overwrite") from error
         # keras-tuner saves before it takes a trial that ended from those that run, and would run it again.
         running = {worker: trial for worker, trial in self.ongoing_trials.items() if trial.status == RUNNING and trial.trial_id not in self._retry_queue}
-        self.ongoing_trials = running if self.keeps_workers else {}
-        self._retry_queue += [] if self.keeps_workers else [trial.trial_id for trial in running.values()]
+        if self.keeps_workers:
+            self.ongoing_trials = running
+        else:
+            self.ongoing_trials = {}
+            self._retry_queue += [trial.trial_id for trial in running.values()]
 
 
 class Random(_Kept, keras_tuner.oracles.RandomSearchOracle):

@@ -63,10 +63,12 @@ def search(source: str | Path, *, output: str | Path, backbone: str | Sequence[s
     job = _read_job(source, output, backbone, weights, image_size, model or ModelConfig(), training or TrainingConfig(), data or DataConfig(),
                     config or SearchConfig(), space, fixed, only, formats, devices)
     worker = is_worker()
-    if worker and job.record_file.exists() and job.read_record()["status"] == "finished":
-        logger.info("the search of '%s' is finished already: there is nothing left for this worker", job.path)
-        return Search(job.path, job.read_record())
-    if not worker:
+    if worker:
+        record = job.read_record()
+        if record["status"] == "finished":
+            logger.info("the search of '%s' is finished already: there is nothing left for this worker", job.path)
+            return Search(job.path, record)
+    else:
         existing = _existing(job, overwrite, formats)
         if existing is not None:
             return existing
