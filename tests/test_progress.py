@@ -26,6 +26,16 @@ def test_a_stage_that_fails_is_not_called_done(monkeypatch):
     assert seconds == {}
 
 
+def test_a_log_hears_now_and_then_how_far_a_long_stage_is(monkeypatch, caplog):
+    now = iter([0.0, 10.0, 30.0, 40.0, 60.0, 70.0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(now))
+    with caplog.at_level(logging.INFO, logger="tfcnn.progress"), stage("work", 5) as advance:
+        advance(0)
+        for number in range(4):
+            advance(1, f"best {number}")
+    assert [line for line in caplog.messages if "left" in line] == ["work: 1 of 5, about 120 s left; best 0", "work: 3 of 5, about 40 s left; best 2"]
+
+
 def test_a_stage_within_a_stage_shares_the_display_of_the_terminal(monkeypatch):
     monkeypatch.setattr(progress, "_is_interactive", lambda: True)
     monkeypatch.setattr(sys, "stderr", io.StringIO())

@@ -1,5 +1,6 @@
 """Searches: on made photos with a thin network, trials of the second level in this process; those with processes are slow."""
 
+import importlib
 import json
 import math
 import os
@@ -19,11 +20,12 @@ from tfcnn.cli import main
 from tfcnn.data.scores import Scores, write_scores
 from tfcnn.errors import WorkError
 from tfcnn.record import load_run, write_record
-from tfcnn.search import finish, levels, trial
+from tfcnn.search import finish, heads, levels, limits, trial
 from tfcnn.search.config import SearchConfig, seconds_of
 from tfcnn.search.job import Job
 from tfcnn.search.result import TrialRow, front_of
 
+FIFTY = {"a network": SimpleNamespace(validation_targets=np.zeros(50, int))}
 QUICK = tfcnn.TrainingConfig(epochs=1, head_epochs=2, batch_size=16, augmentation="light", optimizer="adamw")
 
 
@@ -123,7 +125,8 @@ def test_the_same_seed_gives_the_same_trials(asked, pretended, tmp_path):
 @pytest.mark.slow
 def test_heads_alone_give_a_run_too(asked, here):
     found = tfcnn.search(**{**asked, "config": SearchConfig(trials=3, fine_tune=0)})
-    assert {row.level for row in found.trials} == {"heads"} and len(found.trials) == 3
+    assert [row.level for row in found.trials] == ["heads"] * 3 + ["defaults"]
+    assert "3 heads on cached features, 1 head of the defaults" in str(found)
     assert found.best.record["kept"] == "head" and found.best.record["test"]["n"] == 12
     assert found.best.record["validation"]["accuracy"] == pytest.approx(found.record["best"]["accuracy"])  # the run has the head of the trial
     assert found.best.record["validation"]["log_loss"] == pytest.approx(found.record["best"]["log_loss"], rel=1e-4)
@@ -139,7 +142,25 @@ def test_a_finished_search_is_not_done_again_and_another_one_is_refused(asked, p
         with pytest.raises(tfcnn.InputError, match=rf"but it has other arguments \(.*{name}.*\); give those to go on with it, --overwrite"):
             tfcnn.search(**{**asked, **changed})
     again = tfcnn.search(**{**asked, "config": SearchConfig(trials=2, fine_tune=0)}, overwrite=True)
-    assert len(again.trials) == 2 and not (again.path / "trials" / "defaults-0").exists()
+    assert len(again.trials) == 3 and not (again.path / "trials" / "defaults-0").exists()
+
+
+def test_a_refusal_says_what_is_there_and_what_was_given(asked, pretended):
+    tfcnn.search(**{**asked, "config": SearchConfig(trials=1, fine_tune=0)})
+    with pytest.raises(tfcnn.InputError, match=r"other arguments \(trials: 1 there, 2 here, space: dropout\)"):
+        tfcnn.search(**{**asked, "fixed": [*asked["fixed"], "dropout"], "config": SearchConfig(trials=2, fine_tune=0)})
+
+
+def test_a_worker_does_not_take_the_search_that_its_chief_replaces_for_its_own(asked, pretended, monkeypatch):
+    tfcnn.search(**{**asked, "config": SearchConfig(trials=1, fine_tune=0)})
+    for name, value in (("TUNER_ID", "worker0"), ("ORACLE_IP", "127.0.0.1"), ("ORACLE_PORT", "1")):
+        monkeypatch.setenv(f"KERASTUNER_{name}", value)
+    given = {**asked, "config": SearchConfig(trials=2, fine_tune=0)}
+    with pytest.raises(tfcnn.InputError, match="trials: 1 there, 2 here"):
+        tfcnn.search(**given)
+    monkeypatch.setattr(importlib.import_module("tfcnn.search.search"), "CHIEF_TIMEOUT", 0.1)
+    with pytest.raises(WorkError, match="expected the chief to replace the search"):
+        tfcnn.search(**given, overwrite=True)
 
 
 @pytest.mark.slow
@@ -217,9 +238,9 @@ def test_bounds_give_files_beyond_them_a_score_below_all_others_and_a_pareto_fro
     monkeypatch.setattr(levels, "measure_file", slow)
     config = SearchConfig(trials=6, fine_tune=0, max_host_latency_ms=2.0, algorithm="grid")
     found = tfcnn.search(**{**asked, "image_size": (32, 64), "only": ["pooling"], "config": config})
-    assert len(found.trials) == 4 and all(row.bytes > 500_000 for row in found.trials)
-    assert all((row.score == row.accuracy) if row.values["image_size"] == 32 else (row.score == pytest.approx(-1.5)) for row in found.trials)
-    assert found.record["best"]["values"]["image_size"] == 32 and found.best.record["input_shape"][0] == 32
+    assert len(found.trials) == 5 and all(row.bytes > 500_000 for row in found.trials)
+    assert all((row.score == row.accuracy) if row.values.get("image_size") != 64 else (row.score == pytest.approx(-1.5)) for row in found.trials)
+    assert found.record["best"]["values"].get("image_size") != 64 and found.best.record["input_shape"][0] == 32
     sizes = {f"size-thin_mobilenet-{size}-{pooling}" for size in (32, 64) for pooling in ("avg", "max")}
     assert {told["folder"] for told in here if told["kind"] == "measure"} == sizes
     front = found.record["pareto"]
@@ -240,14 +261,32 @@ def test_other_algorithms_train_whole_fine_tunings(asked, pretended, algorithm):
 
 
 def test_a_time_limit_that_is_too_short_is_refused_before_anything_is_tried(asked, pretended):
-    with pytest.raises(tfcnn.InputError, match=r"expected time for one trial, about 1\d s for these photos on this computer, got time_limit=9s"):
+    with pytest.raises(tfcnn.InputError, match=r"expected time for one trial, about \d\d s for these photos on this computer, got time_limit=9s"):
         tfcnn.search(**{**asked, "config": SearchConfig(trials=4, time_limit="9s")})
     assert not pretended and not (asked["output"] / "state" / "heads.json").exists()
 
 
+def test_the_time_of_a_head_is_measured_before_the_first_one(asked, monkeypatch):
+    """Of the largest that is searched, on this computer as busy as it is."""
+    timed = []
+    monkeypatch.setattr(heads, "try_head", lambda table, model, training: timed.append((table, model.hidden)) or {"seconds": 100.0})
+    monkeypatch.setattr(levels, "try_head", lambda *given: pytest.fail("a trial began"))
+    with pytest.raises(tfcnn.InputError, match=r"expected time for one trial, about 1\d\d s .*, got time_limit=90s; give more time, or fewer photos$"):
+        tfcnn.search(**{**asked, "config": SearchConfig(trials=4, fine_tune=0, time_limit="90s")})
+    (table, hidden), = timed
+    assert hidden == (1024,) and table.features.shape == (len(table.targets), 256) and not asked["output"].exists()
+
+
+def test_bounds_that_no_network_meets_are_refused_before_the_first_trial(asked, here, monkeypatch):
+    monkeypatch.setattr(levels, "try_head", lambda *given: pytest.fail("a trial began"))
+    with pytest.raises(tfcnn.InputError, match=r"got max_bytes=1000, but the nearest one, thin_mobilenet at 32 pixels, has \d{6} bytes and takes .* ms"):
+        tfcnn.search(**{**asked, "config": SearchConfig(trials=4, fine_tune=0, max_bytes=1000)})
+    assert not (asked["output"] / "trials").exists()
+
+
 @pytest.mark.slow
 def test_no_trial_begins_when_the_time_is_over(asked, pretended, monkeypatch):
-    monkeypatch.setattr(levels, "START", 0.0)
+    monkeypatch.setattr(limits, "START", 0.0)
     monkeypatch.setattr(levels, "HEADS_TIME", 0.0)
     spent = iter(np.arange(0, 1000, 2.0))
     monkeypatch.setattr(levels.Clock, "spent", property(lambda clock: next(spent)))
@@ -288,7 +327,7 @@ def test_a_search_that_was_refused_leaves_its_folder_to_the_next(asked, pretende
         tfcnn.search(**{**asked, "source": asked["source"] / "nowhere"})
     with pytest.raises(tfcnn.InputError, match="expected time for one trial"):
         tfcnn.search(**{**asked, "config": SearchConfig(trials=4, time_limit="9s")})
-    assert len(tfcnn.search(**{**asked, "config": SearchConfig(trials=1, fine_tune=0)}).trials) == 1
+    assert len(tfcnn.search(**{**asked, "config": SearchConfig(trials=1, fine_tune=0)}).trials) == 2
 
 
 def test_a_part_of_the_variables_of_a_cluster_is_refused(asked, monkeypatch):
@@ -322,23 +361,24 @@ def test_each_gpu_has_a_trial_at_a_time_and_an_interruption_spoils_none(asked, p
     assert set(used) == {"0", "1"} and len(found.trials) == 6 and all(row.status == "COMPLETED" for row in found.trials)
 
 
-def test_the_defaults_are_kept_unless_another_is_better_by_more_than_one_standard_error(asked):
+def test_the_defaults_are_kept_unless_another_is_better_by_more_than_one_standard_error(monkeypatch):
     row = lambda level, number, accuracy, score, log_loss=1.0, epochs=3: TrialRow(level, number, "COMPLETED", score, accuracy, accuracy, log_loss, 1.0, epochs,
                                                                                   None, None, {}, None, None)
     job = SimpleNamespace(config=SearchConfig(), path=None)
+    monkeypatch.setattr(finish, "_answers", lambda *given: None)  # as where trials of an earlier version kept none
     equal = [row("defaults", "0", 1.0, 1.0), row("fine-tunings", "0", 1.0, 1.0, 0.5)]
-    assert finish.best_of(equal) is equal[1] and finish.choose(job, equal, 50)[0] is equal[0]
+    assert finish.best_of(equal) is equal[1] and finish.choose(job, equal, FIFTY)[0] is equal[0]
     bounded = [row("defaults", "0", 0.9, -0.5), row("fine-tunings", "0", 0.7, 0.7)]
-    best, why = finish.choose(job, bounded, 50)
+    best, why = finish.choose(job, bounded, FIFTY)
     assert best is bounded[1] and "the defaults, 0.900, are not within the bounds" in why
     alone = [row("defaults", "0", 0.9, 0.9), row("fine-tunings", "0", 0.95, 0.95, epochs=1)]
-    best, why = finish.choose(job, alone, 50)
+    best, why = finish.choose(job, alone, FIFTY)
     assert best is alone[0] and "no other one was trained as long" in why
     lucky = [row("defaults", "0", 0.5, 0.5), row("fine-tunings", "0", 0.58, 0.58)]
-    best, why = finish.choose(job, lucky, 50)
+    best, why = finish.choose(job, lucky, FIFTY)
     assert best is lucky[0] and "+8.0 points with a standard error of 9.9, which is what chance makes of the best of many" in why
     better = [row("defaults", "0", 0.5, 0.5), row("fine-tunings", "0", 0.6, 0.6)]
-    best, why = finish.choose(job, better, 50)
+    best, why = finish.choose(job, better, FIFTY)
     assert best is better[1] and why.endswith("the defaults 0.500: +10.0 points with a standard error of 9.9")
 
 
@@ -354,8 +394,25 @@ def test_trials_that_keep_their_scores_are_compared_photo_by_photo(tmp_path):
         write_scores(folder, "validation", Scores(scores.astype(np.float32), targets, digests, digests))
         rows.append(TrialRow(("defaults", "fine-tunings")[number], "0", "COMPLETED", right / 50, right / 50, right / 50, 1.0, 1.0, 3, None, None, {}, None,
                              folder.name))
-    best, why = finish.choose(SimpleNamespace(config=SearchConfig(), path=tmp_path), rows, 50)
+    best, why = finish.choose(SimpleNamespace(config=SearchConfig(), path=tmp_path), rows, FIFTY)
     assert best is rows[1] and "+6.0 points with a standard error of 3.5" in why
+
+
+def test_heads_alone_are_compared_with_the_head_of_the_defaults_photo_by_photo(tmp_path, monkeypatch):
+    targets = np.zeros(50, int)
+    right = {"heads": 28, "defaults": 25}
+    rows = [TrialRow(level, "0", "COMPLETED", count / 50, count / 50, count / 50, 1.0, 1.0, None, None, None, {"of": level}, None, None)
+            for level, count in right.items()]
+    scores = lambda table, level: np.where(np.arange(50)[:, None] < right[level], [0.9, 0.1], [0.1, 0.9])
+    monkeypatch.setattr(finish, "scores_of_head", scores)
+    monkeypatch.setattr(finish, "network_of", lambda values, job: "a network")
+    job = SimpleNamespace(config=SearchConfig(fine_tune=0), path=tmp_path, configs=lambda values: (values["of"],))
+    tables = {"a network": SimpleNamespace(validation_targets=targets)}
+    best, why = finish.choose(job, rows, tables)
+    assert best is rows[0] and "the defaults 0.500: +6.0 points with a standard error of 3.5" in why
+    right["heads"] = 26
+    rows[0] = rows[0]._replace(score=0.52, accuracy=0.52)
+    assert finish.choose(job, rows, tables)[0] is rows[1]
 
 
 def test_folders_of_other_things_and_damaged_records_are_refused(asked, pretended):
@@ -379,7 +436,7 @@ def test_a_flag_that_is_given_is_not_searched(photos, tmp_path, here, capsys):
                  "--json"])
     said = capsys.readouterr().out.strip().splitlines()
     record = json.loads(said[-1])
-    assert code == 0 and [set(row["values"]) for row in record["trials"]] == [{"activation", "label_smoothing"}] * 3
+    assert code == 0 and [set(row["values"]) for row in record["trials"]] == [{"activation", "label_smoothing"}] * 3 + [set()]
     run = load_run(tmp_path / "s" / "best").record
     assert run["model"]["hidden"] == [16] and run["model"]["dropout"] == 0.1 and record["best"]["accuracy"] == run["validation"]["accuracy"]
     assert main(["search", str(photos), "--backbone", "mobilenet,vgg16", "--weights", "a,b,c"]) == 2

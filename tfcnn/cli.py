@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
         text = f"expected TensorFlow to do its work, but it ended with {kind}: {first_line(error)}; --verbose shows all of it"
         return fail(OUT_OF_MEMORY if kind == "ResourceExhaustedError" else text, EXIT_FAILED)
     except KeyboardInterrupt:
-        on = {_train: f"; go on with --resume, or remove '{getattr(args, 'output', None)}'", _search: "; the same command goes on"}
+        on = {_train: f"; go on with --resume, or remove '{getattr(args, 'output', None)}'", _search: "; give the same command again to go on"}
         return fail(f"interrupted{on.get(args.command, '')}", EXIT_INTERRUPTED)
 
 

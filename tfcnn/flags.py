@@ -74,7 +74,9 @@ def given_of(kind, args) -> dict:
 def _parser_of(name: str, kind):
     if name == "trainable":
         return parse_stages
-    if name in ("hidden", "devices"):
+    if name == "hidden":
+        return lambda text: () if text == "none" else numbers(text)
+    if name == "devices":
         return numbers
     kinds = typing.get_args(kind) or (kind,)
     return int if int in kinds else float if float in kinds else str

@@ -1,10 +1,12 @@
-"""Progress on standard error: a bar on a terminal or in a notebook, one log line for every finished stage."""
+"""Progress on standard error: a bar on a terminal or in a notebook, elsewhere a line now and then, and one for every finished stage."""
 
 import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+SAY_AFTER = 20  # seconds between two lines of a stage where there is no bar
 
 logger = logging.getLogger(__name__)
 
@@ -33,14 +35,20 @@ def stage(name: str, total: int | None = None, seconds: dict[str, float] | None 
 
 
 def _bar(name: str, total: int | None, photos: int):
-    return _Bar(name, total, photos) if _is_interactive() else _NoBar()
+    return _Bar(name, total, photos) if _is_interactive() else _Lines(name, total)
 
 
 def _is_interactive() -> bool:
     return sys.stderr.isatty() or "ipykernel" in sys.modules
 
 
-class _NoBar:
+class _Lines:
+    """What a log or a pipe gets: how far a long stage is, and how long the rest will take at the speed so far."""
+
+    def __init__(self, name: str, total: int | None):
+        self._name, self._total, self._done, self._note = name, total, 0, ""
+        self._started = self._said = time.monotonic()
+
     def __enter__(self):
         return self
 
@@ -48,7 +56,13 @@ class _NoBar:
         return None
 
     def advance(self, steps: int = 1, note: str = "") -> None:
-        pass
+        self._done += steps
+        self._note = note or self._note
+        now = time.monotonic()
+        if self._total and 0 < self._done < self._total and now - self._said > SAY_AFTER:
+            self._said = now
+            left = (now - self._started) / self._done * (self._total - self._done)
+            logger.info("%s: %d of %d, about %.0f s left%s", self._name, self._done, self._total, left, self._note and f"; {self._note}")
 
 
 class _Bar:

@@ -33,7 +33,7 @@ class ModelConfig:
         image_size: height and width of the input in pixels; left out, the backbone's own.
         pooling: "avg" or "max" over the feature maps (of a ViT: over the patches, without the class token), or "token", the
             class token; left out, "token" for a ViT and "avg" for the others.
-        hidden: units of Dense layers between pooling and the output; on the command line with commas, as in 256,64.
+        hidden: units of Dense layers between pooling and the output; on the command line with commas, as in 256,64, or none.
         dropout: share of features dropped before each Dense layer in training, from 0 to below 1.
         activation: of the hidden layers, a name of `keras.activations`.
         head_batch_norm: a BatchNorm after each hidden layer, before its activation; it learns with the head.

@@ -13,8 +13,10 @@ from tfcnn.evaluation.paired import gain_of
 from tfcnn.flow import finish
 from tfcnn.progress import stage
 from tfcnn.record import Run, load_run, name_aside, publish, remove
-from tfcnn.search.job import Job
-from tfcnn.search.levels import DEFAULTS, HEADS, Clock, head_values
+from tfcnn.search.heads import Table, network_of, scores_of_head
+from tfcnn.search.job import Job, searches_fine
+from tfcnn.search.levels import DEFAULTS, HEADS, head_values
+from tfcnn.search.limits import Clock
 from tfcnn.search.result import Search, TrialRow, front_of, rows_of
 from tfcnn.search.trial import fine_tune, prune
 
@@ -23,12 +25,12 @@ BEST = "best"  # the run folder with the result
 logger = logging.getLogger(__name__)
 
 
-def finish_search(job: Job, oracles: Mapping[str, Any], clock: Clock, *, photos: int, formats: Sequence[str], load: Callable) -> Search:
+def finish_search(job: Job, oracles: Mapping[str, Any], clock: Clock, *, tables: Mapping[tuple, Table], formats: Sequence[str], load: Callable) -> Search:
     """Makes the best run an ordinary run folder, tests it, and writes search.json and search.png.
 
     Args:
         oracles: by level.
-        photos: how many validated the trials.
+        tables: features by network, whose validation photos chose.
         formats: that the best run is exported to.
         load: (image size) → the photos of the search.
 
@@ -36,7 +38,7 @@ def finish_search(job: Job, oracles: Mapping[str, Any], clock: Clock, *, photos:
         WorkError: no trial was completed.
     """
     rows, of_trials = all_rows(job, oracles), clock.spent
-    best, why = choose(job, rows, photos)
+    best, why = choose(job, rows, tables)
     if best is None:
         error = next((row.error for row in rows if row.error), "none was tried")
         raise WorkError(f"expected one trial to be completed, but all {len(rows)} failed; the first: {error}")
@@ -62,7 +64,7 @@ def all_rows(job: Job, oracles: Mapping[str, Any]) -> list[TrialRow]:
     """Every trial of a search, level by level."""
     heads, rows = head_values(job), []
     for level, oracle in oracles.items():
-        folder = lambda number, level=level: None if level == HEADS else job.trial_folder(level, number).relative_to(job.path)
+        folder = lambda number, level=level: job.trial_folder(level, number).relative_to(job.path) if level != HEADS and searches_fine(job) else None
         rows += rows_of(level, oracle, heads=heads, errors=_errors(job, level, oracle), folder=folder)
     return rows
 
@@ -75,23 +77,21 @@ def best_of(rows: Sequence[TrialRow]) -> TrialRow | None:
     return min(finals, key=lambda row: (-row.score, row.log_loss), default=None)
 
 
-def choose(job: Job, rows: Sequence[TrialRow], n: int) -> tuple[TrialRow | None, str]:
+def choose(job: Job, rows: Sequence[TrialRow], tables: Mapping[tuple, Table]) -> tuple[TrialRow | None, str]:
     """The trial that the search ends with, and why in words.
 
     The best of many trials is partly the luckiest. It is taken for better than the defaults where it is so by more than one standard
     error of the difference on the validation photos, as `train` does with its head; else the defaults are it.
 
-    Args:
-        n: validation photos.
-
     Source: the rule of one standard error, Breiman et al. 1984, "Classification and regression trees", section 3.4.3.
     """
     best, defaults = best_of(rows), next((row for row in rows if row.level == DEFAULTS and row.status == "COMPLETED"), None)
+    n = len(next(iter(tables.values())).validation_targets)
     if best is None:
         return None, ""
     beyond = "" if best.score >= 0 else "; no configuration is within the bounds, this one is nearest to them"
     told = f"{best.level} {best.id}, validation {_words(job)} {_value(job, best):.3f} on {n} photos"
-    whole = sum(row.level not in (HEADS, DEFAULTS) and row.status == "COMPLETED" and row.epochs == best.epochs for row in rows)
+    whole = sum(row.level != DEFAULTS and row.status == "COMPLETED" and row.epochs == best.epochs for row in rows)
     if best is defaults:
         others = {0: "no other one was trained as long", 1: "the one other that was trained as long did not beat them"}
         others = others.get(whole, f"none of the {whole} others that were trained as long beat them")
@@ -100,21 +100,32 @@ def choose(job: Job, rows: Sequence[TrialRow], n: int) -> tuple[TrialRow | None,
         return best, f"best: {told}{beyond}"
     if defaults.score < 0:
         return best, f"best: {told}; the defaults, {_value(job, defaults):.3f}, are not within the bounds{beyond}"
-    gain, error = _gain(job, best, defaults, n)
+    gain, error = _gain(job, best, defaults, tables)
     compared = f"the defaults {_value(job, defaults):.3f}: {100 * gain:+.1f} points with a standard error of {100 * error:.1f}"
     if gain > error:
         return best, f"best: {told}, {compared}"
     return defaults, f"best: the defaults; {told}, {compared}, which is what chance makes of the best of many, so the defaults are kept"
 
 
-def _gain(job: Job, best: TrialRow, defaults: TrialRow, n: int) -> tuple[float, float]:
-    """Of the objective, photo by photo where both trials keep their scores, and its standard error."""
-    kept = [read_scores(load_run(job.path / row.run), "validation") if row.run else None for row in (best, defaults)]
-    if None not in kept and list(kept[0].digests) == list(kept[1].digests):
-        right = [scores.scores.argmax(axis=1) == scores.targets for scores in kept]
-        return gain_of(*right, kept[0].targets, balanced=job.config.objective == "balanced_accuracy")
+def _gain(job: Job, best: TrialRow, defaults: TrialRow, tables: Mapping[tuple, Table]) -> tuple[float, float]:
+    """Of the objective, photo by photo where the scores of both trials can be had, and its standard error."""
+    answers = [_answers(job, row, tables) for row in (best, defaults)]
+    if None not in answers and len({digests for _, _, digests in answers}) == 1:
+        (right, targets, _), (other_right, _, _) = answers
+        return gain_of(right, other_right, targets, balanced=job.config.objective == "balanced_accuracy")
     shares = [_value(job, row) for row in (best, defaults)]
+    n = len(next(iter(tables.values())).validation_targets)
     return shares[0] - shares[1], math.sqrt(sum(share * (1 - share) for share in shares) / n)
+
+
+def _answers(job: Job, row: TrialRow, tables: Mapping[tuple, Table]) -> tuple | None:
+    """(which validation photos a trial answered right, their targets, their digests); a head is found once more, which gives the same one."""
+    if row.run is None:
+        table = tables[network_of(row.values, job)]
+        right = scores_of_head(table, *job.configs(row.values)).argmax(axis=1) == table.validation_targets
+        return right, table.validation_targets, ()
+    kept = read_scores(load_run(job.path / row.run), "validation")
+    return None if kept is None else (kept.scores.argmax(axis=1) == kept.targets, kept.targets, tuple(kept.digests))
 
 
 def _value(job: Job, row: TrialRow) -> float:
@@ -126,14 +137,13 @@ def _words(job: Job) -> str:
 
 
 def _with_epochs(rows: Sequence[TrialRow]) -> list[TrialRow]:
-    tuned = [row for row in rows if row.level != HEADS]
-    return tuned or list(rows)
+    return [row for row in rows if row.epochs is not None] or list(rows)
 
 
 def _make_run(job: Job, best: TrialRow) -> Run:
     """The best trial as the run folder `best`."""
     folder = job.path / BEST
-    if best.level == HEADS or job.config.refit:
+    if best.run is None or job.config.refit:
         fine_tune(job, best.values, folder, epochs=best.epochs or 0, refit=job.config.refit)
     elif not (folder / "run.json").exists():
         remove(folder)

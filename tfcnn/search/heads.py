@@ -14,7 +14,8 @@ from tfcnn.locks import Lock
 from tfcnn.models.classifier import ModelConfig, build_classifier, build_head
 from tfcnn.models.forward import BATCH, forward, traced
 from tfcnn.models.freeze import stages_of
-from tfcnn.search.job import Job
+from tfcnn.search.job import Job, searches_fine
+from tfcnn.search.space import values_of
 from tfcnn.training.config import TrainingConfig
 from tfcnn.training.features import cached_features
 from tfcnn.training.head import seed_dropout, summary, train_head
@@ -38,8 +39,8 @@ class Table(NamedTuple):
 
 def networks_of(job: Job) -> list[tuple[str, int, str]]:
     """(backbone, image size, pooling) of each network whose features the search needs."""
-    values = lambda name: list(job.rows[name].values) if name in job.rows else [None]
-    keys = []
+    values = lambda name: values_of(job.rows[name]) if name in job.rows else [None]
+    keys = [] if searches_fine(job) else [key_of(job.configs({})[0])]  # of the defaults, which a space may leave out
     for backbone in values("backbone"):
         for size in values("image_size"):
             for pooling in values("pooling"):
@@ -58,18 +59,17 @@ def load_data(job: Job, opened, image_size: int):
     return load_images(opened, image_size=image_size, channels=job.model.channels, seed=job.training.seed, **{**asdict(job.data), "fold": job.data.fold or 0})
 
 
-def load_table(job: Job, opened, key: tuple[str, int, str], check) -> Table:
+def load_table(job: Job, data, key: tuple[str, int, str], check) -> Table:
     """Features of one network, from the cache where they are there; workers that share it compute them once.
 
     Args:
-        opened: the source.
+        data: the photos, of `load_data`.
         key: of `networks_of`.
         check: called with what is known of the network before the slow part.
     """
     import keras
 
     backbone, size, pooling = key
-    data = load_data(job, opened, size)
     keras.utils.set_random_seed(job.training.seed)
     config = job.configs({"backbone": backbone, "image_size": size, "pooling": pooling})[0]
     model = build_classifier(labels=data.labels, **{**asdict(config), "hidden": ()})
@@ -90,18 +90,32 @@ def load_table(job: Job, opened, key: tuple[str, int, str], check) -> Table:
 
 def try_head(table: Table, model: ModelConfig, training: TrainingConfig) -> dict[str, float]:
     """Accuracy, balanced accuracy and log loss on the validation photos of a head that is found on the training photos."""
+    start = time.perf_counter()
+    found = summary(scores_of_head(table, model, training), table.validation_targets)
+    return {**found, "seconds": time.perf_counter() - start}
+
+
+def scores_of_head(table: Table, model: ModelConfig, training: TrainingConfig) -> np.ndarray:
+    """Scores (n, labels) on the validation photos of a head that is found on the training photos; the same whenever it is asked for."""
     import keras
 
-    start = time.perf_counter()
     keras.utils.set_random_seed(training.seed)
     head = build_head(table.features.shape[1], model, table.labels)
     seed_dropout(head, training.seed)
     train_head(head, table.features, table.targets, complete(training, photos=table.photos, stages=table.stages))
-    found = summary(np.asarray(head(table.validation, training=False)), table.validation_targets)
+    scores = np.asarray(head(table.validation, training=False))
     del head
     keras.utils.clear_session()  # of what hundreds of trials would leave
     gc.collect()
-    return {**found, "seconds": time.perf_counter() - start}
+    return scores
+
+
+def seconds_of_a_head(job: Job, table: Table) -> float:
+    """Of the head with the most units, on made features: how long one takes is known before any photo has passed the network."""
+    made = lambda targets: np.random.default_rng(0).standard_normal((len(targets), table.features.shape[1]), dtype=np.float32)
+    units = lambda hidden: sum(job.configs({"hidden": hidden})[0].hidden)
+    largest = {"hidden": max(values_of(job.rows["hidden"]), key=units)} if "hidden" in job.rows else {}
+    return try_head(table._replace(features=made(table.targets), validation=made(table.validation_targets)), *job.configs(largest))["seconds"]
 
 
 def network_of(values: Mapping[str, Any], job: Job) -> tuple[str, int, str]:

@@ -14,6 +14,7 @@ from tfcnn.record import write_text
 from tfcnn.search.config import SearchConfig
 from tfcnn.search.space import configs_of
 from tfcnn.training.config import TrainingConfig
+from tfcnn.training.course import fine_tunes
 
 FORMAT = 1  # of search.json
 CLUSTER = ("KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT")  # keras-tuner's variables of the environment
@@ -102,6 +103,11 @@ class Job:
         record = {**self.read_record(), **changed}
         write_text(self.record_file, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
         return record
+
+
+def searches_fine(job: Job) -> bool:
+    """False where heads on cached features are all that is searched."""
+    return job.config.fine_tune != 0 and fine_tunes(job.training)
 
 
 def is_worker(environment: Mapping[str, str] = os.environ) -> bool:

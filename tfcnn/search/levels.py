@@ -1,103 +1,66 @@
-"""The levels of a search: heads on cached features, a fine-tuning of the defaults, fine-tunings that go on from the best heads."""
+"""The levels of a search: heads on cached features, the defaults, fine-tunings that go on from the best heads.
+
+Where heads are all that is searched, the defaults are a head as well.
+"""
 
 import json
 import logging
 import math
 import os
 import threading
-import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, field
 from typing import Any
 
-from tfcnn.errors import InputError, WorkError
+from tfcnn.errors import WorkError
 from tfcnn.progress import stage
 from tfcnn.record import write_text
 from tfcnn.search.config import FINE_TUNED
 from tfcnn.search.heads import Table, network_of, try_head
-from tfcnn.search.job import LEVELS, Job, is_chief, is_worker
+from tfcnn.search.job import LEVELS, Job, is_chief, is_worker, searches_fine
+from tfcnn.search.limits import Clock, beyond, estimated, whole_epochs
 from tfcnn.search.space import EPOCHS, HEAD, fine_space, head_space
 from tfcnn.search.trial import fine_tune, measure_file, stop_all
 from tfcnn.search.work import Chief, chief_is_gone, client_of, work_on
-from tfcnn.training.course import fine_tunes
-from tfcnn.training.rule import complete
 
 HEADS, DEFAULTS, FINE = LEVELS
 HEADS_TIME = 1 / 4  # of the time limit, that the heads may take
 KEPT_HEADS = 4  # that fine-tunings go on from
 MANY = 81  # configurations that begin fine-tuning where the time is what ends them
-START = 15.0  # seconds of a process that trains, besides its epochs, until they were measured
-SAVE_AFTER = 10  # seconds
-BACKWARD = 3  # a step costs three forward passes
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Clock:
-    """How long a search has been going, with the time before it was interrupted."""
-
-    job: Job
-    _started: float = field(default_factory=time.monotonic)
-    _before: float = field(init=False)
-    _saved: list[float] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_before", 0.0 if is_worker() else self.job.read_record()["seconds"])
-
-    @property
-    def spent(self) -> float:
-        """Seconds."""
-        return self._before + time.monotonic() - self._started
-
-    @property
-    def left(self) -> float:
-        """Seconds until the time limit."""
-        return self.job.config.seconds - self.spent
-
-    def save(self) -> None:
-        """Into search.json."""
-        self.job.write_record(seconds=round(self.spent, 1))
-        self._saved[:] = [time.monotonic()]
-
-    def save_now_and_then(self) -> None:
-        """The same, if it was not done for a while."""
-        if not self._saved or time.monotonic() - self._saved[0] > SAVE_AFTER:
-            self.save()
-
-
-def check_time(job: Job, table: Table) -> None:
-    """Raises InputError where the time limit is too short for one trial of a network, before any is tried."""
-    photos = table.photos + len(table.validation_targets)
-    needed = photos * table.seconds + 1
-    if searches_fine(job):
-        needed += _estimated(job, table, _whole_epochs(job, table))
-    if needed > job.config.seconds:
-        raise InputError(f"expected time for one trial, about {needed:.0f} s for these photos on this computer, got time_limit={job.config.time_limit}; "
-                         "give more time, fewer --epochs, or --fine-tune 0 to search heads alone")
-
-
-def searches_fine(job: Job) -> bool:
-    """False where heads on cached features are all that is searched."""
-    return job.config.fine_tune != 0 and fine_tunes(job.training)
 
 
 def run_levels(job: Job, tables: Mapping[tuple, Table], clock: Clock) -> dict[str, Any]:
     """Runs all trials that are left; gives the oracles by level, on a worker none."""
     oracles: dict[str, Any] = {}
-    for level in LEVELS if searches_fine(job) else LEVELS[:1]:
-        with stage(f"search, {level}"):
+    for level in LEVELS if searches_fine(job) else (HEADS, DEFAULTS):
+        with stage(f"search, {level}", job.config.trials if level == HEADS else None) as advance:
             if is_worker():
                 _work_for_chief(job, level, tables)
                 continue
-            oracles[level] = _MAKE[level](job, tables, oracles, clock)
+            oracle = oracles[level] = _MAKE[level](job, tables, oracles, clock)
+            say = _sayer(oracle, advance)
             if is_chief():
-                Chief(os.environ, LEVELS).serve(level, oracles[level], clock.save_now_and_then)
+                Chief(os.environ, LEVELS).serve(level, oracle, lambda say=say: (say(), clock.save_now_and_then()))
             else:
-                _work_here(job, level, oracles[level], tables, clock)
+                _work_here(job, level, oracle, tables, lambda say=say: (say(), clock.save()))
             clock.save()
     return oracles
+
+
+def _sayer(oracle, advance: Callable) -> Callable:
+    """() → says how many trials have ended and what the best is worth; other threads may end some meanwhile."""
+    said = len(oracle.end_order)
+
+    def say() -> None:
+        nonlocal said
+        best, ended = max((trial.score for trial in list(oracle.trials.values()) if trial.score is not None), default=None), len(oracle.end_order)
+        advance(ended - said, "" if best is None else f"best {best:.3f}")
+        said = ended
+
+    advance(said)
+    return say
 
 
 def _heads(job: Job, tables, oracles, clock: Clock):
@@ -126,13 +89,13 @@ def _fine_tunings(job: Job, tables, oracles, clock: Clock):
     from tfcnn.search import oracles as kinds
 
     table = next(iter(tables.values()))
-    whole, count = _whole_epochs(job, table), job.config.fine_tune or (FINE_TUNED if math.isinf(job.config.seconds) else MANY)
+    whole, count = whole_epochs(job, table), job.config.fine_tune or (FINE_TUNED if math.isinf(job.config.seconds) else MANY)
     measured = next((trial.metrics for trial in kinds.completed(oracles[DEFAULTS])), None)
     at_once = max(1, len(job.gpus))
 
     def seconds_of(epochs: int) -> float:
         if measured is None:
-            return _estimated(job, table, epochs)
+            return estimated(job, table, epochs)
         seconds, of_epochs = measured.get_best_value("seconds"), measured.get_best_value("seconds_of_epochs")
         return max(seconds - of_epochs, 0) + of_epochs * epochs / whole  # after a resume `seconds` may be of its end alone
 
@@ -183,13 +146,13 @@ def _work_for_chief(job: Job, level: str, tables) -> None:
         raise chief_is_gone(error) from error
 
 
-def _work_here(job: Job, level: str, oracle, tables, clock: Clock) -> None:
+def _work_here(job: Job, level: str, oracle, tables, after_each: Callable) -> None:
     """One trial at a time, or one on each GPU."""
     report, stopped = _reporter(job, level), threading.Event()
 
     def on_end(trial):
         report(trial)
-        clock.save()
+        after_each()
 
     gpus = job.gpus if level != HEADS and job.gpus else (None,)
     work = lambda gpu: work_on(oracle, _runner(job, level, tables, gpu), worker=f"gpu{gpu}", on_end=on_end, stopped=stopped)
@@ -217,10 +180,10 @@ def _runner(job: Job, level: str, tables: Mapping[tuple, Table], gpu: str | None
     def network(trial) -> dict:
         values = dict(trial.hyperparameters.values)
         values = {**head_values(job).get(values.get(HEAD), {}), **values}
-        epochs = int(values.get(EPOCHS, _whole_epochs(job, table)))
+        epochs = int(values.get(EPOCHS, whole_epochs(job, table)))
         return _scored(job, values, fine_tune(job, values, job.trial_folder(level, trial.trial_id), epochs=epochs, gpu=gpu), table.labels)
 
-    return head if level == HEADS else network
+    return head if level == HEADS or not searches_fine(job) else network
 
 
 def _scored(job: Job, values: Mapping[str, Any], found: dict, labels) -> dict:
@@ -231,9 +194,8 @@ def _scored(job: Job, values: Mapping[str, Any], found: dict, labels) -> dict:
     score, config = metrics[job.config.objective], job.config
     if config.is_bounded:
         metrics |= measure_file(job, values, labels)
-        bounds = ((metrics["bytes"], config.max_bytes), (metrics["milliseconds"], config.max_host_latency_ms))
-        beyond = max(value / bound - 1 for value, bound in bounds if bound is not None)
-        score = score if beyond <= 0 else -beyond
+        excess = beyond(job, metrics)
+        score = score if excess <= 0 else -excess
     return {**metrics, "score": score}
 
 
@@ -248,11 +210,3 @@ def _reporter(job: Job, level: str) -> Callable:
             logger.info("%s is done", name)
 
     return report
-
-
-def _whole_epochs(job: Job, table: Table) -> int:
-    return complete(job.training, photos=table.photos, stages=table.stages).epochs
-
-
-def _estimated(job: Job, table: Table, epochs: int) -> float:
-    return START + epochs * table.photos * BACKWARD * table.seconds

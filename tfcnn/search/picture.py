@@ -10,7 +10,7 @@ from tfcnn.search.result import Search, TrialRow
 
 COLUMNS = 4  # panels in a row
 COLOURS = {"heads": "#9aa0a6", "defaults": "#d1495b", "fine-tunings": "#0b66c3"}
-NAMES = {"heads": "heads on cached features", "defaults": "the defaults, fine-tuned", "fine-tunings": "fine-tunings"}
+NAMES = {"heads": "heads on cached features", "defaults": "the defaults", "fine-tunings": "fine-tunings"}
 DPI = 110
 
 
@@ -19,8 +19,8 @@ def draw_search(search: Search, path: Path) -> None:
     from matplotlib.figure import Figure
 
     rows = [row for row in search.trials if row.status == "COMPLETED"]
-    names = [name for name in dict.fromkeys(name for row in rows for name in row.values) if len({str(row.values.get(name)) for row in rows}) > 1]
-    tuned = any(row.level != "heads" for row in rows)
+    names = _differing(rows)
+    tuned = any(row.run for row in rows)
     below = tuned + bool(names)  # rows of wide panels under the small ones
     lines = max(1, -(-len(names) // COLUMNS))
     figure = Figure(figsize=(13, 2.5 * lines + 3.8 * below + 0.6), layout="constrained")
@@ -38,11 +38,23 @@ def draw_search(search: Search, path: Path) -> None:
         figure.savefig(aside, dpi=DPI)
 
 
+def _differing(rows: Sequence[TrialRow]) -> list[str]:
+    """The hyperparameters that have more than one value among these trials."""
+    values: dict[str, set] = {}
+    for row in rows:
+        for name, value in row.values.items():
+            values.setdefault(name, set()).add(str(value))
+    return [name for name, found in values.items() if len(found) > 1]
+
+
 def _panels(figure, rows: Sequence[TrialRow], names: Sequence[str], logs: Container[str]) -> None:
     lines = max(1, -(-len(names) // COLUMNS))
     axes = figure.subplots(lines, COLUMNS, squeeze=False, sharey=True).ravel()
     longest = max((row.epochs or 0 for row in rows), default=0)
+    defaults = [row.accuracy for row in rows if row.level == "defaults"]
     for axis, name in zip(axes, names, strict=False):
+        for accuracy in defaults:  # at no place of the axis, since they have no values of the space
+            axis.axhline(accuracy, color=COLOURS["defaults"], linewidth=1.2, linestyle="--", zorder=1)
         places, ticks = _places([row.values.get(name) for row in rows if name in row.values])
         for level, colour in COLOURS.items():
             chosen = [row for row in rows if row.level == level and name in row.values]
@@ -59,7 +71,9 @@ def _panels(figure, rows: Sequence[TrialRow], names: Sequence[str], logs: Contai
         axis.set_ylabel("validation accuracy", fontsize=8)
     if not names:
         axes[0].text(0, 0.5, "nothing differs between the trials", transform=axes[0].transAxes)
-    handles = [axes[0].scatter([], [], color=COLOURS[level], s=26, label=NAMES[level]) for level in COLOURS if any(row.level == level for row in rows)]
+    marks = {"defaults": {"marker": "_", "s": 120}}
+    handles = [axes[0].scatter([], [], color=COLOURS[level], label=NAMES[level], **marks.get(level, {"s": 26}))
+               for level in COLOURS if any(row.level == level for row in rows)]
     figure.legend(handles=handles, loc="outside upper left", ncols=3, fontsize=9, frameon=False)
 
 
@@ -69,8 +83,9 @@ def _curves(axis, search: Search, rows: Sequence[TrialRow]) -> None:
         history = read_history(search.path / row.run / "history.csv") if row.run else []
         if history:
             is_best = (row.level, row.id) == best
-            axis.plot([epoch["epoch"] for epoch in history], [epoch["val_accuracy"] for epoch in history], color=COLOURS[row.level],
-                      linewidth=2.6 if is_best else 1.1, alpha=1 if is_best or row.level == "defaults" else 0.45, label="the best" if is_best else None)
+            style = {"linewidth": 2.6, "markersize": 5, "label": "the best"} if is_best else {"linewidth": 1.1, "markersize": 3}
+            axis.plot([epoch["epoch"] for epoch in history], [epoch["val_accuracy"] for epoch in history], color=COLOURS[row.level], marker="o",
+                      alpha=1 if is_best or row.level == "defaults" else 0.45, **style)
     axis.xaxis.get_major_locator().set_params(integer=True)
     axis.set_xlabel("epoch")
     axis.set_ylabel("validation accuracy", fontsize=8)
@@ -100,12 +115,13 @@ def _coordinates(axis, rows: Sequence[TrialRow], names: Sequence[str], logs: Con
     tuned = [row for row in rows if row.level == "fine-tunings"]
     shown = tuned if len(tuned) > 2 else rows
     shown = sorted(shown, key=lambda row: row.accuracy)
-    names = [name for name in names if len({str(row.values.get(name)) for row in shown}) > 1]
+    names = _differing(shown)
     low, high = (shown[0].accuracy, shown[-1].accuracy) if shown else (0, 1)
     scales = {name: _Scale([row.values[name] for row in shown if name in row.values], is_log=name in logs) for name in names}
     for place, scale in enumerate(scales.values()):
         for label, height in scale.marks:
-            axis.annotate(label, (place, height), fontsize=7, color="#555555", xytext=(4, 0), textcoords="offset points", va="center")
+            axis.annotate(label, (place, height), fontsize=7, color="#333333", xytext=(5, 0), textcoords="offset points", va="center", zorder=3,
+                          bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "alpha": 0.85, "linewidth": 0})
     for row in shown:
         heights = [scales[name].height(row.values[name]) if name in row.values else np.nan for name in names]
         share = (row.accuracy - low) / (high - low or 1)

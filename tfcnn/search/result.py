@@ -1,5 +1,6 @@
 """`Search`: what a search found, as text, JSON and rows of a table."""
 
+import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ from tfcnn.record import Run, load_run
 from tfcnn.search.space import EPOCHS, FROM, HEAD
 
 SHOWN = 10  # trials in the table
+WIDTH = 130  # characters of its lines
 
 
 class TrialRow(NamedTuple):
@@ -74,8 +76,8 @@ class Search:
         lines = [f"{_counts(self.trials)} in {self.record['seconds']:.0f} s", "", *_table(self.trials, self.record["best"]), "", self.record["verdict"]]
         if self.record["pareto"]:
             lines += ["", f"{'accuracy':>8} {'MB':>8} {'ms':>8}   not beaten in all three (milliseconds of this computer, one thread)"]
-            shown = lambda row: f"{row['accuracy']:>8.3f} {row['bytes'] / 1e6:>8.2f} {row['milliseconds']:>8.1f}   {_said(row['values'])}"
-            lines += [shown(row) for row in self.record["pareto"]]
+            numbers = lambda row: f"{row['accuracy']:>8.3f} {row['bytes'] / 1e6:>8.2f} {row['milliseconds']:>8.1f}   "
+            lines += [line for row in self.record["pareto"] for line in _wrapped(numbers(row), _said(row["values"]))]
         test = self.record["test"]
         low, high = test["interval"]
         return "\n".join([*lines, "", f"test, measured once: accuracy {test['accuracy']:.3f} [{low:.3f}, {high:.3f}] on {test['n']} photos"])
@@ -120,6 +122,7 @@ def _counts(rows: list[TrialRow]) -> str:
     parts = []
     for level, (one, several) in {"heads": ("head on cached features", "heads on cached features"), "defaults": ("fine-tuning of the defaults", ""),
                                   "fine-tunings": ("other fine-tuning", "other fine-tunings")}.items():
+        one = one if any(row.epochs for row in rows) else one.replace("fine-tuning", "head")
         count = sum(row.level == level for row in rows)
         parts += [f"{count} {one if count == 1 else several}"] if count else []
     failed = sum(row.status == "FAILED" for row in rows)
@@ -135,10 +138,15 @@ def _table(rows: list[TrialRow], best: dict) -> list[str]:
     for row in done[:SHOWN]:
         mark = "* " if (row.level, row.id) == (best["level"], best["id"]) else "  "
         numbers = f"{row.epochs or '-':>7}{row.accuracy:>10.3f}{row.log_loss:>10.3f}{row.seconds:>9.1f}"
-        lines.append(f"{mark}{row.level + ' ' + row.id:<18}{numbers}  {_said(row.values)}")
+        lines += _wrapped(f"{mark}{row.level + ' ' + row.id:<18}{numbers}  ", _said(row.values))
     rest = [f"  ... and {len(done) - SHOWN} more in search.json"] if len(done) > SHOWN else []
     failed = [f"  failed: {row.level} {row.id}: {row.error}" for row in rows if row.status == "FAILED"]
     return lines + rest + failed[:3] + ([f"  ... and {len(failed) - 3} more"] if len(failed) > 3 else [])
+
+
+def _wrapped(start: str, text: str) -> list[str]:
+    """Lines of a table whose last column goes on below itself."""
+    return textwrap.wrap(text, WIDTH, initial_indent=start, subsequent_indent=" " * len(start))
 
 
 def _said(values: dict) -> str:

@@ -1,15 +1,17 @@
 """`search`: heads on cached features first, then the best few fine-tuned for real; the best run is tested once, at the end."""
 
+import functools
 import logging
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tfcnn.data.config import DataConfig
-from tfcnn.errors import InputError
+from tfcnn.errors import InputError, WorkError
 from tfcnn.flow import check_all, export_missing, open_checked
 from tfcnn.locks import NAME as LOCK
 from tfcnn.models.classifier import ModelConfig
@@ -18,9 +20,11 @@ from tfcnn.search.config import SearchConfig, check_search
 from tfcnn.search.finish import finish_search
 from tfcnn.search.heads import load_data, load_table, networks_of
 from tfcnn.search.job import CLUSTER, Job, is_worker
-from tfcnn.search.levels import Clock, check_time, run_levels
+from tfcnn.search.levels import run_levels
+from tfcnn.search.limits import MEASURED, Clock, check_bounds, check_time
 from tfcnn.search.result import Search
 from tfcnn.search.space import read_space
+from tfcnn.search.work import CHIEF_TIMEOUT, PAUSE
 from tfcnn.training.config import TrainingConfig
 from tfcnn.training.launch import visible_gpus
 from tfcnn.training.machine import MachineConfig
@@ -64,7 +68,7 @@ def search(source: str | Path, *, output: str | Path, backbone: str | Sequence[s
                     config or SearchConfig(), space, fixed, only, formats, devices)
     worker = is_worker()
     if worker:
-        record = job.read_record()
+        record = _record_for_worker(job, overwrite)
         if record["status"] == "finished":
             logger.info("the search of '%s' is finished already: there is nothing left for this worker", job.path)
             return Search(job.path, record)
@@ -72,25 +76,30 @@ def search(source: str | Path, *, output: str | Path, backbone: str | Sequence[s
         existing = _existing(job, overwrite, formats)
         if existing is not None:
             return existing
-    with nullcontext() if worker else alone_in(job.path / "state"):
-        return _search(job, formats)
+    try:
+        with nullcontext() if worker else alone_in(job.path / "state"):
+            return _search(job, formats)
+    finally:
+        with suppress(OSError):  # what was refused leaves nothing behind
+            job.path.rmdir()
 
 
 def _search(job: Job, formats: Sequence[str]) -> Search:
     clock = Clock(job)
     opened = open_checked(job.source, job.configs({})[0], job.data)
     _leave_memory_of_gpus()
-    tables = {key: load_table(job, opened, key, lambda table: check_time(job, table)) for key in networks_of(job)}
+    load = functools.cache(lambda image_size: load_data(job, opened, image_size))
+    tables = {key: load_table(job, load(key[1]), key, lambda table: check_time(job, table, clock)) for key in networks_of(job)}
     if is_worker():
         _check_same(job)  # of the chief, if it has begun
     else:
+        check_bounds(job, tables)
         job.write_record()  # not before it is known to be one that can be done
     oracles = run_levels(job, tables, clock)
     if is_worker():
         logger.info("this worker is done; the chief tests the best run and writes the result")
         return Search(job.path, job.read_record())
-    photos = len(next(iter(tables.values())).validation_targets)
-    return finish_search(job, oracles, clock, photos=photos, formats=formats, load=lambda size: load_data(job, opened, size))
+    return finish_search(job, oracles, clock, tables=tables, formats=formats, load=load)
 
 
 def _read_job(source, output, backbone, weights, image_size, model, training, data, config, space, fixed, only, formats, devices) -> Job:
@@ -143,6 +152,19 @@ def _leave_memory_of_gpus() -> None:
     make_strategy("one_device")
 
 
+def _record_for_worker(job: Job, overwrite: bool) -> dict:
+    """What the folder says of the search; where an earlier one is to be replaced, when the chief has begun to."""
+    until = time.monotonic() + CHIEF_TIMEOUT
+    while overwrite and job.read_record()["status"] == "finished":
+        if time.monotonic() > until:
+            raise WorkError(f"expected the chief to replace the search of '{job.path}', but it did not in {CHIEF_TIMEOUT} s; "
+                            "start it with --overwrite, or leave that out here")
+        time.sleep(PAUSE)
+    if job.record_file.exists() and not overwrite:
+        _check_same(job)
+    return job.read_record()
+
+
 def _existing(job: Job, overwrite: bool, formats: Sequence[str]) -> Search | None:
     """The search that the folder holds, if it is finished; raises InputError where it is another one."""
     if overwrite and job.record_file.exists():
@@ -151,7 +173,7 @@ def _existing(job: Job, overwrite: bool, formats: Sequence[str]) -> Search | Non
         with name_aside(job.path) as aside:  # which is no search any more, whenever it is killed
             job.path.rename(aside)
     if not job.record_file.exists():
-        if job.path.is_dir() and any(path.name not in (LOCK, "state") for path in job.path.iterdir()):
+        if job.path.is_dir() and any(path.name not in (LOCK, "state", *MEASURED) for path in job.path.iterdir()):
             raise InputError(f"expected an empty or new folder for the search, but '{job.path}' holds other files; give another --output")
         prepare_folder(job.path)
         return None
@@ -168,8 +190,13 @@ def _existing(job: Job, overwrite: bool, formats: Sequence[str]) -> Search | Non
 def _check_same(job: Job) -> None:
     """Raises InputError where the folder holds another search."""
     record = job.read_record()
-    changed = [name for name, value in job.told().items() if record["arguments"].get(name) != value]
+    changed = [_change(name, record["arguments"].get(name), value) for name, value in job.told().items() if record["arguments"].get(name) != value]
     if changed:
-        named = ", ".join(changed[:5])
-        raise InputError(f"expected the search that '{job.path}' holds, but it has other arguments ({named}); "
+        raise InputError(f"expected the search that '{job.path}' holds, but it has other arguments ({', '.join(changed[:5])}); "
                          "give those to go on with it, --overwrite to replace it, or another --output")
+
+
+def _change(name: str, there: Any, given: Any) -> str:
+    if isinstance(there, Mapping) and isinstance(given, Mapping):
+        return f"{name}: {', '.join(field for field in {**there, **given} if there.get(field) != given.get(field))}"
+    return f"{name}: {there} there, {given} here"

@@ -71,7 +71,7 @@ def head_space(rows: Mapping[str, Any], base: ModelConfig):
 
     hp, levels = keras_tuner.HyperParameters(), field_levels()
     chosen = [row for name, row in rows.items() if levels[name] != "fine"]
-    hidden = _values(rows["hidden"]) if "hidden" in rows else [hidden_text(base.hidden)]
+    hidden = values_of(rows["hidden"]) if "hidden" in rows else [hidden_text(base.hidden)]
     of_hidden = ("activation", "head_batch_norm", *(name for name, level in levels.items() if level == "both"))
     some = [value for value in hidden if value != NO_HIDDEN]
     conditions = {"logistic_c": [value for value in hidden if value == NO_HIDDEN], **dict.fromkeys(of_hidden, some)}
@@ -172,11 +172,11 @@ def _check_values(rows: Mapping[str, Any], backbones: Sequence[str]) -> None:
     """Raises InputError for a bound or choice that a config would not take."""
     for name, row in rows.items():
         if name == "backbone":
-            unknown = [value for value in _values(row) if value not in backbones]
+            unknown = [value for value in values_of(row) if value not in backbones]
             if unknown:
                 raise InputError(f"expected backbones of the search, got '{unknown[0]}' in the space; {closest(str(unknown[0]), backbones)}")
             continue
-        for value in _values(row):
+        for value in values_of(row):
             try:
                 model, training = configs_of({name: value}, ModelConfig(backbones[0]), TrainingConfig())
             except ValueError as error:
@@ -184,15 +184,15 @@ def _check_values(rows: Mapping[str, Any], backbones: Sequence[str]) -> None:
             check_config(model)
             check_training(training)
     stages = min(len(BACKBONES[backbone].stages) for backbone in backbones)
-    if "trainable" in rows and not all(isinstance(value, int) and 0 <= value <= stages for value in _values(rows["trainable"])):
-        raise InputError(f"expected from 0 to {stages} stages, which the smallest backbone has, got trainable={_values(rows['trainable'])} in the space")
+    if "trainable" in rows and not all(isinstance(value, int) and 0 <= value <= stages for value in values_of(rows["trainable"])):
+        raise InputError(f"expected from 0 to {stages} stages, which the smallest backbone has, got trainable={values_of(rows['trainable'])} in the space")
     for name in set(RATES) & set(rows):  # a rate that is one for adamw may be none for another optimizer
-        for optimizer in _values(rows["optimizer"]) if "optimizer" in rows else [TrainingConfig.optimizer]:
-            for value in _values(rows[name]):
+        for optimizer in values_of(rows["optimizer"]) if "optimizer" in rows else [TrainingConfig.optimizer]:
+            for value in values_of(rows[name]):
                 check_training(configs_of({name: value, "optimizer": optimizer}, ModelConfig(backbones[0]), TrainingConfig())[1])
 
 
-def _values(row) -> list:
+def values_of(row) -> list:
     """The choices of a hyperparameter, or its bounds."""
     if hasattr(row, "min_value"):
         return [row.min_value, row.max_value]

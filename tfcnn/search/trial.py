@@ -21,6 +21,8 @@ from tfcnn.search.job import CLUSTER, Job
 NOT_PASSED_ON = ("TF_CONFIG", *CLUSTER)  # a trial is alone
 ONLY_OF_A_MODEL = ("model.keras", "calibration.npz")  # large files of a run that was not the best
 
+PYTHON = (sys.executable, "-W", "ignore::RuntimeWarning:runpy")  # which would head each log: the package imports the module before
+
 logger = logging.getLogger(__name__)
 _RUNNING: set[subprocess.Popen] = set()
 
@@ -84,7 +86,7 @@ def _run(folder: Path, kind: str, told: dict, gpu: str | None) -> None:
         environment["CUDA_VISIBLE_DEVICES"] = gpu
     before = log.stat().st_size if log.exists() else 0
     with open(log, "a", encoding="utf-8") as lines:
-        process = subprocess.Popen([sys.executable, "-m", "tfcnn.search.trial", str(arguments)], stdout=lines, stderr=subprocess.STDOUT, env=environment)
+        process = subprocess.Popen([*PYTHON, "-m", "tfcnn.search.trial", str(arguments)], stdout=lines, stderr=subprocess.STDOUT, env=environment)
         _RUNNING.add(process)
         try:
             code = process.wait()
