@@ -79,7 +79,7 @@ def test_what_cannot_be_compared_is_one_line(tmp_path):
         tfcnn.compare(one, one, output="x.txt")
 
 
-def test_runs_are_compared_on_other_photos_and_without_kept_scores(trained, tmp_path):
+def test_runs_are_compared_on_other_photos_and_without_kept_scores(trained, tmp_path, caplog):
     run = trained[0]
     shutil.copytree(run.path, tmp_path / "copy")
     found = tfcnn.compare(run, tmp_path / "copy")
@@ -87,6 +87,7 @@ def test_runs_are_compared_on_other_photos_and_without_kept_scores(trained, tmp_
     from conftest import make_photos
 
     other = tfcnn.compare(run, load_run(tmp_path / "copy"), make_photos(tmp_path / "other", count=5, seed=9))
+    assert "trained on" not in caplog.text  # what is left out is not warned of
     assert other.n == 15 and other.reports[0].accuracy == other.reports[1].accuracy
 
 

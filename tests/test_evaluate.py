@@ -12,6 +12,7 @@ from conftest import make_photos
 from sklearn import metrics
 
 import tfcnn
+from tfcnn.data import images
 from tfcnn.data.images import load_for_run, load_images
 from tfcnn.evaluation.evaluate import make_report
 from tfcnn.evaluation.intervals import wilson_interval
@@ -135,7 +136,7 @@ def test_predict_gives_the_scores_of_the_model_for_files_and_arrays(trained, pho
     assert "cannot be decoded (not an image" in damaged[0].error and damaged[0].label is None and damaged[1].scores == from_files[0].scores
 
 
-def test_a_source_may_lack_labels_but_not_know_others(trained, tmp_path):
+def test_a_source_may_lack_labels_but_not_know_others(trained, tmp_path, monkeypatch):
     run = trained[0]
     whole = make_photos(tmp_path / "some", count=4, seed=5)
     shutil.rmtree(whole / "green")
@@ -143,19 +144,31 @@ def test_a_source_may_lack_labels_but_not_know_others(trained, tmp_path):
     assert report.n == 8 and report.labels == tuple(run.labels) and [row["n"] for row in report.per_label] == [4, 0, 4]
     assert report.per_label[1]["roc_auc"] is None and report.per_label[0]["roc_auc"] is not None
     shutil.rmtree(whole / "red")
-    alone = load_images(whole_csv(whole, tmp_path), image_size=32, split=None)
-    report = tfcnn.evaluate(run, alone)
+    report = tfcnn.evaluate(run, load_for_run(run, whole))  # one class folder is enough to measure on
     assert report.n == 4 and report.roc_auc is None and report.balanced_accuracy == report.accuracy
     make_photos(tmp_path / "more", classes=("blue", "zebra", "yak"), count=3)
-    with pytest.raises(tfcnn.InputError, match=r"labels that the run knows \(blue, green, red\), got yak, zebra besides; rename or leave out"):
-        tfcnn.evaluate(run, load_for_run(run, tmp_path / "more"))
+    unknown = r"labels that the run knows \(blue, green, red\), got yak, zebra besides; rename or leave out"
+    monkeypatch.setattr(images, "_read_all", lambda *given: pytest.fail("photos were decoded"))
+    with pytest.raises(tfcnn.InputError, match=unknown):
+        load_for_run(run, tmp_path / "more")
+    monkeypatch.undo()
+    with pytest.raises(tfcnn.InputError, match=unknown):
+        tfcnn.evaluate(run, load_images(tmp_path / "more", image_size=32, split=None))
 
 
-def whole_csv(folder, to):
-    """Photos of one class as a CSV, since a folder with one class folder is refused as a mistake."""
-    rows = [f"{path},{path.parent.name}" for path in sorted(folder.rglob("*.jpg"))]
-    (to / "alone.csv").write_text("path,label\n" + "\n".join(rows) + "\n")
-    return to / "alone.csv"
+def test_photos_that_chose_a_run_are_said_too_where_they_are_its_test(trained, tmp_path, caplog):
+    run, data, _ = trained
+    chosen = [item for item in data.items if item.split == "validation"]
+    for number, item in enumerate(chosen):
+        (tmp_path / "again" / item.label).mkdir(parents=True, exist_ok=True)
+        shutil.copy(item.path, tmp_path / "again" / item.label / f"{number}.jpg")
+    tfcnn.evaluate(run, load_for_run(run, tmp_path / "again"))
+    assert f"12 of the 12 photos are validation photos of '{run.path}'" in caplog.text and "were trained on" not in caplog.text
+
+
+def test_labels_without_photos_have_no_recall_in_the_text():
+    report = make_report(np.array([[0.9, 0.1, 0.0], [0.2, 0.8, 0.0]]), np.array([0, 1]), ["a", "b", "c"], "test")
+    assert str(report).splitlines()[-1] == "  c  n    0  no photos"
 
 
 def test_a_split_that_is_missing_is_named_with_those_that_are_there(trained):
@@ -199,3 +212,5 @@ def test_records_of_earlier_versions_are_still_reports(trained):
     old = tfcnn.Report(**{**{name: report.to_dict()[name] for name in kept}, "per_label": rows})
     assert str(old).startswith(f"test: accuracy {report.accuracy:.3f}") and "balanced accuracy" in str(old) and "Brier" not in str(old)
     assert f"{report.accuracy:.3f}" in old._repr_html_()
+    assert [row["recall_interval"] for row in old.per_label] == [row["recall_interval"] for row in report.per_label]
+    assert "table of labels" in old._repr_html_()

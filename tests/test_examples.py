@@ -13,6 +13,8 @@ from test_report import evaluated
 
 from tfcnn.data.scores import scores_of
 from tfcnn.data.sources import below
+from tfcnn.errors import WorkError
+from tfcnn.evaluation import examples
 from tfcnn.evaluation.evaluate import score
 from tfcnn.evaluation.examples import FILE, OF_A_CELL, OF_ALL_CELLS, _chosen_of_cells, read_examples, write_examples
 from tfcnn.evaluation.report import write_report
@@ -68,10 +70,27 @@ def test_each_cell_has_photos_and_the_page_stays_small():
     assert {cell: len(places) for cell, places in few.items()} == {(0, 0): OF_A_CELL, (0, 1): OF_A_CELL} and few[0, 1] == list(range(50, 50 + OF_A_CELL))
 
 
-def test_damaged_examples_are_none(run_copy):
-    for text in ("{", "{}", "[]", '{"worst": 1, "uncertain": [], "cells": []}'):
+def test_damaged_examples_are_none(run_copy, caplog):
+    for text in ("{", "{}", "[]", '{"worst": 1, "uncertain": [], "cells": []}', '{"worst": [{"path": "a"}], "uncertain": [], "cells": []}',
+                 '{"worst": [], "uncertain": [], "cells": [{"target": 9, "answer": 0, "photos": []}]}'):
         (run_copy.path / FILE).write_text(text)
-        assert read_examples(run_copy) == {"worst": [], "uncertain": [], "cells": []}
+        caplog.clear()
+        assert read_examples(run_copy) == {"worst": [], "uncertain": [], "cells": []} and "'tfcnn report --again' chooses them anew" in caplog.text
+
+
+def test_a_network_without_gradients_is_shown_without_heat(trained, run_copy, monkeypatch, caplog):
+    """The training is done: it is not lost for a picture."""
+    _, data, model = trained
+    rows = data.rows("test")[:2]
+
+    def fail(*given):
+        raise WorkError("expected finite gradients")
+
+    monkeypatch.setattr(examples, "heat_maps", fail)
+    write_examples(run_copy, data, given(data, rows, (data.targets(rows) + 1) % 3, [0.9, 0.8]), model=model)
+    assert "no heat maps are kept for the report: expected finite gradients" in caplog.text
+    page = write_report(evaluated((run_copy, data, model), run_copy.path.with_name("other"))).read_text()
+    assert "rests on\">" not in page and "The surest mistakes" in page
 
 
 def test_paths_are_told_below_the_source(tmp_path):

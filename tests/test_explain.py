@@ -417,6 +417,16 @@ def test_pictures_are_written_beside_photos_that_stay_as_they_are(trained, photo
     assert again[0].path == rows[0].path and len(digests(folder)) == len(before) + 3
 
 
+def test_a_file_that_cannot_be_decoded_is_left_out(trained, tmp_path, caplog):
+    run, data, _ = trained
+    photos = [item.path for item in data.items[:40]]  # more than a batch
+    rows = explain(run, [*photos[:2], run.path / "run.json", *photos[2:]], output=tmp_path)
+    assert [row.name for row in rows] == photos and "run.json', but it cannot be decoded" in caplog.text
+    assert len({row.path for row in rows}) == 40
+    alone, = explain(run, photos[-1:])
+    np.testing.assert_allclose(rows[-1].heat, alone.heat, atol=1e-5)
+
+
 def test_a_picture_never_takes_the_place_of_a_photo(trained, photos, tmp_path):
     run, _, _ = trained
     source, named_alike = tmp_path / "a.jpg", tmp_path / "a_grad_cam_red.png"
@@ -513,9 +523,9 @@ def test_what_explain_refuses(trained, tmp_path):
     assert "layer='conv2' with method='integrated_gradients'" in refusal(run, [photo], method="integrated_gradients", layer="conv2")
     assert "expected a ViT" in refusal(run, [photo], method="attention_rollout")
     assert "inputs=[]" in refusal(run, [])
-    assert "(n, 32, 32, 3), got (0, 32, 32, 3)" in refusal(run, np.zeros((0, 32, 32, 3)))
+    assert "at least one photo, got (0, 32, 32, 3)" in refusal(run, np.zeros((0, 32, 32, 3)))
     assert "(n, 32, 32, 3), got (1, 8, 8, 3)" in refusal(run, np.zeros((1, 8, 8, 3)))
-    assert "cannot be decoded" in refusal(run, [photo, run.path / "run.json"])
+    assert "none of the 1 files can be decoded" in refusal(run, [run.path / "run.json"])
     assert "there is no file" in refusal(run, [tmp_path / "missing.jpg"])
     (tmp_path / "file").write_text("")
     assert "a folder that can be written" in refusal(run, [photo], output=tmp_path / "file")

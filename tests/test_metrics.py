@@ -88,6 +88,13 @@ def test_where_nothing_differs_there_is_no_interval(n):
     assert set(intervals.values()) == {None}
 
 
+def test_equal_losses_that_are_large_have_no_interval_either():
+    """Sums of float32 differ in their last digits, which are larger for larger numbers."""
+    scores = np.eye(3)[np.ones(50, int)]
+    values, intervals = numbers_of(scores, np.zeros(50, int))
+    assert values["log_loss"] > 36 and intervals["log_loss"] is None and intervals["brier"] is None
+
+
 def test_one_class_alone_has_no_areas():
     values, intervals = numbers_of(np.full((10, 2), 0.5), np.zeros(10, int))
     assert values["roc_auc"] is values["average_precision"] is None and intervals["roc_auc"] is None and values["balanced_accuracy"] == 1.0

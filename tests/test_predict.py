@@ -81,6 +81,27 @@ def test_a_folder_without_photos_and_a_file_of_another_kind_are_refused_before_t
         tfcnn.predict(trained[0], [trained[1].items[0].path], output="a.txt")
 
 
+def test_what_is_hidden_and_what_pillow_only_writes_is_no_photo_of_a_folder(trained, folder):
+    (folder / ".thumbnails").mkdir()
+    shutil.copy(folder / "a.jpg", folder / ".thumbnails" / "a.jpg")
+    (folder / "notes.pdf").write_bytes(b"%PDF-1.4")
+    assert [name.rpartition("/")[2] for name in photos_in([folder])] == ["a.jpg", "b.JPG", "broken.jpg"]
+
+
+def test_arrays_in_a_list_are_refused_without_their_pixels(trained):
+    with pytest.raises(tfcnn.InputError, match=r"expected paths of photos, got a list of ndarray; give pixels as one array"):
+        tfcnn.predict(trained[0], [np.zeros((32, 32, 3))])
+
+
+def test_an_output_that_cannot_be_written_is_refused_before_the_work(trained, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(type(trained[0]), "load_model", lambda run: pytest.fail("the work began"))
+    for work in (lambda: tfcnn.predict(trained[0], [trained[1].items[0].path], output=tmp_path / "file" / "answers.csv"),
+                 lambda: tfcnn.compare(trained[0], trained[0], output=tmp_path / "file" / "different.csv")):
+        with pytest.raises(tfcnn.InputError, match="expected a folder that can be written"):
+            work()
+
+
 def test_predictions_do_not_replace_a_folder(trained, tmp_path):
     (tmp_path / "full.csv").mkdir()
     (tmp_path / "full.csv" / "mine.txt").write_text("mine")

@@ -9,6 +9,7 @@ import pytest
 import tfcnn
 from tfcnn.evaluation.evaluate import Report
 from tfcnn.evaluation.report import write_report
+from tfcnn.flow import make_report_again
 from tfcnn.record import write_record
 
 EXPORTED = {"photos": "test", "n": 24, "keras_accuracy": 0.92,
@@ -60,7 +61,8 @@ def test_a_label_cannot_put_markup_into_the_page(trained, tmp_path):
     test["per_label"] = [{**row, "label": label} for row, label in zip(test["per_label"], labels, strict=True)]
     page = write_report(evaluated(trained, tmp_path / "run", labels=labels, test=test)).read_text()
     assert "<script>" not in page and page.count("&lt;script&gt;") >= 3
-    assert "| b\\|b | " in (tmp_path / "run" / "card.md").read_text()
+    card = (tmp_path / "run" / "card.md").read_text()
+    assert "| b\\|b | " in card and "\\<script\\>" in card and "<script>" not in card
     cell = Report(**test)._repr_html_()
     assert "<script>" not in cell and "&lt;script&gt;" in cell
 
@@ -91,6 +93,30 @@ def test_a_run_without_a_test_and_a_damaged_history_are_one_line(trained, tmp_pa
     (run.path / "history.csv").write_text("epoch,loss\n1,\n")
     with pytest.raises(tfcnn.InputError, match=r"history of a run in '.*history\.csv', but it is damaged"):
         write_report(run)
+
+
+@pytest.mark.parametrize(("text", "is_damaged"), [("path,split\na.jpg,train\n", True), ("path,label,split,sha256\n", False)])
+def test_a_damaged_list_of_photos_is_one_line_and_an_empty_one_no_error(trained, tmp_path, text, is_damaged):
+    run = evaluated(trained, tmp_path / "run")
+    (run.path / "items.csv").write_text(text)
+    if is_damaged:
+        with pytest.raises(tfcnn.InputError, match=r"photos of a run in '.*items\.csv', .* but it is damaged"):
+            write_report(run)
+    else:
+        assert write_report(run).exists()
+
+
+def test_the_command_that_repeats_a_run_can_be_pasted(trained, tmp_path):
+    assert "<code>tfcnn repeat &#39;my run&#39;</code>" in write_report(evaluated(trained, tmp_path / "my run")).read_text()
+
+
+def test_evaluating_again_gives_a_run_of_an_earlier_version_what_it_lacks(trained, tmp_path):
+    run = evaluated(trained, tmp_path / "run", temperature=None)
+    (run.path / "scores-validation.npz").unlink()
+    assert not tfcnn.evaluate(run).thresholds
+    make_report_again(run, again=True)
+    again = tfcnn.load_run(run.path)
+    assert again.record["temperature"] == pytest.approx(trained[0].record["temperature"]) and len(again.record["test"]["thresholds"]) == 3
 
 
 def test_page_and_card_say_which_photos_a_file_was_run_on(trained, tmp_path):

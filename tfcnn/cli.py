@@ -183,7 +183,7 @@ def _predict(args) -> int:
         for p in predictions:
             say(f"{p.name}  {p.label}  {p.score:.3f}" if p.error is None else f"{p.name}  -  cannot be read")
     if damaged:
-        say(f"{len(damaged)} of {len(predictions)} files could not be read: {', '.join(p.name for p in damaged[:5])}{', ...' if len(damaged) > 5 else ''}")
+        say(f"{len(damaged)} of {len(predictions)} files could not be read")
     say_json(args, {"predictions": [p._asdict() for p in predictions], "unreadable": [p.name for p in damaged]})
     return EXIT_FAILED if len(damaged) == len(predictions) else EXIT_DONE
 

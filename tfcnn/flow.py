@@ -16,7 +16,7 @@ from tfcnn.data.dataset import with_validation
 from tfcnn.data.grid import draw_grid
 from tfcnn.data.images import check_examples, check_files, check_like, load_images, load_run_data
 from tfcnn.data.photo import check_geometry
-from tfcnn.data.scores import remove_scores, write_scores
+from tfcnn.data.scores import read_scores, remove_scores, write_scores
 from tfcnn.data.sources import check_outside, open_source, sort_labels
 from tfcnn.data.split import check_folds, check_fractions
 from tfcnn.errors import InputError
@@ -27,6 +27,7 @@ from tfcnn.export.formats import DEFAULT_FORMATS
 from tfcnn.export.gate import check_formats, export
 from tfcnn.models.backbones import BACKBONES
 from tfcnn.models.classifier import ModelConfig, build_classifier, check_config, with_defaults
+from tfcnn.models.temperature import fit_temperature
 from tfcnn.progress import stage
 from tfcnn.record import Run, alone_in, changed_arguments, load_run, prepare_output, write_aside, write_record, write_rows
 from tfcnn.training.config import TrainingConfig, check_training
@@ -276,8 +277,18 @@ def make_report_again(run: Run, *, again: bool = False) -> Path:
         raise InputError(f"expected an evaluated run, but the training of '{run.path}' was not completed with a test; finish it with --resume")
     if again:
         with stage("evaluate"):
-            run = evaluate_and_keep(run, load_run_data(run))
+            data = load_run_data(run)
+            run = evaluate_and_keep(_with_validation_scores(run, data), data)
     return write_report(run)
+
+
+def _with_validation_scores(run: Run, data) -> Run:
+    """The run, with the scores of its validation photos and the temperature that runs of earlier versions did not keep."""
+    if not len(data.rows("validation")) or (read_scores(run, "validation") is not None and run.record.get("temperature")):
+        return run
+    scored = score(run, data, "validation")
+    write_scores(run.path, "validation", scored)
+    return write_record(run.path, {**run.record, "temperature": run.record.get("temperature") or fit_temperature(scored.scores, scored.targets)})
 
 
 def _draw_augmentation(run: Run, data) -> None:

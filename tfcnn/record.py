@@ -187,10 +187,11 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def check_file(output: str | Path, endings: Sequence[str], content: str) -> None:
-    """Raises InputError for a name that a file with this content cannot have: another ending, or that of a folder."""
+    """Raises InputError for a name that a file with this content cannot have: another ending, that of a folder, or where nothing can be written."""
     if Path(output).suffix.lower() not in endings:
         raise InputError(f"expected a file that ends in {' or '.join(endings)} for {content}, got output='{output}'")
     _check_no_folder(output)
+    prepare_folder(Path(output).parent)
 
 
 def _check_no_folder(path: str | Path) -> None:

@@ -5,6 +5,7 @@ import hashlib
 import logging
 import os
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -90,9 +91,13 @@ def load_images(source, *, image_size: int | None = None, geometry: str = "stret
 
 
 def check_examples(source: Source, folds: int | None = None) -> None:
-    """Raises InputError for a class with too few files to be split, where the files are known before they are read."""
+    """Raises InputError for one class alone, or one with too few files to be split, where the files are known before they are read."""
     if source.examples is None:
         return
+    labels = {example.label for example in source.examples}
+    if len(labels) == 1:
+        where = f" in '{source.name}'" if source.name else ""
+        raise InputError(f"expected photos of at least two classes{where}, found those of one class ('{labels.pop()}'); add another class")
     if any(example.split for example in source.examples):
         if folds is not None:
             raise InputError(f"expected data without splits of its own for a cross-validation, got folds={folds}; remove its splits")
@@ -122,10 +127,19 @@ def load_for_run(run: Run, source, *, data_dir: str | Path | None = None) -> Dat
     """The photos of a source as a run takes them, in size, geometry and channels; all of them in the test split.
 
     Raises:
-        InputError: a source that cannot be used.
+        InputError: a source that cannot be used, or labels that the run does not know.
     """
     size, *_, channels = run.record["input_shape"]
-    return load_images(source, image_size=size, geometry=run.record["geometry"], split=None, channels=channels, data_dir=data_dir)
+    opened = open_source(source, data_dir=whole_path(data_dir), channels=channels)
+    check_known(run, sort_labels(example.label for example in opened.examples or ()))
+    return load_images(opened, image_size=size, geometry=run.record["geometry"], split=None, channels=channels, data_dir=data_dir)
+
+
+def check_known(run: Run, labels: Iterable[str]) -> None:
+    """Raises InputError for labels that a run does not know."""
+    unknown = [label for label in labels if label not in run.labels]
+    if unknown:
+        raise InputError(f"expected labels that the run knows ({', '.join(run.labels)}), got {', '.join(unknown)} besides; rename or leave out their photos")
 
 
 def load_run_data(run: Run, split: str | None = None) -> Dataset:

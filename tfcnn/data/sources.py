@@ -146,7 +146,7 @@ def list_class_folders(folder: str | Path) -> list[Example]:
     Hidden files and folders are left out; whether a file is a photo is found out when it is decoded.
 
     Raises:
-        InputError: no such folder, no class folders in it, or only one class.
+        InputError: no such folder, or no class folders in it.
     """
     folder = Path(folder)
     if not folder.exists():
@@ -156,19 +156,12 @@ def list_class_folders(folder: str | Path) -> list[Example]:
     classes = _folders(folder)
     splits = {c: SPLIT_NAMES.get(c.name.lower()) for c in classes}
     if not {"train", "test"} <= set(splits.values()) and not ("train" in splits.values() and all(splits.values())):
-        return _check_classes(folder, _list_classes(folder))
+        return _list_classes(folder)
     others = [c.name for c, split in splits.items() if split is None]
     if others:
         raise InputError(f"expected train, validation and test folders or class folders in '{folder}', found both: {', '.join(c.name for c in classes)}; "
                          f"move {', '.join(others)} elsewhere")
-    return _check_classes(folder, [example._replace(split=split) for part, split in splits.items() for example in _list_classes(part)])
-
-
-def _check_classes(folder: Path, examples: list[Example]) -> list[Example]:
-    labels = sorted({example.label for example in examples})
-    if len(labels) < 2:
-        raise InputError(f"expected photos of at least two classes in '{folder}', found files of one class ('{labels[0]}'); add another class folder")
-    return examples
+    return [example._replace(split=split) for part, split in splits.items() for example in _list_classes(part)]
 
 
 def _list_classes(folder: Path) -> list[Example]:

@@ -50,10 +50,11 @@ class Comparison:
         """In words."""
         low, high = (f"{100 * end:+.1f}" for end in self.interval)
         counts = f"{self.only_second} photos that only the second got right, {self.only_first} that only the first did"
+        told = f"{counts} (McNemar's exact test, p = {self.p_value:.2g}); the second is {low} to {high} points better (95 % interval)"
         if self.p_value < LEVEL:
             better = "second" if self.difference > 0 else "first"
-            return f"the {better} is better: {counts} (McNemar's exact test, p = {self.p_value:.2g}); the difference lies between {low} and {high} points"
-        return f"no difference can be told from chance: {counts} (McNemar's exact test, p = {self.p_value:.2g}); it lies between {low} and {high} points"
+            return f"the {better} is better: {told}"
+        return f"no difference can be told from chance: {told}"
 
     def to_dict(self) -> dict:
         """Plain dicts, lists and numbers."""
@@ -61,7 +62,7 @@ class Comparison:
 
     def __str__(self) -> str:
         lines = [f"first:  {self.runs[0]}", f"second: {self.runs[1]}", f"{self.n} photos that neither was trained on" + (
-            f"; {self.left_out} were left out, which only one of them can be tested on" if self.left_out else ""), ""]
+            f"; {self.left_out} others were left out: not test photos of both, trained on by one, or under another label" if self.left_out else ""), ""]
         lines.append(f"{'':<30}{'first':>9}{'second':>9}{'':>4}{'difference':>10}")
         second = {text: value for text, value, _ in self.reports[1].numbers()}
         lines += [f"{text:<30}{value:>9.3f}{second[text]:>9.3f}{'':>4}{second[text] - value:>+10.3f}"

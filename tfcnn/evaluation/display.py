@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from tfcnn.evaluation.figures import reliability_svg
-from tfcnn.evaluation.words import checked_on, last_name, remarks
+from tfcnn.evaluation.words import checked_on, last_name, markdown_text, remarks
 
 HERE = Path(__file__).parent
 
@@ -15,7 +15,7 @@ def template(name: str):
 
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(HERE), autoescape=jinja2.select_autoescape(), trim_blocks=True, lstrip_blocks=True,
                                      undefined=jinja2.StrictUndefined)
-    environment.filters |= {"last_name": last_name, "remarks": remarks, "checked_on": checked_on}
+    environment.filters |= {"last_name": last_name, "remarks": remarks, "checked_on": checked_on, "plain": markdown_text}
     return environment.get_template(name)
 
 

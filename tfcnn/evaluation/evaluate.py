@@ -1,6 +1,7 @@
 """`evaluate`: every number of a model on one split, as a `Report`."""
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tfcnn.data.dataset import Dataset
-from tfcnn.data.images import load_run_data, splits_by_content
+from tfcnn.data.images import check_known, load_run_data, splits_by_content
 from tfcnn.data.scores import Scores, read_scores, scores_of
 from tfcnn.data.split import SPLITS
 from tfcnn.errors import InputError, WorkError, closest
@@ -71,6 +72,10 @@ class Report:
     calibration: dict[str, Any] | None = None
     thresholds: tuple[dict[str, Any], ...] = ()
 
+    def __post_init__(self) -> None:
+        rows = ({**_missing_of(self.confusion, place), **row} for place, row in enumerate(self.per_label))
+        object.__setattr__(self, "per_label", tuple(rows))
+
     def to_dict(self) -> dict:
         """Plain dicts, lists and numbers, as stored in run.json."""
         return asdict(self)
@@ -98,14 +103,20 @@ class Report:
                 f"; {better['error']:.3f} with temperature {self.calibration['temperature']:.2f} (log loss {better['log_loss']:.3f})" if better else ""))
         lines += [f"  right {100 * row['wished']:g} times of 100: {threshold_text(row)}" for row in self.thresholds]
         width = max(len(label) for label in self.labels)
-        lines += [f"  {row['label']:<{width}}  n {row['n']:>4}  precision {row['precision']:.3f}  recall {row['recall']:.3f}  F1 {row['f1']:.3f}"
-                  for row in self.per_label]
+        of_label = lambda row: f"precision {row['precision']:.3f}  recall {row['recall']:.3f}  F1 {row['f1']:.3f}" if row["n"] else "no photos"
+        lines += [f"  {row['label']:<{width}}  n {row['n']:>4}  {of_label(row)}" for row in self.per_label]
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
         from tfcnn.evaluation.display import report_html
 
         return report_html(self)
+
+
+def _missing_of(confusion: Sequence[Sequence[int]], place: int) -> dict[str, Any]:
+    """What records of earlier versions do not say of a label, as far as it follows from the others."""
+    right, answered, n = confusion[place][place], sum(row[place] for row in confusion), sum(confusion[place])
+    return {"precision_interval": wilson_interval(right, answered), "recall_interval": wilson_interval(right, n), "roc_auc": None, "average_precision": None}
 
 
 def threshold_text(row: dict[str, Any]) -> str:
@@ -139,7 +150,10 @@ def evaluate(run: Run | str | Path, data: Dataset | None = None, *, split: str =
     wrong = [precision for precision in precisions if isinstance(precision, bool) or not isinstance(precision, (int, float)) or not 0 < precision <= 1]
     if wrong:
         raise InputError(f"expected wished precisions above 0 to 1, got precision={wrong[0]!r}")
-    return report_of(run, score(run, data or load_run_data(run), split), split, precisions)
+    data = data or load_run_data(run)
+    scored = score(run, data, split)
+    say_seen(run, data, data.rows(split))
+    return report_of(run, scored, split, precisions)
 
 
 def score(run: Run, data: Dataset, split: str, *, model=None) -> Scores:
@@ -157,7 +171,6 @@ def score(run: Run, data: Dataset, split: str, *, model=None) -> Scores:
     if not len(rows):
         there = ", ".join(f"{name} {len(data.rows(name))}" for name in SPLITS if len(data.rows(name))) or "none"
         raise InputError(f"expected photos in the split '{split}', found none; give another split (photos: {there}) or other photos")
-    say_seen(run, data, rows)
     model = model or run.load_model()
     with stage("forward passes", len(rows), photos=1) as advance:
         scored = scores_of(data, rows, forward(model, data.inputs, rows, advance=advance))
@@ -171,27 +184,28 @@ def report_of(run: Run, scored: Scores, split: str, precisions: Sequence[float] 
     kept = read_scores(run, "validation")
     others = ~np.isin(kept.digests, scored.digests) if kept is not None else np.zeros(0, bool)  # a threshold is too good for photos that chose it
     if not others.any():
-        why = "are those that thresholds are chosen on" if split == "validation" else "have no validation photos beside them whose scores the run keeps"
-        logger.info("no score thresholds are looked up: the photos %s", why)
+        why = "the run keeps no scores of its validation photos ('tfcnn report --again' computes them)" if kept is None else (
+            "these are the validation photos, on which they are chosen")
+        logger.info("no score thresholds: %s", why)
         return report
     return replace(report, thresholds=tuple(thresholds_of(scored.scores, scored.targets, kept.scores[others], kept.targets[others], precisions)))
 
 
 def say_seen(run: Run, data: Dataset, rows: np.ndarray) -> int:
-    """Warns of photos that the run was trained on and that are now taken for a test; returns their number."""
+    """Warns of photos that the run was trained on, or that chose it, and that are now taken for a test; returns how many were trained on."""
     known = splits_by_content(run)
-    splits = [known.get(data.items[row].sha256) for row in rows]
-    seen = sum(split == "train" != data.items[row].split for split, row in zip(splits, rows, strict=True))
-    if seen:
-        logger.warning("%d of the %d photos were trained on by '%s': the accuracy is too good to be true", seen, len(rows), run.path)
-    return seen
+    seen = Counter(split for row in rows if (split := known.get(data.items[row].sha256)) != data.items[row].split)
+    if seen["train"]:
+        logger.warning("%d of the %d photos were trained on by '%s': the accuracy is too good to be true", seen["train"], len(rows), run.path)
+    if seen["validation"]:
+        logger.warning("%d of the %d photos are validation photos of '%s', by which it was chosen: the accuracy may be too good", seen["validation"],
+                       len(rows), run.path)
+    return seen["train"]
 
 
 def check_data(run: Run, data: Dataset) -> None:
     """Raises InputError for data with labels that the run does not know, another image size or another geometry than the run's."""
-    unknown = [label for label in data.labels if label not in run.labels]
-    if unknown:
-        raise InputError(f"expected labels that the run knows ({', '.join(run.labels)}), got {', '.join(unknown)} besides; rename or leave out their photos")
+    check_known(run, data.labels)
     if list(data.input_shape) != run.record["input_shape"]:
         size, *_, channels = run.record["input_shape"]
         raise InputError(f"expected photos of shape {tuple(run.record['input_shape'])}, got {tuple(data.input_shape)}; "

@@ -4,6 +4,7 @@ They are chosen once, when the run is evaluated, and kept in `examples.json` as 
 """
 
 import json
+import logging
 from itertools import zip_longest
 from typing import Any
 
@@ -13,6 +14,7 @@ from tfcnn.data.dataset import Dataset
 from tfcnn.data.photo import jpeg_text
 from tfcnn.data.scores import Scores
 from tfcnn.data.sources import below
+from tfcnn.errors import WorkError
 from tfcnn.evaluation.heat import heat_maps
 from tfcnn.evaluation.overlay import overlay, shown
 from tfcnn.record import Run, write_text
@@ -23,6 +25,9 @@ SHOWN = 12  # mistakes, and as many uncertain answers
 LARGE, SMALL = 160, 80  # sides in pixels
 OF_A_CELL, OF_ALL_CELLS = 24, 480  # photos; about 2 kB each
 QUALITY = 72  # of JPEGs
+_TOLD = {"path", "label", "answer", "score", "own"}  # of each photo
+
+logger = logging.getLogger(__name__)
 
 
 def write_examples(run: Run, data: Dataset, scored: Scores, *, model=None) -> None:
@@ -65,8 +70,12 @@ def _uncertain(scored: Scores) -> np.ndarray:
 def _pictures(run: Run, data: Dataset, places: np.ndarray, answers: np.ndarray, chosen: np.ndarray, model) -> dict[int, dict[str, str]]:
     """Photo and heat of the answer by place."""
     pixels = np.asarray(data.inputs[places[chosen]])
-    heats = heat_maps(model or run.load_model(), pixels, answers[chosen])
-    return {place: {"photo": _jpeg(_image(photo), LARGE), "heat": _jpeg(overlay(photo, heat), LARGE)}
+    try:
+        heats = heat_maps(model or run.load_model(), pixels, answers[chosen])
+    except WorkError as error:  # a training that is done is not lost for a picture
+        logger.warning("no heat maps are kept for the report: %s", error)
+        heats = [None] * len(pixels)
+    return {place: {"photo": _jpeg(_image(photo), LARGE), "heat": "" if heat is None else _jpeg(overlay(photo, heat), LARGE)}
             for place, photo, heat in zip(chosen.tolist(), pixels, heats, strict=True)}
 
 
@@ -74,9 +83,19 @@ def read_examples(run: Run) -> dict[str, Any]:
     """What a run keeps; nothing of each kind for one that keeps none that can be read."""
     try:
         found = json.loads((run.path / FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except FileNotFoundError:
         return NOTHING
-    return found if isinstance(found, dict) and set(found) == set(NOTHING) and all(isinstance(part, list) for part in found.values()) else NOTHING
+    except (OSError, ValueError):
+        found = None
+    try:
+        whole = set(found) == set(NOTHING) and all(_TOLD | {"photo", "heat"} <= set(row) for name in ("worst", "uncertain") for row in found[name])
+        whole &= all({"target", "answer"} <= set(cell) and all(_TOLD | {"photo"} <= set(row) for row in cell["photos"]) for cell in found["cells"])
+        whole &= all(type(cell[name]) is int and 0 <= cell[name] < len(run.labels) for cell in found["cells"] for name in ("target", "answer"))
+    except (TypeError, KeyError):
+        whole = False
+    if not whole:
+        logger.warning("'%s' is damaged: the page shows no photos; 'tfcnn report --again' chooses them anew", run.path / FILE)
+    return found if whole else NOTHING
 
 
 def _chosen_of_cells(targets: np.ndarray, answers: np.ndarray) -> dict[tuple[int, int], list[int]]:

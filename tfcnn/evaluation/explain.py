@@ -9,16 +9,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tfcnn.data.channels import in_channels
-from tfcnn.data.photo import check_geometry
 from tfcnn.errors import InputError, WorkError, closest
 from tfcnn.evaluation.heat import check_method, check_names, heat_maps, maps_of
 from tfcnn.evaluation.inside import check_classifier, inside_backbone, offer
 from tfcnn.evaluation.overlay import draw_cells, kernel_cells, map_cells, overlay, side_by_side
-from tfcnn.evaluation.predict import photos_in, read_photo
+from tfcnn.evaluation.predict import reader_of
 from tfcnn.models.backbones import BACKBONES
-from tfcnn.models.forward import forward
+from tfcnn.models.forward import BATCH, forward
 from tfcnn.models.freeze import OWN
+from tfcnn.progress import stage
 from tfcnn.record import Run, load_run, prepare_folder, write_aside
 
 __all__ = ["Explanation", "draw_feature_maps", "draw_filters", "explain", "heat_maps", "overlay"]
@@ -54,7 +53,7 @@ class Explanation(NamedTuple):
 
 def explain(run: Run | str | Path, inputs: Sequence[str | Path] | np.ndarray, *, label: str | None = None, method: str = "auto",
             layer: str | None = None, output: str | Path | None = None) -> list[Explanation]:
-    """Which parts of each photo the answer of a run rests on, as heat maps and pictures.
+    """Which parts of each photo the answer of a run rests on, as heat maps and pictures. Files that cannot be decoded are left out with a warning.
 
     Args:
         run: a run or its folder.
@@ -66,7 +65,7 @@ def explain(run: Run | str | Path, inputs: Sequence[str | Path] | np.ndarray, *,
         output: folder for the pictures, files PHOTO_METHOD_LABEL.png. One of that name from an earlier call is replaced, a photo never.
 
     Raises:
-        InputError: an unknown label, method or layer, a method that this network cannot be explained with, no photos, one that cannot
+        InputError: an unknown label, method or layer, a method that this network cannot be explained with, no photos, none that can
             be decoded, or a folder that cannot be written.
         WorkError: the network gives no finite scores.
     """
@@ -76,9 +75,36 @@ def explain(run: Run | str | Path, inputs: Sequence[str | Path] | np.ndarray, *,
         raise InputError(f"expected a label of the run, got label='{label}'; {closest(label, run.labels)}")
     if output is not None:
         prepare_folder(Path(output))
-    names, pixels = _read_inputs(run, inputs)
+    names, read = reader_of(run, inputs)
+    if not names:
+        raise InputError(f"expected at least one photo, got {np.shape(inputs)}")
     model = run.load_model()
     method = check_method(model, method, layer)
+    from_files = not isinstance(inputs, np.ndarray)
+    taken = {_key(name) for name in names} if from_files else set()
+    explained: list[Explanation] = []
+    with stage("explain", len(names), photos=1) as advance:
+        for start in range(0, len(names), BATCH):
+            rows = range(start, min(start + BATCH, len(names)))
+            found = [(names[row], pixels) for row, (pixels, error) in zip(rows, read(rows), strict=True) if not _is_left_out(error)]
+            if found:
+                batch = _explained(run, model, *zip(*found, strict=True), label=label, method=method, layer=layer)
+                explained += batch if output is None else _written(batch, Path(output), taken, from_files=from_files)
+            advance(len(rows))
+    if not explained:
+        raise InputError(f"expected photos, but none of the {len(names)} files can be decoded; give others")
+    return explained
+
+
+def _is_left_out(error: str | None) -> bool:
+    if error:
+        logger.warning("%s", error)
+    return error is not None
+
+
+def _explained(run: Run, model, names: Sequence[str], pixels: Sequence[np.ndarray], *, label: str | None, method: str, layer: str | None) -> list[Explanation]:
+    """Of one batch."""
+    pixels = np.stack(pixels)
     scores = forward(model, pixels)
     if not np.isfinite(scores).all():
         raise WorkError("expected finite scores, got NaN or infinity; the training diverged, train again with a lower learning rate")
@@ -87,9 +113,8 @@ def explain(run: Run | str | Path, inputs: Sequence[str | Path] | np.ndarray, *,
     heats = heat_maps(model, pixels, targets, method=method, layer=layer)
     for row in np.flatnonzero(~heats.any(axis=(1, 2))):
         logger.warning("nothing in '%s' speaks for '%s' by %s: its map is zero", names[row], run.labels[targets[row]], method)
-    explained = [Explanation(name, run.labels[target], float(row[target]), run.labels[answer], method, heat, side_by_side(photo, heat), None)
-                 for name, photo, target, answer, row, heat in zip(names, pixels, targets, answers, scores, heats, strict=True)]
-    return explained if output is None else _written(explained, Path(output), from_files=not isinstance(inputs, np.ndarray))
+    return [Explanation(name, run.labels[target], float(row[target]), run.labels[answer], method, heat, side_by_side(photo, heat), None)
+            for name, photo, target, answer, row, heat in zip(names, pixels, targets, answers, scores, heats, strict=True)]
 
 
 def draw_feature_maps(run: Run | str | Path, photo: str | Path | np.ndarray, *, layer: str, columns: int = 8, limit: int = 64):
@@ -110,10 +135,13 @@ def draw_feature_maps(run: Run | str | Path, photo: str | Path | np.ndarray, *, 
     """
     run = run if isinstance(run, Run) else load_run(run)
     _check_grid(columns, limit)
-    _, pixels = _read_inputs(run, photo[None] if isinstance(photo, np.ndarray) else [photo])
+    _, read = reader_of(run, photo[None] if isinstance(photo, np.ndarray) else [photo])
+    (pixels, error), = read(range(1))
+    if error:
+        raise InputError(error)
     model = run.load_model()
     check_classifier(model)
-    maps = inside_backbone(model, [maps_of(model, str(layer))])(np.asarray(pixels, np.float32))[0]
+    maps = inside_backbone(model, [maps_of(model, str(layer))])(np.asarray(pixels[None], np.float32))[0]
     return draw_cells(map_cells(np.asarray(maps[0], np.float32), limit), columns)
 
 
@@ -152,30 +180,19 @@ def draw_filters(run: Run | str | Path, *, layer: str, columns: int = 8, limit: 
     return draw_cells(kernel_cells(kernels, limit), columns)
 
 
-def _read_inputs(run: Run, inputs: Sequence[str | Path] | np.ndarray) -> tuple[list[str], np.ndarray]:
-    """Names and pixels, read as `predict` reads them."""
-    shape = tuple(run.record["input_shape"])
-    check_geometry(None, run.record["geometry"])
-    if isinstance(inputs, np.ndarray):
-        if inputs.shape[1:] != shape or not len(inputs):
-            raise InputError(f"expected at least one photo as pixels of shape (n, {', '.join(map(str, shape))}), got {inputs.shape}")
-        return [f"array/{row}" for row in range(len(inputs))], inputs
-    names = photos_in(inputs)
-    if shape[-1] == 4:
-        raise InputError(f"expected pixels of four channels, which files of photos do not have, got '{names[0]}'; "
-                         f"in Python, give an array of shape (n, {', '.join(map(str, shape))})")
-    return names, in_channels(np.stack([read_photo(name, shape[0], run.record["geometry"]) for name in names]), shape[-1])
+def _key(path: str | Path) -> str:
+    """Some file systems take capitals for small letters."""
+    return str(Path(path).resolve()).casefold()
 
 
-def _written(explained: list[Explanation], folder: Path, *, from_files: bool) -> list[Explanation]:
-    """The same with their pictures in files."""
-    key = lambda path: str(Path(path).resolve()).casefold()  # some file systems take capitals for small letters
-    taken, rows = {key(row.name) for row in explained} if from_files else set(), []
+def _written(explained: list[Explanation], folder: Path, taken: set[str], *, from_files: bool) -> list[Explanation]:
+    """The same with their pictures in files, which become part of what is taken."""
+    rows = []
     for row in explained:
         stem = "_".join(_in_a_name(part) for part in (Path(row.name).stem if from_files else row.name, row.method, row.label))
         files = (folder / f"{stem}{end}.png" for end in itertools.chain([""], map("_{}".format, itertools.count(2))))
-        file = next(file for file in files if key(file) not in taken and not file.is_dir())
-        taken.add(key(file))
+        file = next(file for file in files if _key(file) not in taken and not file.is_dir())
+        taken.add(_key(file))
         with write_aside(file) as aside:
             row.picture.save(aside, format="PNG")
         rows.append(row._replace(path=file))

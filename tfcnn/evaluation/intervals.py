@@ -52,7 +52,7 @@ def bootstrap_intervals(statistics: Callable[[np.ndarray], dict[str, np.ndarray]
 
 
 def _varies(values: np.ndarray) -> bool:
-    return len(values) > 1 and np.ptp(values) > 1e-6  # what float32 makes of equal sums
+    return len(values) > 1 and np.ptp(values) > 1e-6 * max(1, np.abs(values).max())  # what float32 makes of equal sums
 
 
 def _resamples(n: int, count: int, seed: int) -> Iterator[np.ndarray]:

@@ -3,7 +3,7 @@
 import logging
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,26 +50,29 @@ def predict(run: Run | str | Path, inputs: Sequence[str | Path] | np.ndarray, *,
         WorkError: scores that are no numbers.
     """
     run = run if isinstance(run, Run) else load_run(run)
-    shape = tuple(run.record["input_shape"])
-    check_geometry(None, run.record["geometry"])
     if output is not None:
         check_file(output, ENDINGS, "the predictions")
-    if isinstance(inputs, np.ndarray):
-        if inputs.shape[1:] != shape:
-            raise InputError(f"expected pixels of shape (n, {', '.join(map(str, shape))}), got {inputs.shape}")
-        names = [f"array/{row}" for row in range(len(inputs))]
-        read = lambda rows: [(inputs[row], None) for row in rows]
-    else:
-        inputs = inputs if isinstance(inputs, (str, Path)) else list(inputs)
-        if shape[-1] == 4 and inputs and not isinstance(inputs, (str, Path)):
-            raise InputError(f"expected pixels of four channels, which files of photos do not have, got '{inputs[0]}'; "
-                             f"in Python, give predict an array of shape (n, {', '.join(map(str, shape))})")
-        names = photos_in(inputs)
-        read = lambda rows: _read_all([names[row] for row in rows], shape, run.record["geometry"])
+    names, read = reader_of(run, inputs)
     predictions = list(_predictions(run, names, read))
     if output is not None:
         write_predictions(Path(output), predictions, run.labels)
     return predictions
+
+
+def reader_of(run: Run, inputs: Sequence[str | Path] | np.ndarray) -> tuple[list[str], Callable]:
+    """The names of photos, and (range of rows) → for each its pixels, or None and why it cannot be decoded; in the geometry of a run."""
+    shape = tuple(run.record["input_shape"])
+    check_geometry(None, run.record["geometry"])
+    if isinstance(inputs, np.ndarray):
+        if inputs.shape[1:] != shape:
+            raise InputError(f"expected pixels of shape (n, {', '.join(map(str, shape))}), got {inputs.shape}")
+        return [f"array/{row}" for row in range(len(inputs))], lambda rows: [(inputs[row], None) for row in rows]
+    inputs = inputs if isinstance(inputs, (str, Path)) else list(inputs)
+    if shape[-1] == 4 and inputs and not isinstance(inputs, (str, Path)):
+        raise InputError(f"expected pixels of four channels, which files of photos do not have, got '{inputs[0]}'; "
+                         f"in Python, give an array of shape (n, {', '.join(map(str, shape))})")
+    names = photos_in(inputs)
+    return names, lambda rows: _read_all([names[row] for row in rows], shape, run.record["geometry"])
 
 
 def photos_in(inputs: Iterable[str | Path]) -> list[str]:
@@ -81,13 +84,16 @@ def photos_in(inputs: Iterable[str | Path]) -> list[str]:
     inputs = inputs if isinstance(inputs, (str, Path)) else list(inputs)
     if isinstance(inputs, (str, Path)) or not inputs:
         raise InputError(f"expected a list of photos, got inputs={inputs!r}; write [path]")
+    wrong = next((path for path in inputs if not isinstance(path, (str, os.PathLike))), None)
+    if wrong is not None:
+        raise InputError(f"expected paths of photos, got a list of {type(wrong).__name__}; give pixels as one array (n, height, width, channels)")
     from PIL import Image
 
-    endings, found = tuple(Image.registered_extensions()), []
+    endings = tuple(ending for ending, kind in Image.registered_extensions().items() if kind in Image.OPEN)  # Pillow only writes others, PDF for instance
+    found: list[str] = []
     for path in map(str, inputs):
         if os.path.isdir(path):
-            inside = sorted(os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names
-                            if name.lower().endswith(endings) and not name.startswith("."))
+            inside = sorted(os.path.join(folder, name) for folder, names in _visible(path) for name in names if name.lower().endswith(endings))
             if not inside:
                 raise InputError(f"expected photos in the folder '{path}', found none; give another folder, or the files themselves")
             found += inside
@@ -98,14 +104,11 @@ def photos_in(inputs: Iterable[str | Path]) -> list[str]:
     return found
 
 
-def read_photo(path: str | Path, image_size: int, geometry: str) -> np.ndarray:
-    """Pixels uint8 (image_size, image_size, 3) of a file.
-
-    Raises:
-        InputError: it cannot be decoded, or is not there.
-    """
-    with _no_warnings():
-        return _decode(path, image_size, geometry)
+def _visible(path: str) -> Iterator[tuple[str, list[str]]]:
+    """(folder, names of its files) of a folder and all in it, without what is hidden."""
+    for folder, folders, names in os.walk(path):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield folder, [name for name in names if not name.startswith(".")]
 
 
 def write_predictions(path: Path, predictions: Sequence[Prediction], labels: Sequence[str]) -> None:

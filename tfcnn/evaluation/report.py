@@ -3,6 +3,7 @@
 import base64
 import csv
 import re
+import shlex
 from collections import Counter
 from pathlib import Path
 
@@ -58,7 +59,7 @@ def _rendered(run: Run, file: str, **more) -> str:
             values |= {"css": stylesheet(), "exports": exports_table(record["exports"]),
                        "reliability": reliability_svg(report.calibration) if report.calibration else "",
                        "cells": {(cell["target"], cell["answer"]) for cell in more["examples"]["cells"]}, "how_heat": _how_heat(backbone),
-                       "most": max((sum(of.values()) for of in counts.values()), default=1)}
+                       "most": max(1, *(sum(of.values()) for of in counts.values())), "quoted": shlex.quote(values["name"])}
         return template(file).render(values | more)
     except InputError:
         raise
@@ -87,7 +88,11 @@ def _counts(run: Run) -> dict[str, dict[str, int]]:
     if not file.exists():
         return {}
     with open(file, newline="", encoding="utf-8", errors="replace") as lines:
-        found = Counter((row["label"], row["split"]) for row in csv.DictReader(lines))
+        try:
+            found = Counter((row["label"], row["split"]) for row in csv.DictReader(lines))
+        except (KeyError, csv.Error) as error:
+            raise InputError(f"expected the photos of a run in '{file}', one a line with label and split, but it is damaged ({error!r:.80}); "
+                             "remove it to have the page without counts") from error
     return {label: {split: found[label, split] for split in SPLITS} for label in run.record["data"]["counts"]}
 
 

@@ -1,6 +1,7 @@
 """What a run and its files are worth, in words, from the numbers of its record."""
 
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +21,11 @@ def verdict_of(report: Report, record: dict) -> list[str]:
 def last_name(source: str) -> str:
     """The last part of a path: a card goes to others, and where the files lie is not their business. Names of other kinds stay."""
     return source if source.startswith("tfds:") or "://" in source else Path(source).name or source
+
+
+def markdown_text(text: str) -> str:
+    """A text that Markdown shows as it is."""
+    return re.sub(r"([\\`*_{}\[\]<>#|~])", r"\\\1", text)
 
 
 def checked_on(export: dict) -> str:

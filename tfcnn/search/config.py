@@ -16,7 +16,7 @@ class SearchConfig:
     """How to search.
 
     Attributes:
-        trials: heads on cached features, of which each costs about a second.
+        trials: heads on cached features, of which each costs a second, with hidden layers several.
         fine_tune: configurations that begin fine-tuning; 0 searches heads alone; left out, 9, or as many as the time limit lets end.
         time_limit: as 90s, 30m or 2h, after which no trial begins; one that would not end in time does not begin either.
         algorithm: hyperband (fine-tuning by successive halving, after random heads), bayesian, random or grid (whole fine-tunings).

@@ -40,8 +40,9 @@ def search(source: str | Path, *, output: str | Path, backbone: str | Sequence[s
            overwrite: bool = False) -> Search:
     """Looks for the hyperparameters that fit a source best, by its validation photos.
 
-    Heads are tried on cached features, about a second each. Then the defaults are fine-tuned, so that what the search gains is known,
-    and after them configurations that go on from the best heads. The test photos choose nothing: the best run is tested once.
+    Heads are tried on cached features, a few seconds each. Then the defaults are fine-tuned, so that what the search gains is known,
+    and after them configurations that go on from the best heads; where heads are all that is searched, the defaults are a head too.
+    The test photos choose nothing: the best run is tested once.
 
     A search that was interrupted goes on when it is called again with the same arguments. With keras-tuner's environment variables
     (KERASTUNER_TUNER_ID, KERASTUNER_ORACLE_IP, KERASTUNER_ORACLE_PORT) a process is the chief of a search, or one of its workers, which share

