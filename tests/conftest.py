@@ -237,3 +237,8 @@ def page(chromium):
     page.close()
     assert asked and not errors, errors
     assert not [url for url in asked if not url.removeprefix("blob:").startswith(("http://127.0.0.1:", "http://localhost:", "data:"))]
+
+
+def names_in(folder):
+    """Everything below a folder, hidden files too."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))

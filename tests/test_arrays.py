@@ -389,7 +389,8 @@ def test_two_names_of_one_split_do_not_hide_each_other(tmp_path):
 
 def test_what_was_trained_from_an_npz_is_found_again_whatever_its_ending_is_called(tmp_path):
     from tfcnn.data.images import load_run_data
-    from tfcnn.record import Run, write_rows
+    from tfcnn.files import write_rows
+    from tfcnn.record import Run
 
     np.savez(tmp_path / "photos.npz", x=images_of(20, shape=(16, 16, 3)), y=np.arange(20) % 2)
     for name in ("photos.npz", "PHOTOS.NPZ"):

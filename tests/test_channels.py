@@ -9,7 +9,8 @@ from tfcnn.data.channels import GreyRows, in_channels, to_grey
 from tfcnn.data.images import load_run_data
 from tfcnn.data.store import StoredRows
 from tfcnn.errors import InputError
-from tfcnn.record import write_record, write_rows
+from tfcnn.files import write_rows
+from tfcnn.record import write_record
 
 HALF = (0.5, 0.25, 0.25)
 

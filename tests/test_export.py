@@ -25,9 +25,10 @@ from tfcnn.export.formats import EXPORTERS, Exporter, check_extra, has_extra, wr
 from tfcnn.export.read_tflite import check_tflite, read_tflite
 from tfcnn.export.runtimes import run_file, scores_of
 from tfcnn.export.tflite import float32_file, write_float32, write_int8, write_int8_mixed
+from tfcnn.files import alone_in
 from tfcnn.models.forward import forward
 from tfcnn.models.recast import recast
-from tfcnn.record import alone_in, write_record
+from tfcnn.record import write_record
 
 TEST = {"split": "test", "n": 3, "accuracy": 1.0, "interval": [0.4, 1.0], "balanced_accuracy": 1.0, "log_loss": 0.1, "labels": ["blue", "green", "red"],
         "per_label": [{"label": label, "n": 1, "precision": 1.0, "recall": 1.0, "f1": 1.0} for label in ("blue", "green", "red")],

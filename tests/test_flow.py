@@ -101,13 +101,13 @@ def test_a_keras_model_is_for_the_functions_below_the_flow(photos, settings):
 
 
 def test_a_report_that_cannot_be_written_leaves_a_run_to_be_resumed(photos, settings, monkeypatch):
-    import tfcnn.flow as flow
+    import tfcnn.finish
 
     def full(run):
         raise OSError("No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(flow, "write_report", full)
+        patch.setattr(tfcnn.finish, "write_report", full)
         with pytest.raises(OSError, match="No space"):
             tfcnn.train_and_export(photos, **settings)
     assert tfcnn.load_run(settings["output"]).record["status"] == "trained"

@@ -17,7 +17,8 @@ from tfcnn.data.images import load_images, load_run_data, splits_by_content
 from tfcnn.data.photo import decode_photo
 from tfcnn.data.read import content_digest
 from tfcnn.errors import InputError
-from tfcnn.record import load_run, write_record, write_rows
+from tfcnn.files import write_rows
+from tfcnn.record import load_run, write_record
 
 THIRDS = (0.4, 0.2, 0.4)
 

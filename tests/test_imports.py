@@ -10,13 +10,14 @@ import pytest
 import tfcnn
 
 PACKAGE = Path(tfcnn.__file__).parent
-BASE = {"callable", "errors", "hardware", "locks", "progress", "record", "tables", "workers"}  # everybody may import these
+BASE = {"callable", "errors", "files", "hardware", "locks", "progress", "record", "tables", "workers"}  # everybody may import these
 MAY_IMPORT = {
     "callable": set(),
     "errors": set(),
     "hardware": set(),
     "locks": set(),
-    "record": {"errors", "locks"},
+    "files": {"errors", "locks"},
+    "record": {"errors", "files", "locks"},
     "progress": set(),
     "tables": set(),
     "workers": {"errors"},
@@ -25,19 +26,20 @@ MAY_IMPORT = {
     "training": BASE | {"data", "models"},
     "evaluation": BASE | {"data", "models"},
     "export": BASE | {"data", "models", "evaluation"},
-    "flow": BASE | {"data", "models", "training", "evaluation", "export"},
-    "demo": BASE | {"data", "models", "training", "evaluation", "export", "flow"},
+    "finish": BASE | {"data", "models", "training", "evaluation", "export"},
+    "flow": BASE | {"data", "models", "training", "evaluation", "export", "finish"},
+    "demo": BASE | {"data", "models", "training", "evaluation", "export", "finish"},
     "diagnosis": BASE | {"data", "models", "training"},
     "cross_validation": BASE | {"data", "models", "training", "evaluation", "flow"},
     "labels": BASE | {"data", "models", "training", "evaluation", "flow"},
     "repetition": BASE | {"data", "models", "training", "flow"},
-    "search": BASE | {"data", "models", "training", "evaluation", "export", "flow"},
+    "search": BASE | {"data", "models", "training", "evaluation", "export", "finish", "flow"},
     "console": set(),
     "flags": {"errors", "training"},
     "parser": {"data", "models", "training", "export", "search", "flags"},
     "texts": {"evaluation"},
-    "cli": BASE | {"data", "models", "training", "evaluation", "export", "flow", "cross_validation", "demo", "diagnosis", "labels", "repetition", "search",
-                   "flags", "parser", "texts", "console"},
+    "cli": BASE | {"data", "models", "training", "evaluation", "export", "finish", "flow", "cross_validation", "demo", "diagnosis", "labels", "repetition",
+                   "search", "flags", "parser", "texts", "console"},
     "__main__": {"cli"},
     "__init__": BASE | {"data", "models", "training", "evaluation", "export", "flow", "cross_validation", "diagnosis", "labels", "repetition", "search"},
 }

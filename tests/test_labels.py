@@ -233,7 +233,7 @@ def test_an_interrupted_write_leaves_what_was_there(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr("tfcnn.record.publish", fail)
+    monkeypatch.setattr("tfcnn.files.publish", fail)
     with pytest.raises(OSError, match="disk full"):
         write_labels(tmp_path, judged(wrong=(1,)))
     assert snapshot(tmp_path) == before

@@ -16,7 +16,8 @@ from tfcnn.data.photo import decode_photo
 from tfcnn.data.read import content_digest
 from tfcnn.data.sources import open_source
 from tfcnn.errors import InputError
-from tfcnn.record import Run, write_record, write_rows
+from tfcnn.files import write_rows
+from tfcnn.record import Run, write_record
 
 WASTE = "tfds:waste_photos/tenth:1.2.0"
 TURNED = ("hopper_orientation_2.jpg", "hopper_orientation_5.jpg", "hopper_orientation_6.jpg", "hopper_orientation_8.jpg")

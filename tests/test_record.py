@@ -1,102 +1,15 @@
-"""Run folders: written whole or not at all, read back, and never written over by mistake."""
+"""Run folders: read back as they were written, and never written over by mistake."""
 
-import errno
-import fcntl
 import json
-import subprocess
-import sys
 
 import pytest
+from conftest import names_in
 
 from tfcnn.errors import InputError
-from tfcnn.locks import Lock
-from tfcnn.record import Run, alone_in, load_run, name_aside, prepare_output, publish, write_aside, write_record, write_rows, write_text
+from tfcnn.record import Run, load_run, prepare_output, write_record
 
-
-def names_in(folder):
-    """Everything below a folder, hidden files too."""
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
-
-
-def test_a_file_gets_its_name_when_it_is_complete(tmp_path):
-    with write_aside(tmp_path / "new" / "model.keras") as aside:
-        aside.write_bytes(b"half")
-        assert not (tmp_path / "new" / "model.keras").exists()
-        assert aside.suffix == ".keras" and aside.parent == tmp_path / "new"
-        aside.write_bytes(b"whole")
-    assert names_in(tmp_path) == ["new", "new/model.keras"]
-    assert (tmp_path / "new" / "model.keras").read_bytes() == b"whole"
-
-
-def test_an_exception_leaves_the_old_file_and_nothing_else(tmp_path):
-    (tmp_path / "a.txt").write_text("old")
-    with pytest.raises(KeyboardInterrupt), write_aside(tmp_path / "a.txt") as aside:
-        aside.write_text("half")
-        raise KeyboardInterrupt
-    assert names_in(tmp_path) == ["a.txt"] and (tmp_path / "a.txt").read_text() == "old"
-
-
-def test_an_exception_leaves_the_old_folder_and_nothing_else(tmp_path):
-    (tmp_path / "saved").mkdir()
-    (tmp_path / "saved" / "old").write_text("old")
-    with pytest.raises(RuntimeError, match="disk"), write_aside(tmp_path / "saved") as aside:
-        (aside / "deep").mkdir(parents=True)
-        (aside / "deep" / "new").write_text("half")
-        raise RuntimeError("disk")
-    assert names_in(tmp_path) == ["saved", "saved/old"]
-
-
-def test_a_complete_folder_takes_the_place_of_the_old_one(tmp_path):
-    (tmp_path / "saved").mkdir()
-    (tmp_path / "saved" / "old").write_text("old")
-    with write_aside(tmp_path / "saved") as aside:
-        aside.mkdir()
-        (aside / "new").write_text("new")
-    assert names_in(tmp_path) == ["saved", "saved/new"]
-
-
-def test_what_is_not_published_is_deleted(tmp_path):
-    with name_aside(tmp_path / "a.tflite") as aside:
-        aside.write_bytes(b"rejected")
-    with name_aside(tmp_path / "b") as aside:
-        (aside / "c").mkdir(parents=True)
-    with name_aside(tmp_path / "never written"):
-        pass
-    assert names_in(tmp_path) == []
-
-
-def test_what_was_made_aside_can_be_published_elsewhere(tmp_path):
-    with name_aside(tmp_path / "exports" / "a.tflite") as aside:
-        aside.write_bytes(b"rejected")
-        publish(aside, tmp_path / "exports" / "rejected" / "a.tflite")
-    assert names_in(tmp_path) == ["exports", "exports/rejected", "exports/rejected/a.tflite"]
-
-
-def test_a_block_that_writes_nothing_is_an_error_and_keeps_the_old_file(tmp_path):
-    write_text(tmp_path / "a.txt", "old")
-    with pytest.raises(FileNotFoundError), write_aside(tmp_path / "a.txt"):
-        pass
-    assert (tmp_path / "a.txt").read_text() == "old"
-    (tmp_path / "saved").mkdir()
-    (tmp_path / "saved" / "old").write_text("old")
-    with pytest.raises(FileNotFoundError), write_aside(tmp_path / "saved"):
-        pass
-    assert names_in(tmp_path) == ["a.txt", "saved", "saved/old"]
-
-
-def test_rows_that_fail_halfway_leave_no_file(tmp_path):
-    def rows():
-        yield 1, "a"
-        raise ValueError("no second row")
-
-    with pytest.raises(ValueError, match="no second row"):
-        write_rows(tmp_path / "items.csv", ("n", "x"), rows())
-    assert names_in(tmp_path) == []
-
-
-def test_rows_are_quoted_where_they_must_be(tmp_path):
-    write_rows(tmp_path / "items.csv", ("path", "label"), [("a,b.jpg", 'say "é"'), ("c\nd.jpg", "")])
-    assert (tmp_path / "items.csv").read_bytes().decode() == 'path,label\r\n"a,b.jpg","say ""é"""\r\n"c\nd.jpg",\r\n'
+RECORD = b'{"format": 1, "labels": ["a"], "status": "trained", "geometry": "stretch"'
+WHOLE = RECORD + b', "input_shape": [8, 8, 3]'
 
 
 def test_a_record_comes_back_as_it_was_written(tmp_path):
@@ -124,10 +37,6 @@ def test_a_folder_that_is_no_run_is_named(tmp_path):
     (tmp_path / "model.keras").write_bytes(b"x")
     with pytest.raises(InputError, match="is a file; give its folder"):
         load_run(tmp_path / "model.keras")
-
-
-RECORD = b'{"format": 1, "labels": ["a"], "status": "trained", "geometry": "stretch"'
-WHOLE = RECORD + b', "input_shape": [8, 8, 3]'
 
 
 @pytest.mark.parametrize("content", [
@@ -169,52 +78,6 @@ def test_a_new_folder_is_tried_and_nothing_is_left_in_its_place(tmp_path):
 def test_what_a_killed_process_left_does_not_take_the_folder(tmp_path):
     (tmp_path / ".tmp-123-run.json").write_text("{")
     assert prepare_output(tmp_path) is None
-
-
-HOLDS = "import sys, time; from pathlib import Path; from tfcnn.record import alone_in\nwith alone_in(Path(sys.argv[1])): print(1, flush=True); time.sleep(60)"
-
-
-def test_one_process_at_a_time_and_what_a_killed_one_left_is_deleted(tmp_path):
-    with subprocess.Popen([sys.executable, "-c", HOLDS, tmp_path / "new"], stdout=subprocess.PIPE) as process:
-        assert process.stdout.readline()
-        (tmp_path / "new" / ".tmp-1-00-model.keras").write_text("half")
-        with pytest.raises(InputError, match="another process does"), alone_in(tmp_path / "new"):
-            pass
-        process.kill()
-    with alone_in(tmp_path / "new"):
-        assert names_in(tmp_path) == ["new", "new/.lock"]
-    with alone_in(tmp_path / "new"):
-        pass
-
-
-def test_a_file_system_without_locks_does_not_end_the_work(tmp_path, monkeypatch):
-    def refuse(*arguments):
-        raise OSError(errno.ENOTSUP, "Operation not supported")
-
-    monkeypatch.setattr(fcntl, "flock", refuse)
-    with alone_in(tmp_path / "new"):
-        (tmp_path / "new" / "file").write_text("written")
-    assert names_in(tmp_path / "new") == ["file"]
-
-
-def test_a_lock_whose_file_another_process_removed_keeps_nobody_out_of_the_new_one(tmp_path):
-    first = Lock(tmp_path, alone=True)
-    (tmp_path / ".lock").unlink()
-    second = Lock(tmp_path, alone=True)
-    with pytest.raises(BlockingIOError):
-        Lock(tmp_path, alone=True)
-    first.release()
-    second.release(remove=True)
-    assert names_in(tmp_path) == []
-
-
-def test_locks_that_are_shared_keep_out_those_that_are_not(tmp_path):
-    shared = [Lock(tmp_path, alone=False) for _ in range(2)]
-    with pytest.raises(BlockingIOError):
-        Lock(tmp_path, alone=True)
-    for lock in shared:
-        lock.release()
-    Lock(tmp_path, alone=True).release()
 
 
 def test_an_existing_run_is_kept_unless_asked(tmp_path):
@@ -297,12 +160,3 @@ def test_labels_that_are_not_those_of_the_run_are_refused_before_the_model_is_re
     (tmp_path / "labels.txt").write_text("b\na\n")
     with pytest.raises(InputError, match=r"expected the labels of the run in '.*labels\.txt', a, b, one a line, but it says others; put them back"):
         run.load_model()
-
-
-def test_a_file_never_takes_the_place_of_a_folder(tmp_path):
-    """A name such as answers.csv that was a folder was replaced with all that lay in it."""
-    (tmp_path / "answers.csv").mkdir()
-    (tmp_path / "answers.csv" / "mine.txt").write_text("mine")
-    with pytest.raises(InputError, match=r"expected a file to write, but '.*answers\.csv' is a folder"):
-        write_text(tmp_path / "answers.csv", "x")
-    assert (tmp_path / "answers.csv" / "mine.txt").read_text() == "mine" and [path.name for path in tmp_path.iterdir()] == ["answers.csv"]

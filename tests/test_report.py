@@ -9,7 +9,7 @@ import pytest
 import tfcnn
 from tfcnn.evaluation.evaluate import Report
 from tfcnn.evaluation.report import write_report
-from tfcnn.flow import make_report_again
+from tfcnn.finish import make_report_again
 from tfcnn.record import write_record
 
 EXPORTED = {"photos": "test", "n": 24, "keras_accuracy": 0.92,

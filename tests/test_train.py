@@ -10,9 +10,10 @@ import pytest
 
 import tfcnn
 from tfcnn.errors import InputError
+from tfcnn.files import alone_in
 from tfcnn.models.cnn import build_features
 from tfcnn.models.forward import forward
-from tfcnn.record import alone_in, load_run, write_record
+from tfcnn.record import load_run, write_record
 from tfcnn.training import recorder
 from tfcnn.training import train as module
 from tfcnn.training.config import TrainingConfig

@@ -210,7 +210,7 @@ def _compare(args) -> int:
 
 
 def _report(args) -> int:
-    from tfcnn.flow import make_report_again
+    from tfcnn.finish import make_report_again
     from tfcnn.record import load_run
 
     page = make_report_again(load_run(args.run), again=args.again)

@@ -12,9 +12,10 @@ from tfcnn.data.config import DataConfig
 from tfcnn.data.split import check_folds
 from tfcnn.errors import InputError
 from tfcnn.evaluation.intervals import wilson_interval
+from tfcnn.files import write_text
 from tfcnn.flow import check_all, is_one_of_several, open_checked, train_and_export
 from tfcnn.models.classifier import ModelConfig
-from tfcnn.record import Run, write_text
+from tfcnn.record import Run
 from tfcnn.training.config import TrainingConfig
 from tfcnn.training.machine import MachineConfig
 

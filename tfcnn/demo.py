@@ -11,7 +11,7 @@ from tfcnn.data.dataset import Dataset
 from tfcnn.data.images import load_images
 from tfcnn.errors import InputError
 from tfcnn.evaluation.evaluate import evaluate
-from tfcnn.flow import finish
+from tfcnn.finish import finish
 from tfcnn.models.classifier import build_classifier
 from tfcnn.models.cnn import build_features
 from tfcnn.progress import stage

@@ -8,28 +8,23 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from tfcnn.data.channels import check_shape
 from tfcnn.data.config import DataConfig
 from tfcnn.data.dataset import with_validation
-from tfcnn.data.grid import draw_grid
-from tfcnn.data.images import check_examples, check_files, check_like, load_images, load_run_data
+from tfcnn.data.images import check_examples, check_files, check_like, load_images
 from tfcnn.data.photo import check_geometry
-from tfcnn.data.scores import read_scores, remove_scores, write_scores
+from tfcnn.data.scores import remove_scores
 from tfcnn.data.sources import check_outside, open_source, sort_labels
 from tfcnn.data.split import check_folds, check_fractions
 from tfcnn.errors import InputError
-from tfcnn.evaluation.evaluate import report_of, score
-from tfcnn.evaluation.examples import write_examples
-from tfcnn.evaluation.report import write_report
 from tfcnn.export.formats import DEFAULT_FORMATS
-from tfcnn.export.gate import check_formats, export
+from tfcnn.export.gate import check_formats
+from tfcnn.files import alone_in, write_rows
+from tfcnn.finish import export_missing, finish
 from tfcnn.models.backbones import BACKBONES
 from tfcnn.models.classifier import ModelConfig, build_classifier, check_config, with_defaults
-from tfcnn.models.temperature import fit_temperature
 from tfcnn.progress import stage
-from tfcnn.record import Run, alone_in, changed_arguments, load_run, prepare_output, write_aside, write_record, write_rows
+from tfcnn.record import Run, changed_arguments, load_run, prepare_output, write_record
 from tfcnn.training.config import TrainingConfig, check_training
 from tfcnn.training.course import fine_tunes, phases_of
 from tfcnn.training.find_rate import RateRange, check_steps, find_learning_rate
@@ -39,8 +34,6 @@ from tfcnn.training.provenance import check_arguments, check_code
 from tfcnn.training.strategy import make_strategy
 from tfcnn.training.train import train
 from tfcnn.workers import check_same, is_chief, on_chief, together
-
-DRAWN_CLASSES, DRAWN_COLUMNS = 4, 8  # rows and columns of the picture of augmented photos
 
 AS_PATHS = ("weights", "data_dir", "like")  # arguments that may be written otherwise and mean the same; `train` knows
 
@@ -233,76 +226,6 @@ def open_checked(source, model: ModelConfig, data: DataConfig):
     return opened
 
 
-def finish(run: Run, data, *, formats: Sequence[str], started: float) -> Run:
-    """Evaluates a trained run on the test split, exports it, writes its report, and marks it finished.
-
-    Args:
-        run: from `train`.
-        data: with the test split.
-        formats: names of EXPORTERS.
-        started: `time.perf_counter()` of when the work began.
-    """
-    seconds = dict(run.record["seconds"])
-    with stage("evaluate", seconds=seconds):
-        run = evaluate_and_keep(run, data)
-    _draw_augmentation(run, data)
-    if formats:
-        export(run, data, formats=formats, seconds=seconds)
-    seconds["total"] = round(time.perf_counter() - started, 2)
-    record = {**load_run(run.path).record, "status": "finished", "seconds": seconds}
-    write_report(Run(run.path, record))
-    return write_record(run.path, record)  # last, so that a run that is called finished has everything
-
-
-def evaluate_and_keep(run: Run, data) -> Run:
-    """Evaluates a run on its test split and keeps what a report shows: numbers in run.json, scores of the photos, and some of the photos."""
-    model = run.load_model()
-    scored = score(run, data, "test", model=model)
-    write_scores(run.path, "test", scored)
-    write_examples(run, data, scored, model=model)
-    return write_record(run.path, {**run.record, "test": report_of(run, scored, "test").to_dict()})
-
-
-def make_report_again(run: Run, *, again: bool = False) -> Path:
-    """Writes page and card of a run again; gives the path of the page.
-
-    Args:
-        run: an evaluated one.
-        again: evaluates it anew, on its own photos, as those of earlier versions ask for, which kept fewer numbers.
-
-    Raises:
-        InputError: a run that was not evaluated, or whose photos are missing where they are needed.
-    """
-    if "test" not in run.record:
-        raise InputError(f"expected an evaluated run, but the training of '{run.path}' was not completed with a test; finish it with --resume")
-    if again:
-        with stage("evaluate"):
-            data = load_run_data(run)
-            run = evaluate_and_keep(_with_validation_scores(run, data), data)
-    return write_report(run)
-
-
-def _with_validation_scores(run: Run, data) -> Run:
-    """The run, with the scores of its validation photos and the temperature that runs of earlier versions did not keep."""
-    if not len(data.rows("validation")) or (read_scores(run, "validation") is not None and run.record.get("temperature")):
-        return run
-    scored = score(run, data, "validation")
-    write_scores(run.path, "validation", scored)
-    return write_record(run.path, {**run.record, "temperature": run.record.get("temperature") or fit_temperature(scored.scores, scored.targets)})
-
-
-def _draw_augmentation(run: Run, data) -> None:
-    """Saves what the augmentation of the run does to one training photo of each of the first classes; the report shows it."""
-    training, rows = run.record["training"], data.rows("train")
-    if training["augmentation"] == "none" or not fine_tunes(TrainingConfig(**training)):
-        return
-    targets = data.targets(rows)
-    chosen = [rows[np.argmax(targets == target)] for target in range(min(len(data.labels), DRAWN_CLASSES))]
-    grid = draw_grid(data.inputs[np.array(chosen)], strength=training["augmentation"], mirror=training["mirror"], seed=training["seed"], columns=DRAWN_COLUMNS)
-    with write_aside(run.path / "augmentation.jpg") as aside:
-        grid.save(aside, quality=85)
-
-
 def _given(model: ModelConfig, training: TrainingConfig, data: DataConfig) -> dict:
     """The arguments that were given, by the names that run.json has for them; what is left to the rule is left out."""
     asked = {name: value for name, value in asdict(training).items() if value is not None}
@@ -325,11 +248,3 @@ def _say_finished(run: Run, given: dict) -> None:
     ignored = [f"{name} (was {before}, is {now})" for name, (before, now) in changed_arguments(run.record, given).items()]
     logger.warning("'%s' is finished already: nothing is trained%s; give --overwrite to train anew", run.path,
                    f", these arguments are ignored: {', '.join(ignored)}" if ignored else "")
-
-
-def export_missing(run: Run, formats: Sequence[str]) -> Run:
-    """Formats that a finished run was not yet asked for."""
-    missing = [name for name in formats if name not in [e["format"] for e in run.record.get("exports", [])]]  # 'auto' is never there
-    if missing:
-        export(run, formats=missing)
-    return load_run(run.path)

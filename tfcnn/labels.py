@@ -18,10 +18,10 @@ from tfcnn.data.sources import Source, sort_labels
 from tfcnn.data.split import check_folds, fold_examples
 from tfcnn.errors import InputError, WorkError
 from tfcnn.evaluation.labels import LabelCheck, PhotoRow, check_cleanlab, judge_labels, write_labels
+from tfcnn.files import prepare_folder
 from tfcnn.flow import check_all, open_checked
 from tfcnn.models.classifier import ModelConfig, build_classifier, build_head
 from tfcnn.progress import stage
-from tfcnn.record import prepare_folder
 from tfcnn.training.config import TrainingConfig
 from tfcnn.training.features import cached_features
 from tfcnn.training.head import train_head

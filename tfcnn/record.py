@@ -3,16 +3,13 @@
 import csv
 import json
 import os
-import secrets
-import shutil
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tfcnn.errors import InputError
+from tfcnn.files import prepare_folder, write_text
 from tfcnn.locks import NAME as LOCK
-from tfcnn.locks import Lock
 
 FORMAT = 1  # of run.json; raised when a reader of the old one would misread the new one
 
@@ -145,117 +142,15 @@ def require(run: Run, *names: str) -> None:
         raise InputError(damaged(run.path / "run.json", f"'{missing[0]}' is missing"))
 
 
-@contextmanager
-def name_aside(path: str | Path) -> Iterator[Path]:
-    """A temporary name beside `path`, for a file or a folder; what is left under it at the end is deleted."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".tmp-{os.getpid()}-{secrets.token_hex(4)}-{path.name}")  # keeps the suffix, which Keras looks at
-    try:
-        yield aside
-    finally:
-        remove(aside)
-
-
-@contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Keeps other processes that ask for it out of a folder; what killed ones left there under temporary names is deleted.
-
-    The system gives the lock back when a process ends, however it does.
-
-    Raises:
-        InputError: another process is in it.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        lock = Lock(folder, alone=True)
-    except BlockingIOError as error:
-        raise InputError(f"expected to write to '{folder}', but another process does; wait until it is done") from error
-    try:
-        remove_leftovers(folder)
-        yield
-    finally:
-        lock.release(remove=True)
-        with suppress(OSError):  # what was refused leaves nothing behind
-            folder.rmdir()
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Deletes what a killed process left below a folder under temporary names."""
-    for aside in folder.rglob(".tmp-*"):
-        remove(aside)
-
-
-def check_file(output: str | Path, endings: Sequence[str], content: str) -> None:
-    """Raises InputError for a name that a file with this content cannot have: another ending, that of a folder, or where nothing can be written."""
-    if Path(output).suffix.lower() not in endings:
-        raise InputError(f"expected a file that ends in {' or '.join(endings)} for {content}, got output='{output}'")
-    _check_no_folder(output)
-    prepare_folder(Path(output).parent)
-
-
-def _check_no_folder(path: str | Path) -> None:
-    """Raises InputError where a file would take the place of a folder and of all that is in it."""
-    if os.path.isdir(path):
-        raise InputError(f"expected a file to write, but '{path}' is a folder; give another name")
-
-
-def publish(aside: Path, path: Path) -> None:
-    """Renames a complete file or folder to its good name, in place of what was there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if aside.is_file():
-        _check_no_folder(path)
-    if path.is_dir():  # a folder cannot be renamed over a full one: the old one goes when the new one is in place
-        with name_aside(path.with_name(f"old-{path.name}")) as old:
-            os.replace(path, old)
-            try:
-                os.replace(aside, path)
-            except BaseException:
-                os.replace(old, path)
-                raise
-    else:
-        os.replace(aside, path)
-
-
-@contextmanager
-def write_aside(path: str | Path) -> Iterator[Path]:
-    """A temporary name beside `path`; renamed to `path` at the end, deleted on any error."""
-    with name_aside(path) as aside:
-        yield aside
-        publish(aside, Path(path))
-
-
-def remove(path: Path) -> None:
-    """Deletes a file or a folder; nothing happens if there is none."""
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
 def write_record(path: Path, record: dict) -> Run:
     """Writes `run.json` into the run folder `path`."""
     write_text(path / "run.json", json.dumps({"format": FORMAT, **record}, indent=2, ensure_ascii=False) + "\n")
     return Run(path, json.loads(json.dumps({"format": FORMAT, **record})))
 
 
-def write_text(path: Path, text: str) -> None:
-    """Writes a text file whole or not at all."""
-    with write_aside(path) as aside:
-        aside.write_text(text, encoding="utf-8")
-
-
 def labels_text(labels: Iterable[str]) -> str:
     """The content of a `labels.txt`: one label a line, in the order of the scores."""
     return "\n".join(labels) + "\n"
-
-
-def write_rows(path: Path, names: Sequence[str], rows: Iterable[Sequence]) -> None:
-    """Writes a CSV file whole or not at all."""
-    with write_aside(path) as aside, open(aside, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(names)
-        writer.writerows(rows)
 
 
 def read_history(file: Path) -> list[dict]:
@@ -307,22 +202,3 @@ def prepare_output(path: str | Path, *, overwrite: bool = False, resume: bool = 
                          "give --resume to go on with it, --overwrite to replace it, or another --output")
     prepare_folder(path)
     return None
-
-
-def prepare_folder(path: Path, advice: str = "give another --output") -> None:
-    """Makes sure that a folder can be made and written, raises InputError where it cannot; one that was not there is gone again.
-
-    Who writes makes it, so that what is refused later leaves nothing behind.
-
-    Args:
-        advice: what to do where it cannot.
-    """
-    existed = os.path.exists(path)  # which takes any name
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        with name_aside(path / "probe") as probe:
-            probe.write_bytes(b"")
-        if not existed:
-            path.rmdir()
-    except OSError as error:
-        raise InputError(f"expected a folder that can be written, but '{path}' cannot: {error.strerror}; {advice}") from error

@@ -16,8 +16,8 @@ from tfcnn.data.read import Photos, Read, read_photos
 from tfcnn.data.sources import below, check_outside, open_source, sort_labels
 from tfcnn.data.split import SPLITS, check_fractions
 from tfcnn.errors import InputError
+from tfcnn.files import prepare_folder
 from tfcnn.progress import stage
-from tfcnn.record import prepare_folder
 from tfcnn.tables import html_list, html_table
 
 SMALLEST_CLASS = 3  # different photos: one for each split

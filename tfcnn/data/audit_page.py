@@ -10,7 +10,7 @@ import numpy as np
 from tfcnn.data.audit import Audit, Same
 from tfcnn.data.photo import NOTES, jpeg_text
 from tfcnn.data.read import Photos
-from tfcnn.record import write_text
+from tfcnn.files import write_text
 
 SIDE = 112  # of a picture on the page, in pixels
 SHOWN = 24  # findings of one kind; the rest is counted, and named in audit.json

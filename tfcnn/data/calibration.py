@@ -8,7 +8,8 @@ import numpy as np
 
 from tfcnn.data.dataset import Dataset, in_turn
 from tfcnn.errors import InputError
-from tfcnn.record import Run, write_aside
+from tfcnn.files import write_aside
+from tfcnn.record import Run
 
 CALIBRATION_FILE = "calibration.npz"
 CALIBRATION_PHOTOS = 100  # TensorFlow's guide asks for 100 to 500; they stay in the run folder

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from tfcnn.data.dataset import Dataset
-from tfcnn.record import Run, remove, write_aside
+from tfcnn.files import remove, write_aside
+from tfcnn.record import Run
 
 
 class Scores(NamedTuple):

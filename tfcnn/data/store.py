@@ -16,8 +16,8 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 
 from tfcnn.errors import InputError, WorkError
+from tfcnn.files import write_aside
 from tfcnn.locks import Lock
-from tfcnn.record import write_aside
 
 KINDS = ("photos", "thumbnails", "features")  # what is kept, a folder each
 CACHE_GB = 50  # of everything in the cache, unless TFCNN_CACHE_GB says otherwise

@@ -13,7 +13,8 @@ from tfcnn.errors import InputError
 from tfcnn.evaluation.evaluate import Report, make_report, score
 from tfcnn.evaluation.intervals import Z95, Interval
 from tfcnn.evaluation.paired import mcnemar, paired_interval
-from tfcnn.record import Run, check_file, load_run, write_rows
+from tfcnn.files import check_file, write_rows
+from tfcnn.record import Run, load_run
 
 LEVEL = 0.05  # of the test, the usual one
 LISTED = 12  # photos in the text

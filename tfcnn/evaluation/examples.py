@@ -17,7 +17,8 @@ from tfcnn.data.sources import below
 from tfcnn.errors import WorkError
 from tfcnn.evaluation.heat import heat_maps
 from tfcnn.evaluation.overlay import overlay, shown
-from tfcnn.record import Run, write_text
+from tfcnn.files import write_text
+from tfcnn.record import Run
 
 FILE = "examples.json"
 NOTHING: dict[str, Any] = {"worst": [], "uncertain": [], "cells": []}

@@ -14,11 +14,12 @@ from tfcnn.evaluation.heat import check_method, check_names, heat_maps, maps_of
 from tfcnn.evaluation.inside import check_classifier, inside_backbone, offer
 from tfcnn.evaluation.overlay import draw_cells, kernel_cells, map_cells, overlay, side_by_side
 from tfcnn.evaluation.predict import reader_of
+from tfcnn.files import prepare_folder, write_aside
 from tfcnn.models.backbones import BACKBONES
 from tfcnn.models.forward import BATCH, forward
 from tfcnn.models.freeze import OWN
 from tfcnn.progress import stage
-from tfcnn.record import Run, load_run, prepare_folder, write_aside
+from tfcnn.record import Run, load_run
 
 __all__ = ["Explanation", "draw_feature_maps", "draw_filters", "explain", "heat_maps", "overlay"]
 

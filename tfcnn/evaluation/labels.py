@@ -20,7 +20,7 @@ from tfcnn.data.photo import jpeg_text
 from tfcnn.data.sources import below
 from tfcnn.errors import InputError
 from tfcnn.evaluation.display import template
-from tfcnn.record import write_rows, write_text
+from tfcnn.files import write_rows, write_text
 
 INSTALL = "pip install -c constraints.txt '.[labels]' in the folder of tfcnn"
 SUSPECTS, OUTLIERS, PAIRS, LISTED = 100, 30, 10, 10  # at most on the page: photos, photos, pairs of labels; and photos in a text

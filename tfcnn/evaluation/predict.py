@@ -14,9 +14,10 @@ import numpy as np
 from tfcnn.data.channels import in_channels
 from tfcnn.data.photo import check_geometry, decode_photo, reason_of
 from tfcnn.errors import InputError, WorkError
+from tfcnn.files import check_file, write_aside
 from tfcnn.models.forward import BATCH, forward, traced
 from tfcnn.progress import stage
-from tfcnn.record import Run, check_file, load_run, write_aside
+from tfcnn.record import Run, load_run
 
 ENDINGS = (".csv", ".jsonl")
 

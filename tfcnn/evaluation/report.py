@@ -16,8 +16,9 @@ from tfcnn.evaluation.evaluate import Report
 from tfcnn.evaluation.examples import NOTHING, read_examples
 from tfcnn.evaluation.figures import curves_svg, reliability_svg
 from tfcnn.evaluation.words import verdict_of
+from tfcnn.files import write_text
 from tfcnn.models.backbones import BACKBONES, has_class_token
-from tfcnn.record import Run, damaged, load_run, read_history, write_text
+from tfcnn.record import Run, damaged, load_run, read_history
 
 
 def write_report(run: Run | str | Path) -> Path:

@@ -17,8 +17,9 @@ from tfcnn.export.ladder import AUTO
 from tfcnn.export.litertjs import LICENSE, WEB, fetch_litertjs
 from tfcnn.export.page import ModelFile, accepted_files, check_shape, describe_models, page_files, to_json
 from tfcnn.export.read_tflite import read_tflite
+from tfcnn.files import prepare_folder, write_aside
 from tfcnn.models.backbones import BACKBONES
-from tfcnn.record import Run, labels_text, prepare_folder, write_aside
+from tfcnn.record import Run, labels_text
 
 HERE = Path(__file__).parent
 PINS = ("package.json", "package-lock.json")  # of LiteRT.js

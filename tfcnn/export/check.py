@@ -15,7 +15,7 @@ from tfcnn.export.formats import EXPORTERS
 from tfcnn.export.runtimes import run_file, scores_of
 from tfcnn.export.tflite import Material
 from tfcnn.export.verdict import UNCHECKED, Verdict, compare
-from tfcnn.record import name_aside, publish, remove, write_rows
+from tfcnn.files import name_aside, publish, remove, write_rows
 
 KERNELS_DIFFER = 0.02  # share of photos: an 8-bit file that changes more answers is run by other kernels too
 SEVERAL = 3  # answers: fewer that change on few photos say nothing of kernels

@@ -22,11 +22,12 @@ from tfcnn.export.encoded import check_encoded
 from tfcnn.export.formats import DEFAULT_FORMATS, EXPORTERS, check_extra
 from tfcnn.export.ladder import AUTO, Budget, walk
 from tfcnn.export.tflite import Material
+from tfcnn.files import alone_in, name_aside, prepare_folder
 from tfcnn.models.forward import forward
 from tfcnn.models.recast import in_float32
 from tfcnn.models.temperature import divide_logits, fit_temperature
 from tfcnn.progress import stage
-from tfcnn.record import Run, alone_in, load_run, name_aside, prepare_folder, require, write_record
+from tfcnn.record import Run, load_run, require, write_record
 
 MAX_ACCURACY_DROP = 0.02
 SURE_TEMPERATURE = 100  # validation photos; with 12 a temperature made the log loss of the test photos worse

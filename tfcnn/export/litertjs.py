@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tfcnn.data.store import cache_folder
 from tfcnn.errors import InputError, WorkError
-from tfcnn.record import write_aside
+from tfcnn.files import write_aside
 
 WEB = Path(__file__).with_name("web")
 LICENSE = Path(__file__).with_name("LICENSE-apache")  # of LiteRT.js, and of what tfcnn puts into a bundle

@@ -10,9 +10,10 @@ from typing import Any
 from tfcnn.data.scores import read_scores
 from tfcnn.errors import WorkError
 from tfcnn.evaluation.paired import gain_of
-from tfcnn.flow import finish
+from tfcnn.files import name_aside, publish, remove
+from tfcnn.finish import finish
 from tfcnn.progress import stage
-from tfcnn.record import Run, load_run, name_aside, publish, remove
+from tfcnn.record import Run, load_run
 from tfcnn.search.heads import Table, network_of, scores_of_head
 from tfcnn.search.job import Job, searches_fine
 from tfcnn.search.levels import DEFAULTS, HEADS, head_values

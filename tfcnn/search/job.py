@@ -9,8 +9,8 @@ from typing import Any
 
 from tfcnn.data.config import DataConfig
 from tfcnn.errors import InputError
+from tfcnn.files import write_text
 from tfcnn.models.classifier import ModelConfig, with_defaults
-from tfcnn.record import write_text
 from tfcnn.search.config import SearchConfig
 from tfcnn.search.space import configs_of
 from tfcnn.training.config import TrainingConfig

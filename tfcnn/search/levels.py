@@ -13,8 +13,8 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
 from tfcnn.errors import WorkError
+from tfcnn.files import write_text
 from tfcnn.progress import stage
-from tfcnn.record import write_text
 from tfcnn.search.config import FINE_TUNED
 from tfcnn.search.heads import Table, network_of, try_head
 from tfcnn.search.job import LEVELS, Job, is_chief, is_worker, searches_fine

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tfcnn.errors import InputError
+from tfcnn.files import remove
 from tfcnn.progress import stage
-from tfcnn.record import remove
 from tfcnn.search.heads import Table, seconds_of_a_head
 from tfcnn.search.job import Job, is_worker, searches_fine
 from tfcnn.search.space import values_of

@@ -13,7 +13,7 @@ import keras_tuner
 from keras_tuner.engine import trial as kt_trial
 
 from tfcnn.errors import InputError
-from tfcnn.record import write_text
+from tfcnn.files import write_text
 from tfcnn.search.job import COMPLETED, IDLE, RUNNING, STOPPED
 from tfcnn.search.space import EPOCHS, FROM
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tfcnn.record import read_history, write_aside
+from tfcnn.files import write_aside
+from tfcnn.record import read_history
 from tfcnn.search.result import Search, TrialRow
 
 COLUMNS = 4  # panels in a row

@@ -12,10 +12,11 @@ from typing import Any
 
 from tfcnn.data.config import DataConfig
 from tfcnn.errors import InputError, WorkError
-from tfcnn.flow import check_all, export_missing, open_checked
+from tfcnn.files import alone_in, name_aside, prepare_folder
+from tfcnn.finish import export_missing
+from tfcnn.flow import check_all, open_checked
 from tfcnn.locks import NAME as LOCK
 from tfcnn.models.classifier import ModelConfig
-from tfcnn.record import alone_in, name_aside, prepare_folder
 from tfcnn.search.config import SearchConfig, check_search
 from tfcnn.search.finish import finish_search
 from tfcnn.search.heads import load_data, load_table, networks_of

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from tfcnn.errors import InputError, WorkError, first_line
+from tfcnn.files import remove, write_text
 from tfcnn.locks import Lock
-from tfcnn.record import load_run, remove, write_text
+from tfcnn.record import load_run
 from tfcnn.search.job import CLUSTER, Job
 
 NOT_PASSED_ON = ("TF_CONFIG", *CLUSTER)  # a trial is alone

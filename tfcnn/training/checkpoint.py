@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tfcnn.errors import InputError
-from tfcnn.record import write_aside
+from tfcnn.files import write_aside
 from tfcnn.workers import bytes_from_chief, from_chief, is_chief
 
 KEPT = 2  # the newest, and the one before it in case the newest is damaged

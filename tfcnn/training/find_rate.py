@@ -8,9 +8,9 @@ import numpy as np
 
 from tfcnn.data.dataset import Dataset, examples_per_epoch
 from tfcnn.errors import InputError, WorkError
+from tfcnn.files import write_aside
 from tfcnn.models.freeze import open_stages, opens_stages, set_flags, stages_of
 from tfcnn.progress import stage
-from tfcnn.record import write_aside
 from tfcnn.training.config import TrainingConfig
 from tfcnn.training.features import cached_features
 from tfcnn.training.fine_tune import photos_of

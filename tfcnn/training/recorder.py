@@ -8,8 +8,8 @@ import keras
 import numpy as np
 
 from tfcnn.errors import WorkError
+from tfcnn.files import write_rows
 from tfcnn.models.freeze import HEAD, TO_RGB, open_stages
-from tfcnn.record import write_rows
 from tfcnn.training.checkpoint import Checkpoint, Clock, Saving, save_checkpoint, state_of
 from tfcnn.training.course import Course
 from tfcnn.training.optimizers import last_rates, scale_rates, swap_averages

@@ -13,23 +13,12 @@ from tfcnn.data.calibration import write_calibration
 from tfcnn.data.dataset import Dataset
 from tfcnn.data.scores import scores_of, write_scores
 from tfcnn.errors import InputError
+from tfcnn.files import alone_in, remove, write_aside, write_rows, write_text
 from tfcnn.models.forward import forward
 from tfcnn.models.freeze import has_batch_norm, is_named, stages_of
 from tfcnn.models.temperature import fit_temperature
 from tfcnn.progress import stage
-from tfcnn.record import (
-    Run,
-    alone_in,
-    differences,
-    labels_text,
-    load_run,
-    prepare_output,
-    remove,
-    write_aside,
-    write_record,
-    write_rows,
-    write_text,
-)
+from tfcnn.record import Run, differences, labels_text, load_run, prepare_output, write_record
 from tfcnn.training.checkpoint import Saving, check_saving
 from tfcnn.training.config import CHOSEN_BY_MACHINE, TrainingConfig, check_training
 from tfcnn.training.course import fine_tunes, phases_of
