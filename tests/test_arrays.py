@@ -388,7 +388,7 @@ def test_two_names_of_one_split_do_not_hide_each_other(tmp_path):
 
 
 def test_what_was_trained_from_an_npz_is_found_again_whatever_its_ending_is_called(tmp_path):
-    from tfcnn.data.images import load_run_data
+    from tfcnn.data.run_data import load_run_data
     from tfcnn.files import write_rows
     from tfcnn.record import Run
 

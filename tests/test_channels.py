@@ -6,7 +6,7 @@ from PIL import Image
 
 import tfcnn
 from tfcnn.data.channels import GreyRows, in_channels, to_grey
-from tfcnn.data.images import load_run_data
+from tfcnn.data.run_data import load_run_data
 from tfcnn.data.store import StoredRows
 from tfcnn.errors import InputError
 from tfcnn.files import write_rows

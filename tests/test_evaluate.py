@@ -13,7 +13,8 @@ from sklearn import metrics
 
 import tfcnn
 from tfcnn.data import images
-from tfcnn.data.images import load_for_run, load_images
+from tfcnn.data.images import load_images
+from tfcnn.data.run_data import load_for_run
 from tfcnn.evaluation.evaluate import make_report
 from tfcnn.evaluation.intervals import wilson_interval
 from tfcnn.models.forward import forward
@@ -148,7 +149,7 @@ def test_a_source_may_lack_labels_but_not_know_others(trained, tmp_path, monkeyp
     assert report.n == 4 and report.roc_auc is None and report.balanced_accuracy == report.accuracy
     make_photos(tmp_path / "more", classes=("blue", "zebra", "yak"), count=3)
     unknown = r"labels that the run knows \(blue, green, red\), got yak, zebra besides; rename or leave out"
-    monkeypatch.setattr(images, "_read_all", lambda *given: pytest.fail("photos were decoded"))
+    monkeypatch.setattr(images, "read_all", lambda *given: pytest.fail("photos were decoded"))
     with pytest.raises(tfcnn.InputError, match=unknown):
         load_for_run(run, tmp_path / "more")
     monkeypatch.undo()
@@ -169,6 +170,14 @@ def test_photos_that_chose_a_run_are_said_too_where_they_are_its_test(trained, t
 def test_labels_without_photos_have_no_recall_in_the_text():
     report = make_report(np.array([[0.9, 0.1, 0.0], [0.2, 0.8, 0.0]]), np.array([0, 1]), ["a", "b", "c"], "test")
     assert str(report).splitlines()[-1] == "  c  n    0  no photos"
+
+
+def test_a_damaged_list_of_the_photos_of_a_run_is_one_line(trained, tmp_path):
+    shutil.copytree(trained[0].path, tmp_path / "run")
+    for text in ("path,label,split\na.jpg,blue,test\n", "path,label,split,sha256\na.jpg,blue,test,1,more\n"):
+        (tmp_path / "run" / "items.csv").write_text(text)
+        with pytest.raises(tfcnn.InputError, match=r"expected the photos of a run in '.*items\.csv', .* but it is damaged"):
+            tfcnn.evaluate(tmp_path / "run")
 
 
 def test_a_split_that_is_missing_is_named_with_those_that_are_there(trained):

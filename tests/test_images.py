@@ -13,9 +13,11 @@ import pytest
 from PIL import Image
 
 from tfcnn.data import images, read
-from tfcnn.data.images import load_images, load_run_data, splits_by_content
+from tfcnn.data.dataset import splits_by_content
+from tfcnn.data.images import load_images
 from tfcnn.data.photo import decode_photo
 from tfcnn.data.read import content_digest
+from tfcnn.data.run_data import load_run_data
 from tfcnn.errors import InputError
 from tfcnn.files import write_rows
 from tfcnn.record import load_run, write_record

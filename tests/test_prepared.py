@@ -11,9 +11,9 @@ import pytest
 
 import tfcnn
 from tfcnn.cli import main
-from tfcnn.data.images import load_run_data
 from tfcnn.data.photo import decode_photo
 from tfcnn.data.read import content_digest
+from tfcnn.data.run_data import load_run_data
 from tfcnn.data.sources import open_source
 from tfcnn.errors import InputError
 from tfcnn.files import write_rows

@@ -143,7 +143,7 @@ def _evaluate(args) -> int:
 
 def _other_photos(args, run):
     """The photos of a source, all of them for the test; None where no source is given."""
-    from tfcnn.data.images import load_for_run
+    from tfcnn.data.run_data import load_for_run
 
     return load_for_run(run, args.source, data_dir=args.data_dir) if args.source else None
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from tfcnn.data.grid import draw_grid
-from tfcnn.data.images import load_run_data
+from tfcnn.data.run_data import load_run_data
 from tfcnn.data.scores import read_scores, write_scores
 from tfcnn.errors import InputError
 from tfcnn.evaluation.evaluate import report_of, score

@@ -1,11 +1,14 @@
 """`Dataset`: labelled examples in three splits, and the batches that are read from them."""
 
+import csv
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from tfcnn.data.augment import augment_photos, mix_photos
+from tfcnn.errors import InputError
+from tfcnn.record import Run
 
 IN_MEMORY_BYTES = 2**29  # training photos up to this size are kept in memory; larger sets are read from the store, at half the speed
 
@@ -238,3 +241,21 @@ def _read(data: Dataset, rows):
     pixels = tf.numpy_function(lambda r: data.inputs[r], [rows], tf.uint8, stateful=False)
     pixels.set_shape((None, *data.input_shape))
     return tf.cast(pixels, tf.float32)
+
+
+def splits_by_content(run: Run) -> dict[str, str]:
+    """The split of each photo of a run under its SHA-256; nothing where the run has not got so far."""
+    return {item.sha256: item.split for item in items_of(run)}
+
+
+def items_of(run: Run) -> tuple[Item, ...]:
+    """The photos of a run, in their order; none where it has not got so far."""
+    file = run.path / "items.csv"
+    if not file.exists():
+        return ()
+    with open(file, newline="", encoding="utf-8") as lines:
+        try:
+            return tuple(Item(**row) for row in csv.DictReader(lines))
+        except (TypeError, ValueError, csv.Error) as error:
+            raise InputError(f"expected the photos of a run in '{file}', one a line with {', '.join(Item._fields)}, but it is damaged ({error!r:.80}); "
+                             "put the right one back or train again with --overwrite") from error

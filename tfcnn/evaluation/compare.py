@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from tfcnn.data.images import load_for_run, load_run_data, splits_by_content
+from tfcnn.data.dataset import splits_by_content
+from tfcnn.data.run_data import load_for_run, load_run_data
 from tfcnn.data.scores import Scores, read_scores
 from tfcnn.errors import InputError
 from tfcnn.evaluation.evaluate import Report, make_report, score

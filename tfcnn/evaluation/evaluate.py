@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from tfcnn.data.dataset import Dataset
-from tfcnn.data.images import check_known, load_run_data, splits_by_content
+from tfcnn.data.dataset import Dataset, splits_by_content
+from tfcnn.data.run_data import check_known, load_run_data
 from tfcnn.data.scores import Scores, read_scores, scores_of
 from tfcnn.data.split import SPLITS
 from tfcnn.errors import InputError, WorkError, closest

@@ -1,13 +1,13 @@
 """`write_report`: a run as one self-contained page, `report.html`, and as a model card, `card.md`."""
 
 import base64
-import csv
 import re
 import shlex
 from collections import Counter
 from pathlib import Path
 
 from tfcnn.data.channels import colours_of
+from tfcnn.data.dataset import items_of
 from tfcnn.data.photo import GEOMETRIES
 from tfcnn.data.split import SPLITS
 from tfcnn.errors import InputError
@@ -60,7 +60,7 @@ def _rendered(run: Run, file: str, **more) -> str:
             values |= {"css": stylesheet(), "exports": exports_table(record["exports"]),
                        "reliability": reliability_svg(report.calibration) if report.calibration else "",
                        "cells": {(cell["target"], cell["answer"]) for cell in more["examples"]["cells"]}, "how_heat": _how_heat(backbone),
-                       "most": max(1, *(sum(of.values()) for of in counts.values())), "quoted": shlex.quote(values["name"])}
+                       "most": max([1, *(sum(of.values()) for of in counts.values())]), "quoted": shlex.quote(values["name"])}
         return template(file).render(values | more)
     except InputError:
         raise
@@ -85,15 +85,10 @@ def _curves(file: Path, head: float | None) -> str:
 
 def _counts(run: Run) -> dict[str, dict[str, int]]:
     """Photos by label and split; empty for a run without its list of photos."""
-    file = run.path / "items.csv"
-    if not file.exists():
+    items = items_of(run)
+    if not items:
         return {}
-    with open(file, newline="", encoding="utf-8", errors="replace") as lines:
-        try:
-            found = Counter((row["label"], row["split"]) for row in csv.DictReader(lines))
-        except (KeyError, csv.Error) as error:
-            raise InputError(f"expected the photos of a run in '{file}', one a line with label and split, but it is damaged ({error!r:.80}); "
-                             "remove it to have the page without counts") from error
+    found = Counter((item.label, item.split) for item in items)
     return {label: {split: found[label, split] for split in SPLITS} for label in run.record["data"]["counts"]}
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from tfcnn.data.calibration import Calibration, choose_calibration, read_calibration
-from tfcnn.data.dataset import Dataset
-from tfcnn.data.images import load_run_data, splits_by_content
+from tfcnn.data.dataset import Dataset, splits_by_content
+from tfcnn.data.run_data import load_run_data
 from tfcnn.errors import InputError, closest
 from tfcnn.evaluation.display import exports_html
 from tfcnn.evaluation.evaluate import check_data, evaluate, say_seen
