@@ -85,6 +85,27 @@ def test_a_hidden_head_learns_what_a_line_cannot_and_leaves_the_backbone_alone()
     assert (head_of(line)(features).numpy().argmax(axis=1) == targets).mean() < 0.7
 
 
+def test_a_pass_in_one_call_gives_the_weights_of_single_steps(monkeypatch):
+    features, targets = clouds(3)
+    together, compiled, used = [], keras.Model.compile, []
+
+    def one_by_one(model, *given, **named):
+        used.append(named["steps_per_execution"])
+        compiled(model, *given, **{**named, "steps_per_execution": 1})
+
+    for patched in (False, True):
+        model = classifier(3, hidden=(8,))
+        seed_dropout(model, 0)
+        if patched:
+            monkeypatch.setattr(keras.Model, "compile", one_by_one)
+        keras.utils.set_random_seed(0)
+        train_head(model, features, targets, TrainingConfig(head_epochs=3, batch_size=16, optimizer="adamw", head_learning_rate=1e-3))
+        together.append(head_of(model).get_weights())
+    assert used == [6]  # 90 photos in batches of 16
+    for one, other in zip(*together, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 @pytest.mark.slow
 def test_a_head_with_batch_norm_is_trained_anew_each_time():
     features, targets = clouds(3)

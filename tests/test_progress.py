@@ -36,6 +36,14 @@ def test_a_log_hears_now_and_then_how_far_a_long_stage_is(monkeypatch, caplog):
     assert [line for line in caplog.messages if "left" in line] == ["work: 1 of 5, about 120 s left; best 0", "work: 3 of 5, about 40 s left; best 2"]
 
 
+def test_what_was_done_before_an_interruption_does_not_count_for_the_time_that_is_left(monkeypatch, caplog):
+    now = iter([0.0, 25.0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(now))
+    with caplog.at_level(logging.INFO, logger="tfcnn.progress"), stage("work", 30, done=20) as advance:
+        advance()
+    assert "work: 21 of 30, about 225 s left" in caplog.messages
+
+
 def test_a_stage_within_a_stage_shares_the_display_of_the_terminal(monkeypatch):
     monkeypatch.setattr(progress, "_is_interactive", lambda: True)
     monkeypatch.setattr(sys, "stderr", io.StringIO())

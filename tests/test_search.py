@@ -25,6 +25,7 @@ from tfcnn.search.config import SearchConfig, seconds_of
 from tfcnn.search.job import Job
 from tfcnn.search.result import TrialRow, front_of
 
+search_module = importlib.import_module("tfcnn.search.search")  # its name in the package is that of the function
 FIFTY = {"a network": SimpleNamespace(validation_targets=np.zeros(50, int))}
 QUICK = tfcnn.TrainingConfig(epochs=1, head_epochs=2, batch_size=16, augmentation="light", optimizer="adamw")
 
@@ -125,7 +126,7 @@ def test_the_same_seed_gives_the_same_trials(asked, pretended, tmp_path):
 @pytest.mark.slow
 def test_heads_alone_give_a_run_too(asked, here):
     found = tfcnn.search(**{**asked, "config": SearchConfig(trials=3, fine_tune=0)})
-    assert [row.level for row in found.trials] == ["heads"] * 3 + ["defaults"]
+    assert [row.level for row in found.trials] == ["defaults"] + ["heads"] * 3
     assert "3 heads on cached features, 1 head of the defaults" in str(found)
     assert found.best.record["kept"] == "head" and found.best.record["test"]["n"] == 12
     assert found.best.record["validation"]["accuracy"] == pytest.approx(found.record["best"]["accuracy"])  # the run has the head of the trial
@@ -158,9 +159,21 @@ def test_a_worker_does_not_take_the_search_that_its_chief_replaces_for_its_own(a
     given = {**asked, "config": SearchConfig(trials=2, fine_tune=0)}
     with pytest.raises(tfcnn.InputError, match="trials: 1 there, 2 here"):
         tfcnn.search(**given)
-    monkeypatch.setattr(importlib.import_module("tfcnn.search.search"), "CHIEF_TIMEOUT", 0.1)
+    monkeypatch.setattr(search_module, "CHIEF_TIMEOUT", 0.1)
     with pytest.raises(WorkError, match="expected the chief to replace the search"):
         tfcnn.search(**given, overwrite=True)
+    (asked["output"] / "search.json").write_text("{")  # the chief replaces that too
+    with pytest.raises(WorkError, match="expected the chief to replace the search"):
+        tfcnn.search(**given, overwrite=True)
+
+
+def test_a_worker_that_comes_when_all_is_done_ends_quietly(asked, pretended, monkeypatch):
+    given = {**asked, "config": SearchConfig(trials=1, fine_tune=0)}
+    done = tfcnn.search(**given)
+    for name, value in (("TUNER_ID", "worker0"), ("ORACLE_IP", "127.0.0.1"), ("ORACLE_PORT", "1")):
+        monkeypatch.setenv(f"KERASTUNER_{name}", value)
+    monkeypatch.setattr(search_module, "REPLACED_IN", 0.1)
+    assert tfcnn.search(**given, overwrite=True).record == done.record == tfcnn.search(**given).record
 
 
 @pytest.mark.slow
@@ -278,10 +291,18 @@ def test_the_time_of_a_head_is_measured_before_the_first_one(asked, monkeypatch)
 
 
 def test_bounds_that_no_network_meets_are_refused_before_the_first_trial(asked, here, monkeypatch):
-    monkeypatch.setattr(levels, "try_head", lambda *given: pytest.fail("a trial began"))
+    monkeypatch.setattr(search_module, "with_features", lambda *given: pytest.fail("features were computed"))
     with pytest.raises(tfcnn.InputError, match=r"got max_bytes=1000, but the nearest one, thin_mobilenet at 32 pixels, has \d{6} bytes and takes .* ms"):
         tfcnn.search(**{**asked, "config": SearchConfig(trials=4, fine_tune=0, max_bytes=1000)})
-    assert not (asked["output"] / "trials").exists()
+    assert not asked["output"].exists()
+
+
+@pytest.mark.parametrize("name", ["trials", "sizes", "state/heads.json"])
+def test_what_no_record_tells_of_is_left_alone(asked, pretended, name):
+    (asked["output"] / name).mkdir(parents=True)
+    with pytest.raises(tfcnn.InputError, match="holds other files"):
+        tfcnn.search(**{**asked, "config": SearchConfig(trials=1, fine_tune=0, max_bytes=1000)})
+    assert (asked["output"] / name).exists()
 
 
 @pytest.mark.slow
@@ -436,7 +457,7 @@ def test_a_flag_that_is_given_is_not_searched(photos, tmp_path, here, capsys):
                  "--json"])
     said = capsys.readouterr().out.strip().splitlines()
     record = json.loads(said[-1])
-    assert code == 0 and [set(row["values"]) for row in record["trials"]] == [{"activation", "label_smoothing"}] * 3 + [set()]
+    assert code == 0 and [set(row["values"]) for row in record["trials"]] == [set()] + [{"activation", "label_smoothing"}] * 3
     run = load_run(tmp_path / "s" / "best").record
     assert run["model"]["hidden"] == [16] and run["model"]["dropout"] == 0.1 and record["best"]["accuracy"] == run["validation"]["accuracy"]
     assert main(["search", str(photos), "--backbone", "mobilenet,vgg16", "--weights", "a,b,c"]) == 2

@@ -12,7 +12,7 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def stage(name: str, total: int | None = None, seconds: dict[str, float] | None = None, *, photos: int = 0) -> Iterator[Callable]:
+def stage(name: str, total: int | None = None, seconds: dict[str, float] | None = None, *, photos: int = 0, done: int = 0) -> Iterator[Callable]:
     """Times one stage of the work and shows how far it is.
 
     Args:
@@ -20,22 +20,19 @@ def stage(name: str, total: int | None = None, seconds: dict[str, float] | None 
         total: number of steps; None shows a spinner without a percentage.
         seconds: a dict that receives the stage's wall time under its name; a repeated stage adds up.
         photos: in one step, for the rate that the bar shows; 0 shows none.
+        done: steps that were done before, by a process that was interrupted.
 
     Yields:
         `advance(steps=1, note="")`, to be called as the work goes on.
     """
     start = time.perf_counter()
-    bar = _bar(name, total, photos)
+    bar = _Bar(name, total, photos, done) if _is_interactive() else _Lines(name, total, done)
     with bar:
         yield bar.advance
     taken = time.perf_counter() - start
     if seconds is not None:
         seconds[name] = round(seconds.get(name, 0.0) + taken, 2)
     logger.info("%-34s %7.1f s", name, taken)
-
-
-def _bar(name: str, total: int | None, photos: int):
-    return _Bar(name, total, photos) if _is_interactive() else _Lines(name, total)
 
 
 def _is_interactive() -> bool:
@@ -45,8 +42,8 @@ def _is_interactive() -> bool:
 class _Lines:
     """What a log or a pipe gets: how far a long stage is, and how long the rest will take at the speed so far."""
 
-    def __init__(self, name: str, total: int | None):
-        self._name, self._total, self._done, self._note = name, total, 0, ""
+    def __init__(self, name: str, total: int | None, done: int):
+        self._name, self._total, self._before, self._done, self._note = name, total, done, done, ""
         self._started = self._said = time.monotonic()
 
     def __enter__(self):
@@ -59,9 +56,9 @@ class _Lines:
         self._done += steps
         self._note = note or self._note
         now = time.monotonic()
-        if self._total and 0 < self._done < self._total and now - self._said > SAY_AFTER:
+        if self._total and self._before < self._done < self._total and now - self._said > SAY_AFTER:
             self._said = now
-            left = (now - self._started) / self._done * (self._total - self._done)
+            left = (now - self._started) / (self._done - self._before) * (self._total - self._done)
             logger.info("%s: %d of %d, about %.0f s left%s", self._name, self._done, self._total, left, self._note and f"; {self._note}")
 
 
@@ -70,15 +67,15 @@ class _Bar:
 
     _display = None
 
-    def __init__(self, name: str, total: int | None, photos: int):
-        self._name, self._total, self._photos = name, total, photos
+    def __init__(self, name: str, total: int | None, photos: int, done: int):
+        self._name, self._total, self._photos, self._done = name, total, photos, done
 
     def __enter__(self):
         self._owns = _Bar._display is None
         if self._owns:
             _Bar._display = _new_display()
             _Bar._display.start()
-        self._task = _Bar._display.add_task(self._name, total=self._total, note="", photos=self._photos)
+        self._task = _Bar._display.add_task(self._name, total=self._total, completed=self._done, note="", photos=self._photos)
         return self
 
     def __exit__(self, *_):

@@ -184,8 +184,9 @@ def report_of(run: Run, scored: Scores, split: str, precisions: Sequence[float] 
     kept = read_scores(run, "validation")
     others = ~np.isin(kept.digests, scored.digests) if kept is not None else np.zeros(0, bool)  # a threshold is too good for photos that chose it
     if not others.any():
-        why = "the run keeps no scores of its validation photos ('tfcnn report --again' computes them)" if kept is None else (
-            "these are the validation photos, on which they are chosen")
+        why = "the run keeps no scores of validation photos" if kept is None else "the validation photos, on which they are chosen, are among these"
+        if kept is None and run.record["data"]["splits"]["validation"] and run.record["data"]["source"]:
+            why += "; 'tfcnn report --again' computes them"
         logger.info("no score thresholds: %s", why)
         return report
     return replace(report, thresholds=tuple(thresholds_of(scored.scores, scored.targets, kept.scores[others], kept.targets[others], precisions)))

@@ -25,6 +25,8 @@ __all__ = ["Explanation", "draw_feature_maps", "draw_filters", "explain", "heat_
 
 LONGEST = 80  # bytes of a part of a file name: three of them and a temporary name stay below the 255 that file systems take
 
+AT_ONCE = 8 * BATCH  # photos that are in memory together; each time the network is traced anew
+
 logger = logging.getLogger(__name__)
 
 
@@ -85,8 +87,8 @@ def explain(run: Run | str | Path, inputs: Sequence[str | Path] | np.ndarray, *,
     taken = {_key(name) for name in names} if from_files else set()
     explained: list[Explanation] = []
     with stage("explain", len(names), photos=1) as advance:
-        for start in range(0, len(names), BATCH):
-            rows = range(start, min(start + BATCH, len(names)))
+        for start in range(0, len(names), AT_ONCE):
+            rows = range(start, min(start + AT_ONCE, len(names)))
             found = [(names[row], pixels) for row, (pixels, error) in zip(rows, read(rows), strict=True) if not _is_left_out(error)]
             if found:
                 batch = _explained(run, model, *zip(*found, strict=True), label=label, method=method, layer=layer)

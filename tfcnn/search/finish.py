@@ -147,7 +147,8 @@ def _make_run(job: Job, best: TrialRow) -> Run:
     if best.run is None or job.config.refit:
         fine_tune(job, best.values, folder, epochs=best.epochs or 0, refit=job.config.refit)
     elif not (folder / "run.json").exists():
-        remove(folder)
+        for unfinished in (folder, *job.path.glob(f".tmp-*-{BEST}")):  # of a process that was killed
+            remove(unfinished)
         with name_aside(folder) as aside:
             shutil.copytree(job.path / best.run, aside)
             publish(aside, folder)

@@ -59,13 +59,12 @@ def load_data(job: Job, opened, image_size: int):
     return load_images(opened, image_size=image_size, channels=job.model.channels, seed=job.training.seed, **{**asdict(job.data), "fold": job.data.fold or 0})
 
 
-def load_table(job: Job, data, key: tuple[str, int, str], check) -> Table:
-    """Features of one network, from the cache where they are there; workers that share it compute them once.
+def build_network(job: Job, data, key: tuple[str, int, str]) -> tuple[Any, Table]:
+    """A classifier whose features the search needs, and its table as far as it is known before they are computed.
 
     Args:
         data: the photos, of `load_data`.
         key: of `networks_of`.
-        check: called with what is known of the network before the slow part.
     """
     import keras
 
@@ -74,9 +73,15 @@ def load_table(job: Job, data, key: tuple[str, int, str], check) -> Table:
     config = job.configs({"backbone": backbone, "image_size": size, "pooling": pooling})[0]
     model = build_classifier(labels=data.labels, **{**asdict(config), "hidden": ()})
     train, validation = data.rows("train"), data.rows("validation")
-    told = Table(np.zeros((0, model.get_layer("pooling").output.shape[-1])), data.targets(train), np.zeros(0), data.targets(validation), data.labels,
+    return model, Table(np.zeros((0, model.get_layer("pooling").output.shape[-1])), data.targets(train), np.zeros(0), data.targets(validation), data.labels,
                  len(train), _seconds_of_a_photo(model, data), tuple(name for name, _ in stages_of(model)))
-    check(told)
+
+
+def with_features(job: Job, data, model, table: Table) -> Table:
+    """The table with features from the cache where they are there; workers that share it compute them once."""
+    import keras
+
+    train, validation = data.rows("train"), data.rows("validation")
     job.path.mkdir(parents=True, exist_ok=True)
     lock = Lock(job.path, alone=True, wait=True)
     try:
@@ -85,7 +90,7 @@ def load_table(job: Job, data, key: tuple[str, int, str], check) -> Table:
         lock.release(remove=True)
     features = np.asarray(rows[np.arange(len(train) + len(validation))])
     keras.utils.clear_session()
-    return told._replace(features=features[:len(train)], validation=features[len(train):])
+    return table._replace(features=features[:len(train)], validation=features[len(train):])
 
 
 def try_head(table: Table, model: ModelConfig, training: TrainingConfig) -> dict[str, float]:

@@ -53,6 +53,11 @@ class Job:
         """search.json"""
         return self.path / "search.json"
 
+    @property
+    def sizes(self) -> Path:
+        """What was measured of the files of networks."""
+        return self.path / "sizes"
+
     def state_file(self, level: str) -> Path:
         """Of the oracle of a level."""
         return self.path / "state" / f"{level}.json"
@@ -87,12 +92,12 @@ class Job:
         Raises:
             InputError: it is damaged.
         """
-        if not self.record_file.exists():
-            return {"format": FORMAT, "status": "started", "arguments": self.told(), "seconds": 0.0}
         try:
             record = json.loads(self.record_file.read_text(encoding="utf-8"))
             if not (isinstance(record["arguments"], dict) and isinstance(record["seconds"], float) and isinstance(record["status"], str)):
                 raise ValueError("arguments, seconds or status are no such")
+        except FileNotFoundError:
+            return {"format": FORMAT, "status": "started", "arguments": self.told(), "seconds": 0.0}
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"expected the record of a search in '{self.record_file}', but it is damaged ({error!r:.80}); "
                              "search again with --overwrite") from error

@@ -1,6 +1,6 @@
 """The levels of a search: heads on cached features, the defaults, fine-tunings that go on from the best heads.
 
-Where heads are all that is searched, the defaults are a head as well.
+Where heads are all that is searched, the defaults are a head as well, the first one.
 """
 
 import json
@@ -34,15 +34,17 @@ logger = logging.getLogger(__name__)
 def run_levels(job: Job, tables: Mapping[tuple, Table], clock: Clock) -> dict[str, Any]:
     """Runs all trials that are left; gives the oracles by level, on a worker none."""
     oracles: dict[str, Any] = {}
-    for level in LEVELS if searches_fine(job) else (HEADS, DEFAULTS):
-        with stage(f"search, {level}", job.config.trials if level == HEADS else None) as advance:
-            if is_worker():
+    levels = LEVELS if searches_fine(job) else (DEFAULTS, HEADS)  # which take all the time that is left
+    for level in levels:
+        if is_worker():
+            with stage(f"search, {level}"):
                 _work_for_chief(job, level, tables)
-                continue
-            oracle = oracles[level] = _MAKE[level](job, tables, oracles, clock)
+            continue
+        oracle = oracles[level] = _MAKE[level](job, tables, oracles, clock)
+        with stage(f"search, {level}", job.config.trials if level == HEADS else None, done=len(oracle.end_order)) as advance:
             say = _sayer(oracle, advance)
             if is_chief():
-                Chief(os.environ, LEVELS).serve(level, oracle, lambda say=say: (say(), clock.save_now_and_then()))
+                Chief(os.environ, levels).serve(level, oracle, lambda say=say: (say(), clock.save_now_and_then()))
             else:
                 _work_here(job, level, oracle, tables, lambda say=say: (say(), clock.save()))
             clock.save()
@@ -50,16 +52,16 @@ def run_levels(job: Job, tables: Mapping[tuple, Table], clock: Clock) -> dict[st
 
 
 def _sayer(oracle, advance: Callable) -> Callable:
-    """() → says how many trials have ended and what the best is worth; other threads may end some meanwhile."""
-    said = len(oracle.end_order)
+    """() → says how many trials have ended and what the best is worth; threads end them, and call it."""
+    said, lock = len(oracle.end_order), threading.Lock()
 
     def say() -> None:
         nonlocal said
-        best, ended = max((trial.score for trial in list(oracle.trials.values()) if trial.score is not None), default=None), len(oracle.end_order)
-        advance(ended - said, "" if best is None else f"best {best:.3f}")
-        said = ended
+        with lock:
+            best, ended = max((trial.score for trial in list(oracle.trials.values()) if trial.score is not None), default=None), len(oracle.end_order)
+            advance(ended - said, "" if best is None else f"best {best:.3f}")
+            said = ended
 
-    advance(said)
     return say
 
 

@@ -2,11 +2,10 @@
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tfcnn.errors import InputError
-from tfcnn.files import remove
 from tfcnn.progress import stage
 from tfcnn.search.heads import Table, seconds_of_a_head
 from tfcnn.search.job import Job, is_worker, searches_fine
@@ -17,7 +16,6 @@ from tfcnn.training.rule import complete
 START = 15.0  # seconds of a process that trains, besides its epochs, until they were measured
 SAVE_AFTER = 10  # seconds
 BACKWARD = 3  # a step costs three forward passes
-MEASURED = ("sizes", "trials")  # folders of what was measured before the first trial
 
 
 @dataclass(frozen=True)
@@ -53,34 +51,38 @@ class Clock:
             self.save()
 
 
-def check_time(job: Job, table: Table, clock: Clock) -> None:
-    """Raises InputError where the time limit is too short for one trial of a network, before any is tried."""
+def check_time(job: Job, tables: Sequence[Table], clock: Clock) -> None:
+    """Raises InputError where the time limit is too short for the features of all networks and one trial, before any are computed."""
     if math.isinf(job.config.seconds) or job.record_file.exists():  # which goes on
         return
-    photos = table.photos + len(table.validation_targets)
-    needed = clock.spent + photos * table.seconds + seconds_of_a_head(job, table)
+    needed = clock.spent + sum((table.photos + len(table.validation_targets)) * table.seconds for table in tables)
+    needed += seconds_of_a_head(job, max(tables, key=lambda table: table.features.shape[1]))
     if searches_fine(job):
-        needed += estimated(job, table, whole_epochs(job, table))
+        needed += max(estimated(job, table, whole_epochs(job, table)) for table in tables)
     if needed > job.config.seconds:
         shorter = "fewer --epochs, or --fine-tune 0 to search heads alone" if searches_fine(job) else "or fewer photos"
         raise InputError(f"expected time for one trial, about {math.ceil(needed)} s for these photos on this computer, "
                          f"got time_limit={job.config.time_limit}; give more time, {shorter}")
 
 
-def check_bounds(job: Job, tables: Mapping[tuple, Table]) -> None:
-    """Raises InputError where the file of no network is within the bounds, even with the smallest head, before any trial."""
-    if not job.config.is_bounded or job.record_file.exists():
+def check_bounds(job: Job, networks: Iterable[tuple[str, int, str]], labels: tuple[str, ...]) -> None:
+    """Raises InputError where the file of no network is within the bounds, even with the smallest head, before any trial.
+
+    Args:
+        job: in whose folder the files are measured.
+        networks: of `networks_of`.
+        labels: of the photos.
+    """
+    if not job.config.is_bounded:
         return
     units = lambda hidden: sum(job.configs({"hidden": hidden})[0].hidden)
     smallest = {"hidden": min(values_of(job.rows["hidden"]), key=units)} if "hidden" in job.rows else {}
     measured = {}
-    for (backbone, size, pooling), table in tables.items():
+    for backbone, size, pooling in networks:
         with stage(f"measure the file of {backbone}"):
-            measured[backbone, size] = measure_file(job, {"backbone": backbone, "image_size": size, "pooling": pooling, **smallest}, table.labels)
+            measured[backbone, size] = measure_file(job, {"backbone": backbone, "image_size": size, "pooling": pooling, **smallest}, labels)
     if all(beyond(job, found) > 0 for found in measured.values()):
         (backbone, size), found = min(measured.items(), key=lambda row: beyond(job, row[1]))
-        for name in MEASURED:
-            remove(job.path / name)
         asked = f"max_bytes={job.config.max_bytes}" if job.config.max_bytes else ""
         asked += f"{' and ' if asked and job.config.max_host_latency_ms else ''}"
         asked += f"max_host_latency_ms={job.config.max_host_latency_ms}" if job.config.max_host_latency_ms else ""

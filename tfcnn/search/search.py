@@ -12,17 +12,17 @@ from typing import Any
 
 from tfcnn.data.config import DataConfig
 from tfcnn.errors import InputError, WorkError
-from tfcnn.files import alone_in, name_aside, prepare_folder
+from tfcnn.files import alone_in, name_aside, prepare_folder, publish
 from tfcnn.finish import export_missing
 from tfcnn.flow import check_all, open_checked
 from tfcnn.locks import NAME as LOCK
 from tfcnn.models.classifier import ModelConfig
 from tfcnn.search.config import SearchConfig, check_search
 from tfcnn.search.finish import finish_search
-from tfcnn.search.heads import load_data, load_table, networks_of
+from tfcnn.search.heads import build_network, load_data, networks_of, with_features
 from tfcnn.search.job import CLUSTER, Job, is_worker
 from tfcnn.search.levels import run_levels
-from tfcnn.search.limits import MEASURED, Clock, check_bounds, check_time
+from tfcnn.search.limits import Clock, check_bounds, check_time
 from tfcnn.search.result import Search
 from tfcnn.search.space import read_space
 from tfcnn.search.work import CHIEF_TIMEOUT, PAUSE
@@ -30,6 +30,8 @@ from tfcnn.training.config import TrainingConfig
 from tfcnn.training.launch import visible_gpus
 from tfcnn.training.machine import MachineConfig
 from tfcnn.training.strategy import make_strategy
+
+REPLACED_IN = 60  # seconds in which a chief replaces an earlier search
 
 logger = logging.getLogger(__name__)
 
@@ -91,17 +93,28 @@ def _search(job: Job, formats: Sequence[str]) -> Search:
     opened = open_checked(job.source, job.configs({})[0], job.data)
     _leave_memory_of_gpus()
     load = functools.cache(lambda image_size: load_data(job, opened, image_size))
-    tables = {key: load_table(job, load(key[1]), key, lambda table: check_time(job, table, clock)) for key in networks_of(job)}
+    networks = {key: build_network(job, load(key[1]), key) for key in networks_of(job)}
+    check_time(job, [table for _, table in networks.values()], clock)
     if is_worker():
         _check_same(job)  # of the chief, if it has begun
-    else:
-        check_bounds(job, tables)
-        job.write_record()  # not before it is known to be one that can be done
+    elif not job.record_file.exists():
+        _begin(job, networks)
+    tables = {key: with_features(job, load(key[1]), *networks.pop(key)) for key in list(networks)}
     oracles = run_levels(job, tables, clock)
     if is_worker():
         logger.info("this worker is done; the chief tests the best run and writes the result")
         return Search(job.path, job.read_record())
     return finish_search(job, oracles, clock, tables=tables, formats=formats, load=load)
+
+
+def _begin(job: Job, networks: Mapping[tuple, tuple]) -> None:
+    """Writes the record of a search, when it is known to be one that can be done; one that is refused leaves nothing behind."""
+    with name_aside(job.path / "state" / "bounds") as aside:
+        trying = replace(job, path=aside)
+        check_bounds(trying, networks, next(iter(networks.values()))[1].labels)
+        job.write_record()
+        if trying.sizes.exists():
+            publish(trying.sizes, job.sizes)
 
 
 def _read_job(source, output, backbone, weights, image_size, model, training, data, config, space, fixed, only, formats, devices) -> Job:
@@ -155,16 +168,31 @@ def _leave_memory_of_gpus() -> None:
 
 
 def _record_for_worker(job: Job, overwrite: bool) -> dict:
-    """What the folder says of the search; where an earlier one is to be replaced, when the chief has begun to."""
-    until = time.monotonic() + CHIEF_TIMEOUT
-    while overwrite and job.read_record()["status"] == "finished":
-        if time.monotonic() > until:
+    """What the folder says of the search; where an earlier one is to be replaced, when the chief has begun to.
+
+    A finished one with the same arguments may be the earlier one, or that of a chief which needs this worker no more: for a while it is waited
+    for the chief.
+    """
+    began = time.monotonic()
+    while overwrite:
+        record = _record_or_none(job)
+        is_same = record is not None and record["arguments"] == job.told()
+        if (is_same and record["status"] != "finished") or (is_same and time.monotonic() - began > REPLACED_IN):
+            return record
+        if time.monotonic() - began > CHIEF_TIMEOUT:
             raise WorkError(f"expected the chief to replace the search of '{job.path}', but it did not in {CHIEF_TIMEOUT} s; "
                             "start it with --overwrite, or leave that out here")
         time.sleep(PAUSE)
-    if job.record_file.exists() and not overwrite:
-        _check_same(job)
+    _check_same(job)
     return job.read_record()
+
+
+def _record_or_none(job: Job) -> dict | None:
+    """None for a damaged record, which a chief replaces."""
+    try:
+        return job.read_record()
+    except InputError:
+        return None
 
 
 def _existing(job: Job, overwrite: bool, formats: Sequence[str]) -> Search | None:
@@ -175,7 +203,7 @@ def _existing(job: Job, overwrite: bool, formats: Sequence[str]) -> Search | Non
         with name_aside(job.path) as aside:  # which is no search any more, whenever it is killed
             job.path.rename(aside)
     if not job.record_file.exists():
-        if job.path.is_dir() and any(path.name not in (LOCK, "state", *MEASURED) for path in job.path.iterdir()):
+        if job.path.is_dir() and _holds_other_files(job.path):
             raise InputError(f"expected an empty or new folder for the search, but '{job.path}' holds other files; give another --output")
         prepare_folder(job.path)
         return None
@@ -187,6 +215,11 @@ def _existing(job: Job, overwrite: bool, formats: Sequence[str]) -> Search | Non
         return Search(job.path, record)
     logger.info("the search of '%s' goes on", job.path)
     return None
+
+
+def _holds_other_files(folder: Path) -> bool:
+    """Whether a folder without a record of a search has more in it than its locks."""
+    return any(path.name not in (LOCK, "state") for path in folder.iterdir()) or any((folder / "state").glob("[!.]*"))
 
 
 def _check_same(job: Job) -> None:

@@ -55,7 +55,7 @@ def measure_file(job: Job, values: Mapping[str, Any], labels: tuple[str, ...]) -
     model, _ = job.configs(values)
     head = f"-{'x'.join(map(str, model.hidden))}-{model.activation}{'-bn' * model.head_batch_norm}" if model.hidden else ""
     key = f"{model.backbone}-{model.image_size}-{model.pooling}{head}"
-    file, folder = job.path / "sizes" / f"{key}.json", job.path / "trials" / f"size-{key}"
+    file, folder = job.sizes / f"{key}.json", job.path / "trials" / f"size-{key}"
     file.parent.mkdir(parents=True, exist_ok=True)
     lock = Lock(file.parent, alone=True, wait=True)  # workers and threads that meet the same network
     try:
