@@ -174,7 +174,8 @@ def test_labels_without_photos_have_no_recall_in_the_text():
 
 def test_a_damaged_list_of_the_photos_of_a_run_is_one_line(trained, tmp_path):
     shutil.copytree(trained[0].path, tmp_path / "run")
-    for text in ("path,label,split\na.jpg,blue,test\n", "path,label,split,sha256\na.jpg,blue,test,1,more\n"):
+    whole = (tmp_path / "run" / "items.csv").read_text().splitlines(keepends=True)
+    for text in ("path,label,split\na.jpg,blue,test\n", "path,label,split,sha256\na.jpg,blue,test,1,more\n", "".join(whole[:40]), ""):
         (tmp_path / "run" / "items.csv").write_text(text)
         with pytest.raises(tfcnn.InputError, match=r"expected the photos of a run in '.*items\.csv', .* but it is damaged"):
             tfcnn.evaluate(tmp_path / "run")

@@ -114,6 +114,15 @@ def test_trials_that_go_on_from_a_head_have_what_it_was_found_with(asked, preten
 
 
 @pytest.mark.slow
+def test_the_head_that_a_fine_tuning_goes_on_from_is_that_of_its_trial(asked, here):
+    found = tfcnn.search(**{**asked, "model": tfcnn.ModelConfig(hidden=(32,), dropout=0.5), "only": ["head_learning_rate"], "config": SearchConfig(2, 2)})
+    heads = {row.values["head_learning_rate"]: row.log_loss for row in found.trials if row.level == "heads"}
+    for row in found.trials:
+        if row.level == "fine-tunings":
+            assert load_run(found.path / row.run).record["validation_of_head"]["log_loss"] == pytest.approx(heads[row.values["head_learning_rate"]], rel=1e-4)
+
+
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_trials(asked, pretended, tmp_path):
     first, second = (tfcnn.search(**{**asked, "output": tmp_path / name}) for name in ("a", "b"))
     seed_1 = tfcnn.TrainingConfig(**{**vars(QUICK), "seed": 1})
@@ -292,7 +301,7 @@ def test_the_time_of_a_head_is_measured_before_the_first_one(asked, monkeypatch)
 
 def test_bounds_that_no_network_meets_are_refused_before_the_first_trial(asked, here, monkeypatch):
     monkeypatch.setattr(search_module, "with_features", lambda *given: pytest.fail("features were computed"))
-    with pytest.raises(tfcnn.InputError, match=r"got max_bytes=1000, but the nearest one, thin_mobilenet at 32 pixels, has \d{6} bytes and takes .* ms"):
+    with pytest.raises(tfcnn.InputError, match=r"got max_bytes=1000, but the nearest one, thin_mobilenet at 32 pixels, has \d{6} bytes; give more"):
         tfcnn.search(**{**asked, "config": SearchConfig(trials=4, fine_tune=0, max_bytes=1000)})
     assert not asked["output"].exists()
 
@@ -332,6 +341,7 @@ def test_no_trial_begins_when_the_time_is_over(asked, pretended, monkeypatch):
     ({"config": SearchConfig(time_limit="0m")}, "expected a time above 0"),
     ({"config": SearchConfig(max_host_latency_ms=0)}, "expected milliseconds above 0"),
     ({"only": []}, "expected something to search"),
+    ({"only": ["learning_rate"], "fixed": [], "config": SearchConfig(fine_tune=0)}, "fields that heads can be searched by, .* got learning_rate; give"),
     ({"fixed": ["dropuot"]}, "did you mean 'dropout'"),
     ({"training": tfcnn.TrainingConfig(gradual=2)}, "expected all stages to open at once"),
     ({"space": lambda hp: hp.Int("trainable", 1, 50)}, "expected from 0 to 5 stages"),
@@ -394,7 +404,10 @@ def test_the_defaults_are_kept_unless_another_is_better_by_more_than_one_standar
     assert best is bounded[1] and "the defaults, 0.900, are not within the bounds" in why
     alone = [row("defaults", "0", 0.9, 0.9), row("fine-tunings", "0", 0.95, 0.95, epochs=1)]
     best, why = finish.choose(job, alone, FIFTY)
-    assert best is alone[0] and "no other one was trained as long" in why
+    assert best is alone[0] and "nothing else was tried" in why
+    head = [row("heads", "0", 0.8, 0.8, epochs=None), row("defaults", "0", 0.6, 0.6), row("fine-tunings", "0", 0.7, 0.7)]
+    best, why = finish.choose(job, head, FIFTY)  # a head may be what is best, on a frozen backbone
+    assert best is head[0] and "the defaults 0.600: +20.0 points" in why
     lucky = [row("defaults", "0", 0.5, 0.5), row("fine-tunings", "0", 0.58, 0.58)]
     best, why = finish.choose(job, lucky, FIFTY)
     assert best is lucky[0] and "+8.0 points with a standard error of 9.9, which is what chance makes of the best of many" in why

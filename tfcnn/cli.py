@@ -204,7 +204,7 @@ def _compare(args) -> int:
     from tfcnn.evaluation.compare import compare
 
     found = compare(args.first, args.second, args.source, data_dir=args.data_dir, output=args.output)
-    say(str(found))
+    say(str(found) + (f"\n\nphotos with different answers: {args.output}" if args.output else ""))
     say_json(args, found.to_dict())
     return EXIT_DONE
 

@@ -1,6 +1,7 @@
 """`Dataset`: labelled examples in three splits, and the batches that are read from them."""
 
 import csv
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -255,7 +256,11 @@ def items_of(run: Run) -> tuple[Item, ...]:
         return ()
     with open(file, newline="", encoding="utf-8") as lines:
         try:
-            return tuple(Item(**row) for row in csv.DictReader(lines))
+            items = tuple(Item(**row) for row in csv.DictReader(lines))
+            counts, told = Counter(item.split for item in items), run.record.get("data", {}).get("splits")
+            if told and dict(counts) != {split: count for split, count in told.items() if count}:
+                raise ValueError(f"{len(items)} photos, not the {sum(told.values())} of run.json")
+            return items
         except (TypeError, ValueError, csv.Error) as error:
             raise InputError(f"expected the photos of a run in '{file}', one a line with {', '.join(Item._fields)}, but it is damaged ({error!r:.80}); "
                              "put the right one back or train again with --overwrite") from error

@@ -1,5 +1,6 @@
 """Scores that a run gave to the photos of a split, kept so that no forward pass is needed to look at them again."""
 
+import logging
 import zipfile
 import zlib
 from pathlib import Path
@@ -10,6 +11,8 @@ import numpy as np
 from tfcnn.data.dataset import Dataset
 from tfcnn.files import remove, write_aside
 from tfcnn.record import Run
+
+logger = logging.getLogger(__name__)
 
 
 class Scores(NamedTuple):
@@ -42,8 +45,11 @@ def read_scores(run: Run, split: str) -> Scores | None:
         with open(file, "rb") as opened, np.load(opened) as arrays:
             found = Scores(*(arrays[name] for name in Scores._fields))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        found = None
+    if found is None or found.scores.shape != (len(found.targets), len(run.labels)) or not np.isfinite(found.scores).all():
+        logger.warning("'%s' is damaged: the scores that it kept are not used; 'tfcnn report --again' computes them anew", file)
         return None
-    return found if found.scores.shape == (len(found.targets), len(run.labels)) and np.isfinite(found.scores).all() else None
+    return found
 
 
 def remove_scores(run_folder: Path, split: str) -> None:

@@ -71,11 +71,14 @@ def all_rows(job: Job, oracles: Mapping[str, Any]) -> list[TrialRow]:
 
 
 def best_of(rows: Sequence[TrialRow]) -> TrialRow | None:
-    """The best of those that were trained for longest: whole fine-tunings if there are any, else heads."""
+    """The best of the heads and of the fine-tunings that were trained for longest."""
     done = [row for row in rows if row.status == "COMPLETED"]
-    longest = max((row.epochs or 0 for row in _with_epochs(done)), default=0)
-    finals = [row for row in _with_epochs(done) if (row.epochs or 0) == longest]
-    return min(finals, key=lambda row: (-row.score, row.log_loss), default=None)
+    return min((row for row in done if _is_final(row, done)), key=lambda row: (-row.score, row.log_loss), default=None)
+
+
+def _is_final(row: TrialRow, done: Sequence[TrialRow]) -> bool:
+    """False for fine-tunings that were cut short."""
+    return row.epochs is None or row.epochs == max(other.epochs or 0 for other in done)
 
 
 def choose(job: Job, rows: Sequence[TrialRow], tables: Mapping[tuple, Table]) -> tuple[TrialRow | None, str]:
@@ -92,10 +95,10 @@ def choose(job: Job, rows: Sequence[TrialRow], tables: Mapping[tuple, Table]) ->
         return None, ""
     beyond = "" if best.score >= 0 else "; no configuration is within the bounds, this one is nearest to them"
     told = f"{best.level} {best.id}, validation {_words(job)} {_value(job, best):.3f} on {n} photos"
-    whole = sum(row.level != DEFAULTS and row.status == "COMPLETED" and row.epochs == best.epochs for row in rows)
+    done = [row for row in rows if row.status == "COMPLETED"]
+    others = sum(row is not defaults and _is_final(row, done) for row in done)
     if best is defaults:
-        others = {0: "no other one was trained as long", 1: "the one other that was trained as long did not beat them"}
-        others = others.get(whole, f"none of the {whole} others that were trained as long beat them")
+        others = {0: "nothing else was tried", 1: "the one other did not beat them"}.get(others, f"none of {others} others beat them")
         return best, f"best: the defaults, validation {_words(job)} {_value(job, best):.3f} on {n} photos; {others}{beyond}"
     if defaults is None:
         return best, f"best: {told}{beyond}"
@@ -135,10 +138,6 @@ def _value(job: Job, row: TrialRow) -> float:
 
 def _words(job: Job) -> str:
     return job.config.objective.replace("_", " ")
-
-
-def _with_epochs(rows: Sequence[TrialRow]) -> list[TrialRow]:
-    return [row for row in rows if row.epochs is not None] or list(rows)
 
 
 def _make_run(job: Job, best: TrialRow) -> Run:

@@ -13,7 +13,7 @@ from tfcnn.data.images import load_images
 from tfcnn.locks import Lock
 from tfcnn.models.classifier import ModelConfig, build_classifier, build_head
 from tfcnn.models.forward import BATCH, forward, traced
-from tfcnn.models.freeze import stages_of
+from tfcnn.models.freeze import every_layer, stages_of
 from tfcnn.search.job import Job, searches_fine
 from tfcnn.search.space import values_of
 from tfcnn.training.config import TrainingConfig
@@ -25,7 +25,8 @@ logger = logging.getLogger(__name__)
 
 
 class Table(NamedTuple):
-    """Features of a network and the targets of their photos, in training and validation; `seconds`: of one photo's forward pass."""
+    """Features of a network and the targets of their photos, in training and validation; `seconds`: of one photo's forward pass; `before`: how many
+    more layers the classifier has before its head than a head alone."""
 
     features: np.ndarray
     targets: np.ndarray
@@ -35,6 +36,7 @@ class Table(NamedTuple):
     photos: int
     seconds: float
     stages: tuple[str, ...]
+    before: int = 0
 
 
 def networks_of(job: Job) -> list[tuple[str, int, str]]:
@@ -73,8 +75,10 @@ def build_network(job: Job, data, key: tuple[str, int, str]) -> tuple[Any, Table
     config = job.configs({"backbone": backbone, "image_size": size, "pooling": pooling})[0]
     model = build_classifier(labels=data.labels, **{**asdict(config), "hidden": ()})
     train, validation = data.rows("train"), data.rows("validation")
+    place = lambda network: [layer.name for layer in every_layer(network)].index("pooling")
+    before = place(model) - place(build_head(1, config, data.labels))
     return model, Table(np.zeros((0, model.get_layer("pooling").output.shape[-1])), data.targets(train), np.zeros(0), data.targets(validation), data.labels,
-                 len(train), _seconds_of_a_photo(model, data), tuple(name for name, _ in stages_of(model)))
+                        len(train), _seconds_of_a_photo(model, data), tuple(name for name, _ in stages_of(model)), before)
 
 
 def with_features(job: Job, data, model, table: Table) -> Table:
@@ -106,7 +110,7 @@ def scores_of_head(table: Table, model: ModelConfig, training: TrainingConfig) -
 
     keras.utils.set_random_seed(training.seed)
     head = build_head(table.features.shape[1], model, table.labels)
-    seed_dropout(head, training.seed)
+    seed_dropout(head, training.seed, before=table.before)
     train_head(head, table.features, table.targets, complete(training, photos=table.photos, stages=table.stages))
     scores = np.asarray(head(table.validation, training=False))
     del head

@@ -79,15 +79,17 @@ def check_bounds(job: Job, networks: Iterable[tuple[str, int, str]], labels: tup
     smallest = {"hidden": min(values_of(job.rows["hidden"]), key=units)} if "hidden" in job.rows else {}
     measured = {}
     for backbone, size, pooling in networks:
-        with stage(f"measure the file of {backbone}"):
+        if (backbone, size) in measured:  # what pooling adds is nothing beside it
+            continue
+        with stage(f"measure the file of {backbone} at {size}"):
             measured[backbone, size] = measure_file(job, {"backbone": backbone, "image_size": size, "pooling": pooling, **smallest}, labels)
     if all(beyond(job, found) > 0 for found in measured.values()):
         (backbone, size), found = min(measured.items(), key=lambda row: beyond(job, row[1]))
-        asked = f"max_bytes={job.config.max_bytes}" if job.config.max_bytes else ""
-        asked += f"{' and ' if asked and job.config.max_host_latency_ms else ''}"
-        asked += f"max_host_latency_ms={job.config.max_host_latency_ms}" if job.config.max_host_latency_ms else ""
-        raise InputError(f"expected bounds that a network can meet, got {asked}, but the nearest one, {backbone} at {size} pixels, "
-                         f"has {found['bytes']} bytes and takes {found['milliseconds']:.1f} ms a photo; give more, or smaller backbones or sizes")
+        bounds = [(f"max_bytes={job.config.max_bytes}", f"has {found['bytes']} bytes", job.config.max_bytes),
+                  (f"max_host_latency_ms={job.config.max_host_latency_ms}", f"takes {found['milliseconds']:.1f} ms a photo", job.config.max_host_latency_ms)]
+        asked, has = zip(*(told[:2] for told in bounds if told[2] is not None), strict=True)
+        raise InputError(f"expected bounds that a network can meet, got {' and '.join(asked)}, but the nearest one, {backbone} at {size} pixels, "
+                         f"{' and '.join(has)}; give more, or smaller backbones or sizes")
 
 
 def beyond(job: Job, measured: Mapping[str, float]) -> float:

@@ -27,10 +27,11 @@ def draw_search(search: Search, path: Path) -> None:
     figure = Figure(figsize=(13, 2.5 * lines + 3.8 * below + 0.6), layout="constrained")
     top, *lower = figure.subfigures(1 + below, 1, height_ratios=[2.5 * lines, *[3.8] * below], squeeze=False).ravel()
     logs = {name for name, told in search.record["arguments"]["space"].items() if told.get("sampling") == "log"}
-    _panels(top, rows, names, logs)
+    best = (search.record["best"]["level"], search.record["best"]["id"])
+    _panels(top, rows, names, logs, best)
     if tuned:
         axes = lower[0].subplots(1, 2 if search.record["pareto"] else 1, squeeze=False)[0]
-        _curves(axes[0], search, rows)
+        _curves(axes[0], search, rows, best)
         if search.record["pareto"]:
             _front(axes[1], rows, search.record["pareto"])
     if names:
@@ -48,7 +49,7 @@ def _differing(rows: Sequence[TrialRow]) -> list[str]:
     return [name for name, found in values.items() if len(found) > 1]
 
 
-def _panels(figure, rows: Sequence[TrialRow], names: Sequence[str], logs: Container[str]) -> None:
+def _panels(figure, rows: Sequence[TrialRow], names: Sequence[str], logs: Container[str], best: tuple[str, str]) -> None:
     lines = max(1, -(-len(names) // COLUMNS))
     axes = figure.subplots(lines, COLUMNS, squeeze=False, sharey=True).ravel()
     longest = max((row.epochs or 0 for row in rows), default=0)
@@ -63,7 +64,10 @@ def _panels(figure, rows: Sequence[TrialRow], names: Sequence[str], logs: Contai
                 x = [places(row.values[name]) for row in chosen]
                 spread = 0.12 * (np.random.default_rng(0).random(len(x)) - 0.5) if ticks else 0
                 sizes = [26 if row.epochs in (None, longest) else 9 for row in chosen]
-                axis.scatter(np.array(x, float) + spread, [row.accuracy for row in chosen], s=sizes, color=colour, alpha=0.7, linewidths=0)
+                x = np.array(x, float) + spread
+                axis.scatter(x, [row.accuracy for row in chosen], s=sizes, color=colour, alpha=0.7, linewidths=0)
+                ringed = [(place, row.accuracy) for place, row in zip(x, chosen, strict=True) if (row.level, row.id) == best]
+                axis.scatter(*zip(*ringed, strict=True), s=110, facecolors="none", edgecolors="#d1495b", linewidths=1.5) if ringed else None
         _label_x(axis, name, ticks, [row.values[name] for row in rows if name in row.values], is_log=name in logs)
         axis.grid(alpha=0.25)
     for axis in axes[len(names):]:
@@ -78,8 +82,7 @@ def _panels(figure, rows: Sequence[TrialRow], names: Sequence[str], logs: Contai
     figure.legend(handles=handles, loc="outside upper left", ncols=3, fontsize=9, frameon=False)
 
 
-def _curves(axis, search: Search, rows: Sequence[TrialRow]) -> None:
-    best = (search.record["best"]["level"], search.record["best"]["id"])
+def _curves(axis, search: Search, rows: Sequence[TrialRow], best: tuple[str, str]) -> None:
     for row in rows:
         history = read_history(search.path / row.run / "history.csv") if row.run else []
         if history:
@@ -169,7 +172,12 @@ def _label_x(axis, name: str, ticks: Sequence[str], values: Sequence, *, is_log:
     elif not is_log:
         axis.locator_params(axis="x", nbins=5)
     else:
+        from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
         axis.set_xscale("log")
+        axis.xaxis.set_major_locator(FixedLocator(np.geomspace(min(values), max(values), 4)))
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
+        axis.xaxis.set_minor_locator(NullLocator())
 
 
 def _short(value) -> str:

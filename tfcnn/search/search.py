@@ -20,11 +20,11 @@ from tfcnn.models.classifier import ModelConfig
 from tfcnn.search.config import SearchConfig, check_search
 from tfcnn.search.finish import finish_search
 from tfcnn.search.heads import build_network, load_data, networks_of, with_features
-from tfcnn.search.job import CLUSTER, Job, is_worker
+from tfcnn.search.job import CLUSTER, Job, is_worker, searches_fine
 from tfcnn.search.levels import run_levels
 from tfcnn.search.limits import Clock, check_bounds, check_time
 from tfcnn.search.result import Search
-from tfcnn.search.space import read_space
+from tfcnn.search.space import head_space, read_space
 from tfcnn.search.work import CHIEF_TIMEOUT, PAUSE
 from tfcnn.training.config import TrainingConfig
 from tfcnn.training.launch import visible_gpus
@@ -140,7 +140,11 @@ def _read_job(source, output, backbone, weights, image_size, model, training, da
             check_all(source, output, replace(model, backbone=name, weights=by_backbone[name], image_size=size), training, data, formats, MachineConfig())
     rows = read_space(space, fixed=fixed, only=only, backbones=backbones, image_sizes=sizes)
     source = str(source) if str(source).startswith("tfds:") else os.path.abspath(source)
-    return Job(Path(output), source, by_backbone, sizes, model, training, data, config, rows, _gpus(devices))
+    job = Job(Path(output), source, by_backbone, sizes, model, training, data, config, rows, _gpus(devices))
+    if not searches_fine(job) and not head_space(rows, model).space:
+        raise InputError(f"expected fields that heads can be searched by, since nothing is fine-tuned, got {', '.join(rows)}; "
+                         "give others, hidden layers, or leave out --fine-tune 0")
+    return job
 
 
 def _check_cluster(environment: Mapping[str, str]) -> None:

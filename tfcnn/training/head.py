@@ -40,9 +40,13 @@ def summary(scores: np.ndarray, targets: np.ndarray) -> dict:
     return {"accuracy": float(right.mean()), "balanced_accuracy": float(np.mean(recalls)), "log_loss": float(-np.log(of_target).mean()), "n": len(right)}
 
 
-def seed_dropout(model, seed: int) -> None:
-    """The random state of a Dropout layer is drawn when it is built, so the seed of a training has to be put into it."""
-    for number, layer in enumerate(every_layer(model)):
+def seed_dropout(model, seed: int, *, before: int = 0) -> None:
+    """The random state of a Dropout layer is drawn when it is built, so the seed of a training has to be put into it.
+
+    Args:
+        before: of a head alone, how many more layers its classifier has before `pooling`: each layer then has the state it has there.
+    """
+    for number, layer in enumerate(every_layer(model), start=before):
         if hasattr(layer, "seed_generator"):
             layer.seed_generator.state.assign([seed, number])
 
@@ -95,9 +99,9 @@ def _compiled_head(model, examples: int, config: TrainingConfig):
     from tfcnn.training.schedule import StageRate
 
     head = head_of(model)
-    for layer in head.layers:
-        if isinstance(layer, keras.layers.Dense):
-            layer.kernel.assign(keras.initializers.GlorotUniform()(layer.kernel.shape))
+    for number, layer in enumerate(head.layers):
+        if isinstance(layer, keras.layers.Dense):  # by seeds of their own: a classifier draws other numbers before than a head alone
+            layer.kernel.assign(keras.initializers.GlorotUniform(seed=config.seed + number)(layer.kernel.shape))
             layer.bias.assign(np.zeros(layer.bias.shape))
         elif isinstance(layer, keras.layers.BatchNormalization):
             layer.set_weights([np.full(w.shape, w.path.endswith(("gamma", "moving_variance")), np.float32) for w in layer.weights])
