@@ -1,6 +1,6 @@
 """The hint for a misspelt name."""
 
-from tfcnn.errors import InputError, WorkError, closest
+from tfcnn.errors import InputError, WorkError, closest, is_plain
 
 NAMES = ("mobilenet_v2", "mobilenet_v3_small", "resnet50")
 
@@ -28,3 +28,8 @@ def test_choices_and_the_name_need_not_be_text():
 def test_the_errors_are_caught_as_what_python_calls_them():
     assert issubclass(InputError, ValueError) and issubclass(WorkError, RuntimeError)
     assert not issubclass(WorkError, InputError)
+
+
+def test_a_line_ends_nowhere_within_or_behind_itself():
+    assert is_plain("a label") and is_plain("日本")
+    assert not any(is_plain(text) for text in ("", "a\n", "a\nb", "a\r", "a\x85", "\udce4"))

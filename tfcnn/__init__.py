@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 _WHERE = {
     "load_images": "tfcnn.data.images",
+    "load_signals": "tfcnn.data.signals",
+    "channel_statistics": "tfcnn.data.signals",
     "DataConfig": "tfcnn.data.config",
     "Audit": "tfcnn.data.audit",
     "audit": "tfcnn.data.audit",
@@ -17,6 +19,7 @@ _WHERE = {
     "set_trainable": "tfcnn.models.freeze",
     "inspect_model": "tfcnn.models.inspect",
     "build_cnn": "tfcnn.models.cnn",
+    "build_network": "tfcnn.models.networks",
     "TrainingConfig": "tfcnn.training.config",
     "make_strategy": "tfcnn.training.strategy",
     "RateRange": "tfcnn.training.find_rate",
@@ -62,6 +65,7 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time the names below 
     from tfcnn.data.dataset import Dataset
     from tfcnn.data.grid import draw_grid
     from tfcnn.data.images import load_images
+    from tfcnn.data.signals import channel_statistics, load_signals
     from tfcnn.diagnosis import Diagnosis, doctor
     from tfcnn.errors import InputError, WorkError
     from tfcnn.evaluation.compare import Comparison, compare
@@ -78,6 +82,7 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time the names below 
     from tfcnn.models.cnn import build_cnn
     from tfcnn.models.freeze import set_trainable
     from tfcnn.models.inspect import inspect_model
+    from tfcnn.models.networks import build_network
     from tfcnn.record import Run, load_run
     from tfcnn.repetition import Repetition, repeat
     from tfcnn.search.config import SearchConfig

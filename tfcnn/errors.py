@@ -36,4 +36,4 @@ def is_plain(text: str) -> bool:
         text.encode()
     except UnicodeEncodeError:
         return False
-    return len(text.splitlines()) == 1
+    return text.splitlines() == [text]

@@ -8,10 +8,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tfcnn.data.arrange import check_examples, check_like
 from tfcnn.data.channels import check_shape
 from tfcnn.data.config import DataConfig
 from tfcnn.data.dataset import with_validation
-from tfcnn.data.images import check_examples, check_files, check_like, load_images
+from tfcnn.data.images import check_files, load_images
 from tfcnn.data.photo import check_geometry
 from tfcnn.data.scores import remove_scores
 from tfcnn.data.sources import check_outside, open_source, sort_labels

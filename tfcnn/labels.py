@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from tfcnn.data.arrange import first_rows, group_reads, sort_out
 from tfcnn.data.config import DataConfig
 from tfcnn.data.dataset import Dataset, Item
 from tfcnn.data.duplicates import near_duplicates
-from tfcnn.data.images import first_rows, group_reads, sort_out
 from tfcnn.data.read import read_photos
 from tfcnn.data.sources import Source, sort_labels
 from tfcnn.data.split import check_folds, fold_examples

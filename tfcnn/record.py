@@ -31,6 +31,11 @@ class Run:
         """Class names; an output of the model belongs to the label at its index."""
         return list(self.record["labels"])
 
+    @property
+    def is_of_series(self) -> bool:
+        """True for a network of series, (steps, channels), False for one of photos."""
+        return len(self.record["input_shape"]) == 2
+
     def load_model(self):
         """The trained `keras.Model`: raw pixels 0-255 in, one score a label out.
 
@@ -98,7 +103,9 @@ def load_run(path: str | Path) -> Run:
 
 
 def _is_shape(value) -> bool:
-    return isinstance(value, list) and len(value) == 3 and all(type(size) is int and size > 0 for size in value)
+    """(height, width, channels), or (steps, channels) with None for steps of any number."""
+    sizes = value[1:] if isinstance(value, list) and len(value) == 2 and value[0] is None else value
+    return isinstance(value, list) and len(value) in (2, 3) and all(type(size) is int and size > 0 for size in sizes)
 
 
 def _is_part(value) -> bool:
@@ -133,6 +140,12 @@ class _MissingError(InputError, KeyError):
 def damaged(file: Path, reason) -> str:
     """What is said of a run.json that cannot be used."""
     return f"expected a run record in '{file}', but it is damaged ({reason}); train again with --overwrite"
+
+
+def check_photos(run: Run, work: str) -> None:
+    """Raises InputError for a run of series, where a work is made for photos."""
+    if run.is_of_series:
+        raise InputError(f"expected a run of photos to {work}, got one of series, '{run.path}'; series can be trained on, evaluated and predicted")
 
 
 def require(run: Run, *names: str) -> None:

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from tfcnn.data.arrange import group_reads, sort_out, split_reads
 from tfcnn.data.dataset import Quarantined
 from tfcnn.data.duplicates import near_duplicates
-from tfcnn.data.images import FILE_SIZE, group_reads, sort_out, split_reads
+from tfcnn.data.images import FILE_SIZE
 from tfcnn.data.photo import NOTES, check_geometry, extension_is_wrong
 from tfcnn.data.read import Photos, Read, read_photos
 from tfcnn.data.sources import below, check_outside, open_source, sort_labels

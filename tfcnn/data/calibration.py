@@ -71,4 +71,4 @@ def _chosen_rows(data: Dataset) -> list[np.ndarray]:
 
 
 def _read(data: Dataset, chosen: list[np.ndarray]) -> Calibration:
-    return Calibration(*(np.asarray(data.inputs[rows], np.uint8) for rows in chosen))
+    return Calibration(*(np.asarray(data.inputs[rows], data.inputs.dtype) for rows in chosen))

@@ -50,11 +50,11 @@ class Dataset:
 
     Attributes:
         inputs: one row an item, read like an array: `inputs[rows]` is uint8 (len(rows), height, width, channels), 0-255; three
-            channels are RGB, one is grey.
+            channels are RGB, one is grey. Of series float32 (len(rows), steps, channels), NaN where there is no value.
         items: one `Item` a row of `inputs`.
         labels: class names; the target of an item is the index of its label here.
-        input_shape: (height, width, channels).
-        geometry: how photos became this shape, a name of `tfcnn.data.photo.GEOMETRIES`.
+        input_shape: (height, width, channels), or (steps, channels), where steps of different numbers are None.
+        geometry: how photos became this shape, a name of `tfcnn.data.photo.GEOMETRIES`; "series" for series.
         source: where the photos came from, as `open_source` takes it; empty for what lay in memory.
         quarantined: files that could not be used.
         leaks: photos that are in more than one of the splits that the source came with.
@@ -228,7 +228,7 @@ def _reader(data: Dataset, rows: np.ndarray, *, keep: bool):
     """A function of positions in `rows` that gives float32 pixels; photos that take little memory are read into it once, if they may be kept."""
     import tensorflow as tf
 
-    if not keep or len(rows) * int(np.prod(data.input_shape)) > IN_MEMORY_BYTES:
+    if not keep or len(rows) * int(np.prod(data.inputs.shape[1:])) * data.inputs.dtype.itemsize > IN_MEMORY_BYTES:
         return lambda positions: _read(data, tf.gather(rows, positions))
     with tf.device("/cpu:0"):
         pixels = tf.constant(data.inputs[rows])
@@ -239,7 +239,7 @@ def _read(data: Dataset, rows):
     """Pixels of these rows as a float32 tensor; the rows may lie on disk, so NumPy reads them."""
     import tensorflow as tf
 
-    pixels = tf.numpy_function(lambda r: data.inputs[r], [rows], tf.uint8, stateful=False)
+    pixels = tf.numpy_function(lambda r: data.inputs[r], [rows], tf.as_dtype(data.inputs.dtype), stateful=False)
     pixels.set_shape((None, *data.input_shape))
     return tf.cast(pixels, tf.float32)
 

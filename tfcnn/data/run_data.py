@@ -2,23 +2,31 @@
 
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from tfcnn.data.channels import check_shape, in_channels
 from tfcnn.data.dataset import Dataset, Item, items_of
 from tfcnn.data.images import load_images, read_all
 from tfcnn.data.photo import check_geometry
+from tfcnn.data.signals import load_signals
 from tfcnn.data.sources import Example, Source, files_source, open_source, sort_labels, whole_path
 from tfcnn.errors import InputError
 from tfcnn.record import Run
 
 
 def load_for_run(run: Run, source, *, data_dir: str | Path | None = None) -> Dataset:
-    """The photos of a source as a run takes them, in size, geometry and channels; all of them in the test split.
+    """The photos or series of a source as a run takes them, in size, geometry and channels; all of them in the test split.
 
     Raises:
         InputError: a source that cannot be used, or labels that the run does not know.
     """
+    if run.is_of_series:
+        data = load_signals(source, split=None)
+        check_known(run, data.labels)
+        return _as_the_run_has_them(run, data)
     size, *_, channels = run.record["input_shape"]
     opened = open_source(source, data_dir=whole_path(data_dir), channels=channels)
     check_known(run, sort_labels(example.label for example in opened.examples or ()))
@@ -34,13 +42,16 @@ def load_run_data(run: Run, split: str | None = None) -> Dataset:
     Raises:
         InputError: the run was trained on arrays in memory, or its photos are missing or changed.
     """
-    check_geometry(None, run.record["geometry"])
+    if not run.is_of_series:
+        check_geometry(None, run.record["geometry"])
     items = items_of(run)
     if not items and run.record["status"] == "started":
         raise InputError(f"expected a finished run in '{run.path}', but its training was not completed; finish it with --resume")
     if not items:
         raise InputError(f"expected the list of the run's photos in '{run.path / 'items.csv'}', but it is gone; put it back or train again with --overwrite")
     items = tuple(item for item in items if item.split == split) or items
+    if run.is_of_series:
+        return _series_of(run, items)
     of = f"{split} photos" if split and items[0].split == split else "photos"
     source = _source_of(run, items, of)
     arguments = run.record["data"]["arguments"]
@@ -63,6 +74,34 @@ def check_known(run: Run, labels: Iterable[str]) -> None:
     unknown = [label for label in labels if label not in run.labels]
     if unknown:
         raise InputError(f"expected labels that the run knows ({', '.join(run.labels)}), got {', '.join(unknown)} besides; rename or leave out their photos")
+
+
+def _series_of(run: Run, items: tuple[Item, ...]) -> Dataset:
+    """These series of a run, found by their content."""
+    source = run.record["data"]["source"]
+    if not source:
+        raise InputError(f"expected data, since '{run.path}' was trained on arrays in memory; give the data set as the second argument")
+    data = load_signals(source, split=None)
+    place = {item.sha256: row for row, item in enumerate(data.items)}
+    changed = [item.path for item in items if item.sha256 not in place]
+    if changed:
+        raise InputError(f"expected the series of the run as they were, but {len(changed)} changed or are gone since, the first: {changed[0]}; "
+                         "put them back or give a data set")
+    rows = np.array([place[item.sha256] for item in items])
+    data = replace(data, inputs=data.inputs[rows], items=items, labels=tuple(run.labels), arguments=run.record["data"]["arguments"])
+    return _as_the_run_has_them(run, data)
+
+
+def _as_the_run_has_them(run: Run, data: Dataset) -> Dataset:
+    """Series of the number of steps that the network takes; shorter ones are padded, which changes nothing."""
+    steps, channels = run.record["input_shape"]
+    if data.input_shape[-1] != channels:
+        raise InputError(f"expected series of {channels} channels as '{run.path}' was trained on, got {data.input_shape[-1]}")
+    longest = data.inputs.shape[1]
+    if steps is not None and longest > steps:
+        raise InputError(f"expected series of at most {steps} steps, which the network of '{run.path}' takes, got {longest}; cut them, or train on longer ones")
+    inputs = data.inputs if steps is None else np.pad(data.inputs, ((0, 0), (0, steps - longest), (0, 0)), constant_values=np.nan)
+    return replace(data, inputs=inputs, input_shape=(steps, channels))
 
 
 def _source_of(run: Run, items: tuple[Item, ...], of: str) -> Source:

@@ -209,6 +209,9 @@ def check_data(run: Run, data: Dataset) -> None:
     check_known(run, data.labels)
     if list(data.input_shape) != run.record["input_shape"]:
         size, *_, channels = run.record["input_shape"]
+        if run.is_of_series:
+            raise InputError(f"expected series of shape {tuple(run.record['input_shape'])}, got {tuple(data.input_shape)}; "
+                             "load them with tfcnn.data.run_data.load_for_run")
         raise InputError(f"expected photos of shape {tuple(run.record['input_shape'])}, got {tuple(data.input_shape)}; "
                          f"load them with image_size={size}{'' if channels == data.input_shape[-1] else f', channels={channels}'}")
     if data.geometry != run.record["geometry"]:

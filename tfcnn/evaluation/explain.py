@@ -19,7 +19,7 @@ from tfcnn.models.backbones import BACKBONES
 from tfcnn.models.forward import BATCH, forward
 from tfcnn.models.freeze import OWN
 from tfcnn.progress import stage
-from tfcnn.record import Run, load_run
+from tfcnn.record import Run, check_photos, load_run
 
 __all__ = ["Explanation", "draw_feature_maps", "draw_filters", "explain", "heat_maps", "overlay"]
 
@@ -73,6 +73,7 @@ def explain(run: Run | str | Path, inputs: Sequence[str | Path] | np.ndarray, *,
         WorkError: the network gives no finite scores.
     """
     run = run if isinstance(run, Run) else load_run(run)
+    check_photos(run, "explain")
     check_names(method, layer)
     if label is not None and label not in run.labels:
         raise InputError(f"expected a label of the run, got label='{label}'; {closest(label, run.labels)}")

@@ -43,7 +43,7 @@ def predict(run: Run | str | Path, inputs: Sequence[str | Path] | np.ndarray, *,
     Args:
         run: a run or its folder.
         inputs: paths of photos and of folders, in which every photo is taken, at any depth; or an array (n, height, width, channels) of pixels
-            0-255 in the model's input shape.
+            0-255, or (n, steps, channels) of series, in the model's input shape.
         output: a .csv or .jsonl to write the predictions to.
 
     Raises:
@@ -63,9 +63,12 @@ def predict(run: Run | str | Path, inputs: Sequence[str | Path] | np.ndarray, *,
 def reader_of(run: Run, inputs: Sequence[str | Path] | np.ndarray) -> tuple[list[str], Callable]:
     """The names of photos, and (range of rows) → for each its pixels, or None and why it cannot be decoded; in the geometry of a run."""
     shape = tuple(run.record["input_shape"])
-    check_geometry(None, run.record["geometry"])
+    if not run.is_of_series:
+        check_geometry(None, run.record["geometry"])
+    elif not isinstance(inputs, np.ndarray):
+        raise InputError(f"expected series as an array (n, {', '.join(map(str, shape))}), with NaN behind the end of shorter ones, got {type(inputs).__name__}")
     if isinstance(inputs, np.ndarray):
-        if inputs.shape[1:] != shape:
+        if inputs.ndim != len(shape) + 1 or any(size not in (None, got) for size, got in zip(shape, inputs.shape[1:], strict=True)):
             raise InputError(f"expected pixels of shape (n, {', '.join(map(str, shape))}), got {inputs.shape}")
         return [f"array/{row}" for row in range(len(inputs))], lambda rows: [(inputs[row], None) for row in rows]
     inputs = inputs if isinstance(inputs, (str, Path)) else list(inputs)

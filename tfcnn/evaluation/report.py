@@ -18,12 +18,13 @@ from tfcnn.evaluation.figures import curves_svg, reliability_svg
 from tfcnn.evaluation.words import verdict_of
 from tfcnn.files import write_text
 from tfcnn.models.backbones import BACKBONES, has_class_token
-from tfcnn.record import Run, damaged, load_run, read_history
+from tfcnn.record import Run, check_photos, damaged, load_run, read_history
 
 
 def write_report(run: Run | str | Path) -> Path:
     """Writes `report.html` and `card.md` into the folder of an evaluated run; returns the path of the page."""
     run = run if isinstance(run, Run) else load_run(run)
+    check_photos(run, "write a report")
     if "test" not in run.record and run.record["status"] != "finished":
         raise InputError(f"expected an evaluated run, but that in '{run.path}' has no test yet; tfcnn.train_and_export and 'tfcnn train' evaluate it")
     page = _rendered(run, "report.html", **_pictures(run))

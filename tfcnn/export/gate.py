@@ -27,7 +27,7 @@ from tfcnn.models.forward import forward
 from tfcnn.models.recast import in_float32
 from tfcnn.models.temperature import divide_logits, fit_temperature
 from tfcnn.progress import stage
-from tfcnn.record import Run, load_run, require, write_record
+from tfcnn.record import Run, check_photos, load_run, require, write_record
 
 MAX_ACCURACY_DROP = 0.02
 SURE_TEMPERATURE = 100  # validation photos; with 12 a temperature made the log loss of the test photos worse
@@ -71,6 +71,7 @@ def export(run: Run | str | Path, data: Dataset | None = None, *, formats: Seque
         WorkError: a format that cannot be written or run.
     """
     run = run if isinstance(run, Run) else load_run(run)
+    check_photos(run, "export")
     check_formats(formats)
     budget = Budget(max_bytes, max_host_latency_ms)
     _check_numbers(max_accuracy_drop, score_threshold, budget, formats)

@@ -12,6 +12,7 @@ from tfcnn.models.weights import build_with_weights, check_weights
 
 POOLINGS = ("avg", "max", "token")
 CHANNELS = (1, 3, 4)
+INPUTS = {2: "signal", 3: "image"}  # what the input of a classifier is called, by the rank of an example
 # The functions of `keras.activations` that work number by number; written out, so that a name is checked without TensorFlow.
 ACTIVATIONS = ("relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "swish", "mish", "hard_silu", "hard_swish", "softplus", "softsign",
                "squareplus", "tanh", "hard_tanh", "tanh_shrink", "sigmoid", "hard_sigmoid", "log_sigmoid", "soft_shrink", "hard_shrink", "linear")
@@ -96,7 +97,8 @@ def build_classifier(backbone="mobilenet_v3_small", *, labels: Sequence[str], we
         config = replace(config, backbone=backbone.name, weights=OWN, image_size=network.input_shape[1], pooling=pooling or "avg",
                          channels=network.input_shape[-1])
 
-    image = keras.Input((*network.input_shape[1:3], config.channels), name="image", dtype="float32")    # (batch, height, width, channels), 0-255
+    shape = (*network.input_shape[1:-1], config.channels)
+    image = keras.Input(shape, name=INPUTS[len(shape)], dtype="float32")            # (batch, height, width, channels), 0-255, or (batch, steps, channels)
     x = preprocess_function(row)(_three_channels(image)) if row else image          # (batch, height, width, 3)
     x = _pooled(network(x), config.pooling, class_token=bool(row and has_class_token(row)))     # (batch, features)
     x = _head(x, config, len(labels))                                               # (batch, labels)
@@ -187,8 +189,9 @@ def _own_backbone(model, config: ModelConfig):
     """The caller's network under the name `backbone`; layers and weights stay the caller's."""
     import keras
 
-    if len(model.inputs) != 1 or len(model.outputs) != 1 or len(model.input_shape) != 4 or None in model.input_shape[1:]:
-        raise InputError("expected a backbone with one input of fixed shape (height, width, channels) and one output, got "
+    shape = tuple(model.input_shape[1:]) if len(model.inputs) == 1 else ()
+    if len(model.outputs) != 1 or len(shape) not in INPUTS or None in (shape[1:] if len(shape) == 2 else shape):
+        raise InputError("expected a backbone with one input of fixed shape (height, width, channels) or of shape (steps, channels) and one output, got "
                          f"input_shape={model.input_shape} and {len(model.outputs)} outputs")
     paths = [weight.path for weight in model.weights]
     taken = [path for path in paths if paths.count(path) > 1 or _OWN_LAYERS.fullmatch(path.split("/")[0])]

@@ -17,8 +17,8 @@ def forward(network, inputs, rows: np.ndarray | None = None, *, advance: Callabl
     take these batches in turn, so the numbers are the same on any number of them.
 
     Args:
-        network: a `keras.Model` of pixels 0-255.
-        inputs: photos (n, height, width, channels), an array or anything that is indexed like one by row numbers.
+        network: a `keras.Model` of pixels 0-255, or of whatever its data is.
+        inputs: photos (n, height, width, channels), an array or anything that is indexed like one by row numbers, with a shape.
         rows: which of them, in which order; all if None.
         advance: called with the number of photos after each batch.
         run: from `traced`, where the same network is run again and again: it is traced once.
@@ -30,7 +30,7 @@ def forward(network, inputs, rows: np.ndarray | None = None, *, advance: Callabl
     """
     rows = np.arange(len(inputs)) if rows is None else rows
     outputs = np.zeros((len(rows), *network.output_shape[1:]), np.float32)
-    run, shape = run or traced(network, strategy), (BATCH, *network.input_shape[1:])
+    run, shape = run or traced(network, strategy), (BATCH, *inputs.shape[1:])
     own = range(BATCH * index_of(strategy), len(rows), BATCH * count_of(strategy))
     here = _replicas_here(strategy)
     for first in range(0, len(own), here):

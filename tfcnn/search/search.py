@@ -128,6 +128,8 @@ def _read_job(source, output, backbone, weights, image_size, model, training, da
         raise InputError(f"expected one split for a search, got folds={data.folds}; search with one, then 'tfcnn train' the best with --folds")
     backbones = (backbone,) if isinstance(backbone, str) else tuple(backbone)
     sizes = (image_size,) if isinstance(image_size, int) else tuple(image_size)
+    if training.head_first is False:
+        raise InputError("expected heads that are found first in a search, which begins with them, got head_first=False; leave it out")
     if training.gradual:
         raise InputError(f"expected all stages to open at once in a search, whose first trainings are short, got gradual={training.gradual}; leave it out")
     if not backbones:

@@ -36,6 +36,8 @@ class TrainingConfig:
         logistic_c: inverse strength of the L2 penalty on a head without hidden layers when it is found on cached features, as
             scikit-learn's C for standardised features.
         head_epochs: passes over the cached features for a head with hidden layers.
+        head_first: whether the head is found on cached features before the stages open; without it the whole network learns from the first
+            step, and is kept. Left out, it is for photos and not for series.
         learning_rates: highest rates of single stages and of the head by name, in place of the two above.
         rate_batch: the batch size that the rates are meant for; they are scaled from it to batch_size, in proportion for sgd, with the
             square root of it for the others. 0 leaves them as they are.
@@ -48,7 +50,7 @@ class TrainingConfig:
         ema: share of the old value in a running average of the weights, taken while all stages are open, which is what is
             validated and kept; 0 for no average.
         patience: epochs without a lower validation loss, once all stages are open, after which the best epoch is kept; 0 trains to the end.
-        batch_norm: frozen, or train to let BatchNorm of the open stages learn, weights and statistics.
+        batch_norm: frozen, or train to let BatchNorm of the open stages learn, weights and statistics; left out, frozen but for series.
         label_smoothing: share of each target spread over all classes, from 0 to below 1.
         augmentation: none, light, medium or strong, which also mixes photos; the ranges are in `tfcnn.data.augment`.
         mixing: share of the photos that MixUp or CutMix mixes with another one, 0 to 1; left out, that of the augmentation.
@@ -68,6 +70,7 @@ class TrainingConfig:
     # Between 0.01 and 0.1 the cross-validated accuracy on the training photos is flat (trashnet600: 0.736 to 0.748, flowers128: 0.671 to 0.662).
     logistic_c: float = field(default=0.03, metadata={"low": 1e-3, "high": 1.0, "scale": "log", "level": "head"})
     head_epochs: int = 60
+    head_first: bool | None = None
     learning_rates: dict[str, float] | None = None
     rate_batch: int = 0
     layer_decay: float = field(default=1.0, metadata={"low": 0.5, "high": 1.0, "scale": "linear", "level": "fine"})
@@ -78,7 +81,7 @@ class TrainingConfig:
     clip_norm: float = 1.0
     ema: float = 0.0
     patience: int = 0
-    batch_norm: str = "frozen"
+    batch_norm: str | None = None
     label_smoothing: float = field(default=0.1, metadata={"low": 0.0, "high": 0.2, "scale": "linear", "level": "both"})
     augmentation: str | None = field(default=None, metadata={"choices": ("light", "medium", "strong"), "level": "fine"})
     mixing: float | None = field(default=None, metadata={"low": 0.0, "high": 0.8, "scale": "linear", "level": "fine"})
@@ -103,7 +106,7 @@ def check_training(config: TrainingConfig) -> None:
             what, choices = _CHOICES[row.name]
             if not isinstance(value, str) or value not in choices:
                 raise InputError(f"expected {what}, got {row.name}='{value}'; {closest(str(value), choices)}")
-        if (isinstance(row.default, bool) or row.name in CHOSEN_BY_MACHINE) and not isinstance(value, bool) and value is not row.default:
+        if (isinstance(row.default, bool) or row.name in (*CHOSEN_BY_MACHINE, "head_first")) and not isinstance(value, bool) and value is not row.default:
             raise InputError(f"expected True or False, got {row.name}={value!r}")
     if config.learning_rates is not None and not isinstance(config.learning_rates, Mapping):
         raise InputError(f"expected rates by stage, as in {{'conv5': 1e-5, 'head': 1e-3}}, got learning_rates={config.learning_rates!r}")

@@ -26,10 +26,14 @@ RATE, RATE_WITHOUT_BATCH_NORM, HEAD_RATE = 3e-4, 5e-5, 1e-3
 # What a rate of AdamW is for another optimizer: Lion takes 3 to 10 times lower ones (Chen et al. 2023, section 5). The factor of SGD is
 # that of gradients whose norm is clipped to 1; a rough guide.
 FACTORS = {"adamw": 1.0, "adam": 1.0, "sgd": 30.0, "lion": 1 / 3}
-FIELDS = ("trainable", "epochs", "batch_size", "learning_rate", "head_learning_rate", "augmentation")  # of TrainingConfig
+# Networks for series learn from random weights, by a fixed number of steps: archives have from tens to thousands of series, and Wang et al. 2017,
+# section III.B, give all 1500 to 2000 epochs, which for the small ones is as many passes over hardly anything. The rate is theirs.
+STEPS_OF_SERIES, FEWEST_OF_SERIES, RATE_OF_SERIES = 1_500, 20, 1e-3
+FIELDS = ("trainable", "epochs", "batch_size", "learning_rate", "head_learning_rate", "augmentation", "head_first", "batch_norm")  # of TrainingConfig
 
 
-def complete(config: TrainingConfig, *, photos: int, stages: Sequence[str], batch_norm: bool = True, pretrained: bool = True) -> TrainingConfig:
+def complete(config: TrainingConfig, *, photos: int, stages: Sequence[str], batch_norm: bool = True, pretrained: bool = True,
+             series: bool = False) -> TrainingConfig:
     """The configuration with every value that was left open filled in.
 
     Args:
@@ -38,7 +42,10 @@ def complete(config: TrainingConfig, *, photos: int, stages: Sequence[str], batc
         stages: names of the backbone's stages from input to output.
         batch_norm: whether the backbone has BatchNorm layers.
         pretrained: False for random weights.
+        series: of a network for series, which is trained from the first step; `photos` are series then.
     """
+    if series:
+        return _filled(config, _of_series(config, photos))
     factor = FACTORS[config.optimizer]
     rate = RATE if batch_norm or not pretrained else RATE_WITHOUT_BATCH_NORM
     values = (
@@ -48,7 +55,20 @@ def complete(config: TrainingConfig, *, photos: int, stages: Sequence[str], batc
         rate * factor,
         HEAD_RATE * factor,
         "medium" if photos < PHOTOS_FOR_STRONG else "strong",
+        True,
+        "frozen",
     )
+    return _filled(config, values)
+
+
+def _of_series(config: TrainingConfig, count: int) -> tuple:
+    """By the order of FIELDS."""
+    batch = config.batch_size or (SMALL_BATCH if count < PHOTOS_FOR_LARGE_BATCH else LARGE_BATCH)
+    rate = RATE_OF_SERIES * FACTORS[config.optimizer]
+    return True, max(FEWEST_OF_SERIES, round(STEPS_OF_SERIES / max(1, -(-count // batch)))), batch, rate, rate, "none", False, "train"
+
+
+def _filled(config: TrainingConfig, values: Sequence) -> TrainingConfig:
     return replace(config, **{name: value for name, value in zip(FIELDS, values, strict=True) if getattr(config, name) is None})
 
 

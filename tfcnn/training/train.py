@@ -33,6 +33,8 @@ from tfcnn.training.strategy import check_no_scope
 from tfcnn.training.twin import chosen_by_machine
 from tfcnn.workers import check_same, on_chief, take_from_chief, together
 
+SERIES = 2  # rank of an example that is a series: (steps, channels)
+
 logger = logging.getLogger(__name__)
 
 
@@ -94,7 +96,7 @@ def _train(model, data: Dataset, config: TrainingConfig, path: Path, record: dic
     strategy = model.distribute_strategy
     keras.utils.set_random_seed(config.seed)
     seed_dropout(model, config.seed)
-    head_scores = _train_head(model, data, config, record)
+    head_scores = _train_head(model, data, config, record) if config.head_first else None
     head_weights = model.get_weights()
     fine_tune(model, data, config, path, record["seconds"], saving=saving)
     scores, record["kept"], record["kept_because"] = head_scores, "head", "there was no fine-tuning"
@@ -103,7 +105,7 @@ def _train(model, data: Dataset, config: TrainingConfig, path: Path, record: dic
         logger.info("%s", record["kept_because"])
     record["validation"] = _accuracy(scores, data)
     record["temperature"] = fit_temperature(scores, data.targets(data.rows("validation")))
-    record["validation_of_head"] = _accuracy(head_scores, data)
+    record["validation_of_head"] = _accuracy(head_scores, data) if config.head_first else None
     return Run(path, on_chief(strategy, lambda: _end(path, model, data, record, scores)))
 
 
@@ -170,7 +172,12 @@ def checked_config(model, data: Dataset, config: TrainingConfig) -> TrainingConf
     check_rates(stages, config)
     named = is_named(model)  # of a backbone of one's own nothing is known: it is taken for a pretrained one with BatchNorm
     config = complete(config, photos=len(data.rows("train")), stages=stages, batch_norm=not named or has_batch_norm(model),
-                      pretrained=not named or model.model_config.weights != "none")
+                      pretrained=not named or model.model_config.weights != "none", series=len(data.input_shape) == SERIES)
+    if len(data.input_shape) == SERIES and (config.augmentation != "none" or config.mixing):
+        raise InputError(f"expected no augmentation for series, which is made for photos, got augmentation='{config.augmentation}', mixing={config.mixing}; "
+                         "leave them out")
+    if not config.head_first and not fine_tunes(config):
+        raise InputError("expected something to train, got head_first=False without epochs or open stages; leave head_first out, or open stages")
     config = replace(config, **chosen_by_machine(config, model.distribute_strategy))
     if fine_tunes(config):
         phases_of(config, stages)
@@ -246,7 +253,7 @@ def _train_head(model, data: Dataset, config: TrainingConfig, record: dict) -> n
         return head_of(model)(features[len(train):], training=False).numpy()
 
 
-def _keep_better(model, data: Dataset, head_weights: list, head_scores: np.ndarray) -> tuple[np.ndarray, str, str]:
+def _keep_better(model, data: Dataset, head_weights: list, head_scores: np.ndarray | None) -> tuple[np.ndarray, str, str]:
     """Goes back to the weights after phase 1 where they were better on validation by more than one standard error.
 
     The difference of two paired accuracies, in photos, has the standard error sqrt(b + c), where b and c count the photos
@@ -256,8 +263,10 @@ def _keep_better(model, data: Dataset, head_weights: list, head_scores: np.ndarr
         The validation scores of what is kept, "head" or "fine-tuned", and a sentence that says why.
     """
     targets = data.targets(data.rows("validation"))
-    head_right = head_scores.argmax(axis=1) == targets
     fine_scores = forward(model, data.inputs, data.rows("validation"), strategy=model.distribute_strategy)
+    if head_scores is None:
+        return fine_scores, "fine-tuned", "no head was found before the whole network was trained"
+    head_right = head_scores.argmax(axis=1) == targets
     fine_right = fine_scores.argmax(axis=1) == targets
     lost, gained = int((head_right & ~fine_right).sum()), int((fine_right & ~head_right).sum())
     error = np.sqrt(lost + gained)

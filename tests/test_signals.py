@@ -1,0 +1,240 @@
+"""Series: what is read, what is refused in one line, and the flow from a folder to a run that is evaluated again."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+import tfcnn
+from tfcnn.data.run_data import load_for_run, load_run_data
+from tfcnn.data.series import read_series, read_ts
+from tfcnn.data.signals import channel_statistics, load_signals
+from tfcnn.training.rule import complete
+
+HEADER = "@problemName made\n@timeStamps false\n@missing true\n@univariate false\n@classLabel true up down\n@data\n"
+
+
+def waves(count=24, steps=30, seed=0, lengths=None):
+    """Rising and falling sines in two channels, in turn, and their labels; of these lengths if given."""
+    rng = np.random.default_rng(seed)
+    labels = np.array(["up", "down"])[np.arange(count) % 2]
+    sign = np.where(labels == "up", 1, -1)[:, None, None]
+    time = np.linspace(0, 3, steps)[None, :, None] + np.array([0, 1])
+    values = (sign * np.sin(time) + rng.normal(0, 0.2, (count, steps, 2))).astype(np.float32)
+    return [one[:length] for one, length in zip(values, lengths, strict=True)] if lengths is not None else values, labels
+
+
+def archive(folder, *, broken=None):
+    """A folder as the archives have it: two channels, series of 20 to 30 steps, a missing value in each."""
+    folder.mkdir(parents=True)
+    for name, seed, count in (("TRAIN", 0, 24), ("TEST", 1, 10)):
+        values, labels = waves(count, seed=seed, lengths=20 + np.arange(count) % 11)
+        lines = [":".join(",".join("?" if row == 3 and channel else f"{value:.6f}" for row, value in enumerate(one[:, channel])) for channel in range(2))
+                 + f":{label}" for one, label in zip(values, labels, strict=True)]
+        (folder / f"made_{name}.ts").write_text((broken or HEADER) + "\n".join(lines) + "\n")
+    return folder
+
+
+def test_a_ts_file_gives_what_stands_in_it(tmp_path):
+    (tmp_path / "a.ts").write_text("# a remark\n" + HEADER + "1,2,?:4,5,6:up\n\n-1e-3,7:0.5,NaN:down\n")
+    up, down = read_ts(tmp_path / "a.ts")
+    np.testing.assert_array_equal(up.values, np.array([[1, 4], [2, 5], [np.nan, 6]], np.float32))
+    np.testing.assert_array_equal(down.values, np.array([[-1e-3, 0.5], [7, np.nan]], np.float32))
+    assert (up.label, down.label, up.split) == ("up", "down", "") and up.name.endswith("a.ts/8") and up.values.dtype == np.float32
+
+
+@pytest.mark.parametrize(("name", "train", "test", "shape", "labels"), [
+    ("GunPoint", 50, 150, (150, 1), 2), ("ItalyPowerDemand", 67, 1029, (24, 1), 2), ("BasicMotions", 40, 40, (100, 6), 4),
+    ("JapaneseVowels", 270, 370, (None, 12), 9)])
+def test_archive_sets_keep_their_test_split(shared, name, train, test, shape, labels):
+    data = load_signals(shared / "timeseries" / name)
+    counts = {split: len(data.rows(split)) for split in ("train", "validation", "test")}
+    assert counts["train"] + counts["validation"] == train and counts["test"] == test and counts["validation"] > 0
+    assert data.input_shape == shape and len(data.labels) == labels and not data.quarantined
+
+
+@pytest.mark.parametrize("form", ["ts", "wide.csv", "long.csv", "npz", "arrays", "lists"])
+def test_the_same_series_come_out_of_every_form(tmp_path, form):
+    values, labels = waves(6, steps=4)
+    values = values[:, :, :1] if form == "wide.csv" else values
+    values[1, 3] = np.nan  # ends early
+    text = lambda value: "" if np.isnan(value) else repr(float(value))
+    if form == "ts":
+        source = tmp_path / "a.ts"
+        channels = [[",".join(text(value) or "?" for value in channel) for channel in one.T] for one in values]
+        rows = [":".join([*of_one, label]) for of_one, label in zip(channels, labels, strict=True)]
+        source.write_text(HEADER + "\n".join(rows))
+    elif form == "wide.csv":
+        source = tmp_path / "a.csv"
+        rows = [f"{label},{','.join(map(text, one[:, 0]))}" for one, label in zip(values, labels, strict=True)]
+        source.write_text("label,t0,t1,t2,t3\n" + "\n".join(rows))
+    elif form == "long.csv":
+        source = tmp_path / "a.csv"
+        rows = [f"{number},{label},{','.join(map(text, step))}" for number, (one, label) in enumerate(zip(values, labels, strict=True)) for step in one]
+        source.write_text("series,label,x,y\n" + "\n".join(rows))
+    elif form == "npz":
+        source = tmp_path / "a.npz"
+        np.savez(source, x=values, y=labels)
+    else:
+        source = (values if form == "arrays" else [one[:3] if row == 1 else one for row, one in enumerate(values)], labels)
+    data = load_signals(source, split=None)
+    np.testing.assert_array_equal(data.inputs, values)
+    assert [item.label for item in data.items] == labels.tolist() and data.labels == ("down", "up") and data.input_shape == (None, values.shape[2])
+
+
+def test_splits_of_the_source_are_kept_and_groups_stay_together(tmp_path):
+    rows = "\n".join(f"{('up', 'down')[row % 2]},{('train', 'test')[row > 15]},p{row % 8},{row},{row + 1},{-row}" for row in range(24))
+    (tmp_path / "a.csv").write_text("label,split,group,a,b,c\n" + rows)
+    data = load_signals(tmp_path / "a.csv")
+    assert len(data.rows("test")) == 8 and {item.split for item in data.items[:16]} == {"train", "validation"}
+    groups = {}
+    for row, item in enumerate(data.items[:16]):
+        groups.setdefault(row % 8, set()).add(item.split)
+    assert all(len(splits) == 1 for splits in groups.values())
+    pair = lambda seed: waves(12, seed=seed)
+    by_split = load_signals({"train": pair(0), "validation": pair(1), "test": pair(2)})
+    assert [len(by_split.rows(split)) for split in ("train", "validation", "test")] == [12, 12, 12]
+
+
+def test_what_cannot_be_used_is_listed_and_equal_series_stay_together(caplog):
+    values, labels = waves(40)
+    values[3], values[5, 2, 0] = np.nan, np.inf
+    values[8] = values[10]  # a copy with its own label
+    values[12] = values[13]  # a contradiction
+    values[20] = 1.0  # a constant series is a series
+    data = load_signals((values, labels))
+    reasons = {entry.path: entry.reason for entry in data.quarantined}
+    assert reasons["array/3"] == "no values" and reasons["array/5"] == "infinite values"
+    assert "contradiction" in reasons["array/12"] and "contradiction" in reasons["array/13"] and len(reasons) == 4
+    split = {item.path: item.split for item in data.items}
+    assert split["array/8"] == split["array/10"] and "array/20" in split
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("@problemName x\n1,2:up\n", r"lines that begin with @ before @data in '.*a\.ts', got '1,2:up' in line 2; the header is broken"),
+    ("@problemName x\n", "expected a line @data in .*, found none"),
+    ("@classLabel false\n@data\n1,2\n", "expected @classLabel true and at least two labels"),
+    ("@univariate perhaps\n@data\n", "expected @univariate true or false"),
+    ("@timeStamps true\n@classLabel true a b\n@data\n", "expected series without times of their own"),
+    (HEADER + "1,2:3,4:sideways\n", "one of the labels up, down at the end of line 7"),
+    (HEADER + "1,2,x:3,4:up\n", "expected numbers in line 7"),
+    (HEADER + "1,2:3,4:up\n5,6:down\n", "expected series of one number of channels, got 2 in .* and 1 in"),
+    (HEADER, "expected series in .*, found none"),
+])
+def test_a_broken_ts_file_is_one_line(tmp_path, text, message):
+    (tmp_path / "a.ts").write_text(text)
+    with pytest.raises(tfcnn.InputError, match=message) as refused:
+        load_signals(tmp_path / "a.ts")
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(("name", "content", "message"), [
+    ("a.csv", "t0,t1\n1,2\n", "expected a column label"), ("a.csv", "", "found nothing"), ("a.csv", "label\nup\n", "expected columns with values"),
+    ("a.csv", "label,a\nup,1,2\n", "expected 2 cells in line 2"), ("a.csv", "label,split,a\nup,later,1\n", "got 'later' in line 2"),
+    ("a.csv", "series,label,a\n1,up,1\n1,down,2\n", "one label, split and group for the series '1'"),
+    ("a.csv", "label,a\nup,one\n", "expected numbers in line 2"),
+    ("a.npz", "no zip", "cannot be read"), ("a.txt", "1", "expected a folder with .ts files")])
+def test_other_broken_files_are_one_line(tmp_path, name, content, message):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(tfcnn.InputError, match=message):
+        load_signals(tmp_path / name)
+
+
+@pytest.mark.parametrize(("source", "message"), [
+    ("nowhere", "there is no"), ((np.zeros((4, 3, 2, 2)), list("aabb")), r"an array \(n, steps\) or \(n, steps, channels\), got shape=\(4, 3, 2, 2\)"),
+    ((np.zeros((4, 3)), list("aab")), "one label a series, got 4 series"), (np.zeros((4, 3)), r"expected \(series, labels\), got ndarray"),
+    (([np.zeros(3), np.zeros((3, 2))] * 3, list("ababab")), "one number of channels"), (([np.array(["x"])], ["a"]), "expected numbers of shape"),
+    ({"trian": (np.zeros((4, 3)), list("aabb"))}, "did you mean 'train'"), ((np.arange(30.0).reshape(10, 3), ["a"] * 10), "at least two classes"),
+    ((np.arange(30.0).reshape(10, 3), ["a"] * 5 + ["b\n"] * 5), "labels of one line")])
+def test_what_is_no_series_is_one_line(source, message):
+    with pytest.raises(tfcnn.InputError, match=message):
+        load_signals(source)
+
+
+def test_means_and_variances_are_of_the_training_series_alone_and_of_what_is_there():
+    values, labels = waves(40)
+    values[:, :, 1] = 7.0  # never changes
+    values[0, 5:] = np.nan
+    data = load_signals((values, labels))
+    told, train = channel_statistics(data), data.inputs[data.rows("train")]
+    np.testing.assert_allclose(told["mean"], np.nanmean(train, axis=(0, 1)), rtol=1e-5)
+    assert told["variance"][0] == pytest.approx(np.nanvar(train[..., 0]), rel=1e-4) and told["variance"][1] == 1
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run of series of different lengths."""
+    folder = archive(tmp_path_factory.mktemp("series") / "made")
+    data = load_signals(folder)
+    model = tfcnn.build_classifier(tfcnn.build_network("fcn", data.input_shape, **channel_statistics(data)), labels=data.labels)
+    return tfcnn.train(model, data, tfcnn.TrainingConfig(epochs=25), output=folder.with_name("run")), data
+
+
+def test_a_run_of_series_is_evaluated_again_from_its_source_and_predicts(run):
+    run, data = run
+    assert run.record["training"]["batch_norm"] == "train" and run.record["training"]["head_first"] is False and run.record["kept"] == "fine-tuned"
+    assert run.record["input_shape"] == [None, 2] and run.record["validation_of_head"] is None
+    report = tfcnn.evaluate(run.path)
+    assert report.n == 10 and report.accuracy >= 0.9 and tfcnn.evaluate(run, data).to_dict() == report.to_dict()
+    rows = data.rows("test")
+    found = tfcnn.predict(run, data.inputs[rows])
+    longer = tfcnn.predict(run, np.pad(data.inputs[rows], ((0, 0), (0, 40), (0, 0)), constant_values=np.nan))
+    np.testing.assert_allclose([list(p.scores.values()) for p in found], [list(p.scores.values()) for p in longer], atol=1e-5)
+    assert np.mean([p.label == data.items[row].label for p, row in zip(found, rows, strict=True)]) == report.accuracy
+
+
+def test_series_that_changed_or_do_not_fit_are_named(run, tmp_path):
+    run, _ = run
+    shutil.copytree(run.path, tmp_path / "run")
+    values, labels = waves(6, seed=5)
+    with pytest.raises(tfcnn.InputError, match="expected series of 2 channels"):
+        load_for_run(run, (values[..., :1], labels))
+    with pytest.raises(tfcnn.InputError, match="got sideways besides"):
+        load_for_run(run, (values, ["sideways", "up"] * 3))
+    moved = archive(tmp_path / "moved", broken=HEADER.replace("made", "other"))
+    (moved / "made_TEST.ts").write_text(HEADER + "1,2:3,4:up\n2,2:3,3:down\n")
+    record = tfcnn.load_run(tmp_path / "run").record
+    from tfcnn.record import write_record
+
+    write_record(tmp_path / "run", {**record, "data": {**record["data"], "source": str(moved)}})
+    with pytest.raises(tfcnn.InputError, match="expected the series of the run as they were, but 10 changed or are gone since"):
+        load_run_data(tfcnn.load_run(tmp_path / "run"))
+    for work in (tfcnn.export, tfcnn.write_report, lambda run: tfcnn.explain(run, values)):
+        with pytest.raises(tfcnn.InputError, match=r"expected a run of photos to .*, got one of series"):
+            work(run)
+    with pytest.raises(tfcnn.InputError, match="expected series as an array"):
+        tfcnn.predict(run, ["a.csv"])
+
+
+def test_a_network_of_a_fixed_length_takes_shorter_series_and_refuses_longer_ones(tmp_path):
+    values, labels = waves(24)
+    data = load_signals((values, labels))
+    model = tfcnn.build_classifier(tfcnn.build_network("fcn", data.input_shape), labels=data.labels)
+    run = tfcnn.train(model, data, tfcnn.TrainingConfig(epochs=1), output=tmp_path / "run")
+    assert load_for_run(run, (values[:, :20], labels)).inputs.shape == (24, 30, 2)
+    with pytest.raises(tfcnn.InputError, match="expected series of at most 30 steps"):
+        load_for_run(run, (np.concatenate([values, values], axis=1), labels))
+
+
+def test_series_are_not_augmented_and_something_has_to_be_trained(tmp_path):
+    data = load_signals(waves(24))
+    model = tfcnn.build_classifier(tfcnn.build_network("fcn", data.input_shape), labels=data.labels)
+    with pytest.raises(tfcnn.InputError, match="expected no augmentation for series"):
+        tfcnn.train(model, data, tfcnn.TrainingConfig(augmentation="light"), output=tmp_path / "run")
+    with pytest.raises(tfcnn.InputError, match="expected something to train"):
+        tfcnn.train(model, data, tfcnn.TrainingConfig(epochs=0), output=tmp_path / "run")
+
+
+def test_the_rule_gives_networks_of_series_so_many_steps():
+    for count, batch in ((50, 16), (1000, 16), (5000, 32)):
+        config = complete(tfcnn.TrainingConfig(), photos=count, stages=["block1"], series=True)
+        assert config.batch_size == batch and config.trainable is True and config.augmentation == "none" and not config.head_first
+        assert config.epochs * -(-count // batch) == pytest.approx(1500, rel=0.1) or config.epochs == 20
+
+
+def test_a_source_is_opened_by_what_it_is_called(tmp_path):
+    name, found = read_series(archive(tmp_path / "made"))
+    assert name == str(tmp_path / "made") and {series.split for series in found} == {"train", "test"}
+    (tmp_path / "made" / "second_TRAIN.ts").write_text(HEADER)
+    with pytest.raises(tfcnn.InputError, match=r"expected one \*_TRAIN\.ts in '.*made', found 2"):
+        read_series(tmp_path / "made")

@@ -1,0 +1,100 @@
+"""`load_signals`: series from anything `read_series` takes, split, as a `Dataset`."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfcnn.data.arrange import arrange, check_examples, check_like
+from tfcnn.data.dataset import Dataset
+from tfcnn.data.read import Read, content_digest
+from tfcnn.data.series import Series, check_series, read_series
+from tfcnn.data.sources import Example, Source
+from tfcnn.data.split import check_folds, check_fractions
+from tfcnn.errors import InputError
+from tfcnn.record import Run
+
+GEOMETRY = "series"  # there is nothing to make square: what a run records in place of a geometry
+LEAST_VARIANCE = 1e-12  # of a channel that never changes: it is not scaled up
+
+logger = logging.getLogger(__name__)
+
+
+def load_signals(source: Any, *, split: tuple[float, float, float] | None = (0.7, 0.1, 0.2), seed: int = 0, folds: int | None = None, fold: int = 0,
+                 like: Run | str | Path | None = None) -> Dataset:
+    """Time series with their labels in three stratified splits.
+
+    Series without any value, or with infinite ones, are left out and listed in `Dataset.quarantined`, and so are equal series under two
+    labels; equal series land in one split. A source with splits of its own keeps them; the validation split is drawn from its training series.
+
+    Args:
+        source: what `tfcnn.data.series.read_series` takes: a folder with NAME_TRAIN.ts and NAME_TEST.ts, a `.ts`, a CSV, an `.npz`, or arrays.
+        split: fractions of train, validation and test; None draws nothing and puts series without a split into the test split.
+        seed: of the split.
+        folds: number of folds of a cross-validation; the test split is then fold number `fold`.
+        fold: from 0 to below `folds`.
+        like: a run whose series keep their splits.
+
+    Returns:
+        A `Dataset` whose `inputs` are float32 (n, steps, channels), NaN behind the end of a shorter series and where a value is missing. Its
+        `input_shape` is (steps, channels), or (None, channels) where the series are of different lengths.
+
+    Raises:
+        InputError: a source that cannot be used, fewer than two labels, or a label with too few series.
+    """
+    if split is not None:
+        check_fractions(split)
+    if folds is not None:
+        check_folds(folds, fold)
+    if folds is not None and split is None:
+        raise InputError(f"expected fractions for a cross-validation, got folds={folds} with split=None")
+    known = check_like(like, folds)
+    name, found = read_series(source)
+    channels = check_series(found, name)
+    reads = [_read(series) for series in found]
+    opened = Source(name, lambda: iter(()), tuple(read.example for read in reads), len(reads))
+    if split is not None:
+        check_examples(opened, folds)
+    arranged = arrange(opened, reads, split=split, seed=seed, folds=folds, fold=fold, known=known)
+    values = {read.example.path: series.values for read, series in zip(reads, found, strict=True)}
+    inputs = _padded([_whole(values[read.example.path]) for read in arranged.reads], channels)
+    lengths = {len(_whole(values[read.example.path])) for read in arranged.reads}
+    arguments = {"split": split and list(split), "seed": seed, "folds": folds, "fold": fold,
+                 "like": str(like.path if isinstance(like, Run) else like) if like is not None else None}
+    return Dataset(inputs=inputs, items=arranged.items, labels=arranged.labels, input_shape=(lengths.pop() if len(lengths) == 1 else None, channels),
+                   geometry=GEOMETRY, source=name, quarantined=arranged.quarantined, leaks=arranged.leaks, arguments=arguments)
+
+
+def channel_statistics(data: Dataset) -> dict[str, np.ndarray]:
+    """`mean` and `variance` of each channel over the training series, for `build_network`; a channel that never changes has the variance 1."""
+    rows = data.inputs[data.rows("train")].reshape(-1, data.input_shape[-1]).astype(np.float64)
+    if not len(rows):
+        raise InputError("expected training series, got none; load the data with a split")
+    there = np.isfinite(rows)
+    count = np.maximum(there.sum(axis=0), 1)
+    mean = np.where(there, rows, 0).sum(axis=0) / count
+    variance = np.where(there, (rows - mean) ** 2, 0).sum(axis=0) / count
+    return {"mean": mean, "variance": np.where(variance > LEAST_VARIANCE, variance, 1.0)}
+
+
+def _read(series: Series) -> Read:
+    values = _whole(series.values)
+    reason = "no values" if not len(values) else "infinite values" if np.isinf(values).any() else ""
+    example = Example(series.name, series.label, series.split, series.group)
+    return Read(example, "" if reason else content_digest(values), reason, None, values.nbytes)
+
+
+def _whole(values: np.ndarray) -> np.ndarray:
+    """Without the steps at the end that have no value."""
+    there = np.flatnonzero(~np.isnan(values).all(axis=1))
+    return values[:there[-1] + 1 if len(there) else 0]
+
+
+def _padded(series: Sequence[np.ndarray], channels: int) -> np.ndarray:
+    """float32 (n, longest, channels) with NaN behind the end of shorter ones."""
+    values = np.full((len(series), max(map(len, series)), channels), np.nan, np.float32)
+    for row, one in enumerate(series):
+        values[row, :len(one)] = one
+    return values
