@@ -1,6 +1,7 @@
 """Series: what is read, what is refused in one line, and the flow from a folder to a run that is evaluated again."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,9 @@ import tfcnn
 from tfcnn.data.run_data import load_for_run, load_run_data
 from tfcnn.data.series import read_series, read_ts
 from tfcnn.data.signals import channel_statistics, load_signals
+from tfcnn.export.contract import PADDING, contract_of
+from tfcnn.export.read_tflite import check_tflite, read_tflite
+from tfcnn.export.serve import serve
 from tfcnn.training.rule import complete
 
 HEADER = "@problemName made\n@timeStamps false\n@missing true\n@univariate false\n@classLabel true up down\n@data\n"
@@ -183,6 +187,34 @@ def test_a_run_of_series_is_evaluated_again_from_its_source_and_predicts(run):
     assert np.mean([p.label == data.items[row].label for p, row in zip(found, rows, strict=True)]) == report.accuracy
 
 
+FORMATS = ("saved_model", "tflite_float32", "tflite_float16", "tflite_dynamic")
+
+
+def test_files_of_a_run_of_series_are_run_on_its_whole_test_split(run, tmp_path):
+    shutil.copytree(run[0].path, tmp_path / "run")
+    rows = tfcnn.export(tmp_path / "run", formats=FORMATS)
+    assert [row.format for row in rows] == list(FORMATS) and all(row.accepted and row.n == 10 and row.agreement == 1 for row in rows)
+    assert all(row.max_score_difference < 1e-5 for row in rows[:2])
+    file = read_tflite(tmp_path / "run" / "exports" / "float32.tflite")
+    assert file.input.shape == (1, None, 2) and file.labels == ("down", "up") and file.colour_space == 0 and not file.flex
+    assert file.contract["input"] == {"shape": [None, 2], "text": "a series of any number of steps and 2 channels, as it was measured", "padding": PADDING}
+    for formats, message in ((["tflite_int8"], "expected a format for series, saved_model, .* got 'tflite_int8'"), (["auto"], "got 'auto'")):
+        with pytest.raises(tfcnn.InputError, match=message):
+            tfcnn.export(tmp_path / "run", formats=formats)
+    with pytest.raises(tfcnn.InputError, match="neither encoded photos nor a bundle"):
+        tfcnn.export(tmp_path / "run", formats=["saved_model"], encoded=True)
+
+
+def test_what_a_file_of_series_says_has_to_be_what_the_run_says(run, tmp_path):
+    shutil.copytree(run[0].path, tmp_path / "run")
+    tfcnn.export(tmp_path / "run", formats=["tflite_float32"])
+    file = tmp_path / "run" / "exports" / "float32.tflite"
+    contract = contract_of(tfcnn.load_run(tmp_path / "run"))
+    check_tflite(file, contract)
+    with pytest.raises(tfcnn.WorkError, match=r"input shape is \(1, None, 2\) and should be \(1, 30, 2\)"):
+        check_tflite(file, replace(contract, input_shape=(30, 2)))
+
+
 def test_series_that_changed_or_do_not_fit_are_named(run, tmp_path):
     run, _ = run
     shutil.copytree(run.path, tmp_path / "run")
@@ -199,7 +231,7 @@ def test_series_that_changed_or_do_not_fit_are_named(run, tmp_path):
     write_record(tmp_path / "run", {**record, "data": {**record["data"], "source": str(moved)}})
     with pytest.raises(tfcnn.InputError, match="expected the series of the run as they were, but 10 changed or are gone since"):
         load_run_data(tfcnn.load_run(tmp_path / "run"))
-    for work in (tfcnn.export, tfcnn.write_report, lambda run: tfcnn.explain(run, values)):
+    for work in (serve, tfcnn.write_report, lambda run: tfcnn.explain(run, values)):
         with pytest.raises(tfcnn.InputError, match=r"expected a run of photos to .*, got one of series"):
             work(run)
     with pytest.raises(tfcnn.InputError, match="expected series as an array"):

@@ -145,7 +145,8 @@ def damaged(file: Path, reason) -> str:
 def check_photos(run: Run, work: str) -> None:
     """Raises InputError for a run of series, where a work is made for photos."""
     if run.is_of_series:
-        raise InputError(f"expected a run of photos to {work}, got one of series, '{run.path}'; series can be trained on, evaluated and predicted")
+        raise InputError(f"expected a run of photos to {work}, got one of series, '{run.path}', for which there is none yet; "
+                         "it can be evaluated, predicted and exported")
 
 
 def require(run: Run, *names: str) -> None:

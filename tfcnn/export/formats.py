@@ -27,6 +27,7 @@ class Exporter(NamedTuple):
         exact: True where only float rounding separates it from Keras, so that nearly every answer must agree.
         integer: True where it computes in 8 bits, by kernels that differ between processors.
         extra: the extra of this package that it needs, and `modules`, what the extra must bring.
+        series: True where networks of series can be written too.
     """
 
     file: str
@@ -37,10 +38,11 @@ class Exporter(NamedTuple):
     integer: bool = False
     extra: str = ""
     modules: tuple[str, ...] = ()
+    series: bool = False
 
 
 def write_saved_model(material: Material, path: Path) -> None:
-    """SavedModel with the signatures `serve` and `serving_default`: `image` in, `output_0` out; labels and contract as asset files.
+    """SavedModel with the signatures `serve` and `serving_default`: `image` or `signal` in, `output_0` out; labels and contract as asset files.
 
     With `material.encoded` also `serve_encoded`: a vector of JPEG or PNG files as strings in.
     """
@@ -48,7 +50,8 @@ def write_saved_model(material: Material, path: Path) -> None:
 
     archive = keras.export.ExportArchive()  # without `track`, which stores every weight a second time, as `model.export` of Keras does
     run = functools.partial(material.model.__call__, training=False)
-    archive.add_endpoint("serve", run, input_signature=[keras.InputSpec(shape=(None, *material.contract.input_shape), dtype="float32", name="image")])
+    spec = keras.InputSpec(shape=(None, *material.contract.input_shape), dtype="float32", name=material.contract.input_name)
+    archive.add_endpoint("serve", run, input_signature=[spec])
     if material.encoded:
         from tfcnn.export.encoded import decoder
 
@@ -124,11 +127,11 @@ def _teach_coremltools_erfc() -> None:
 
 
 EXPORTERS = {
-    "saved_model": Exporter("saved_model", write_saved_model, "saved_model", "for servers", exact=True),
-    "tflite_float32": Exporter("float32.tflite", tflite.write_float32, "tflite", "weights and arithmetic in float32", exact=True),
-    "tflite_float16": Exporter("float16.tflite", tflite.write_float16, "tflite", "weights in float16, half the size", exact=True),
+    "saved_model": Exporter("saved_model", write_saved_model, "saved_model", "for servers", exact=True, series=True),
+    "tflite_float32": Exporter("float32.tflite", tflite.write_float32, "tflite", "weights and arithmetic in float32", exact=True, series=True),
+    "tflite_float16": Exporter("float16.tflite", tflite.write_float16, "tflite", "weights in float16, half the size", exact=True, series=True),
     "tflite_dynamic": Exporter("dynamic.tflite", tflite.write_dynamic, "tflite", "weights in 8 bits, activations brought to 8 bits as they come",
-                               integer=True),
+                               integer=True, series=True),
     "tflite_weight_int8": Exporter("weight_int8.tflite", tflite.write_weight_int8, "tflite", "weights in 8 bits, arithmetic in float32", extra="quantizer",
                                    modules=("ai_edge_quantizer",)),
     "tflite_int8": Exporter("int8.tflite", tflite.write_int8, "tflite", "all in 8 bits, bytes in and out", integer=True),

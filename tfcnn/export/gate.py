@@ -27,7 +27,7 @@ from tfcnn.models.forward import forward
 from tfcnn.models.recast import in_float32
 from tfcnn.models.temperature import divide_logits, fit_temperature
 from tfcnn.progress import stage
-from tfcnn.record import Run, check_photos, load_run, require, write_record
+from tfcnn.record import Run, load_run, require, write_record
 
 MAX_ACCURACY_DROP = 0.02
 SURE_TEMPERATURE = 100  # validation photos; with 12 a temperature made the log loss of the test photos worse
@@ -71,8 +71,9 @@ def export(run: Run | str | Path, data: Dataset | None = None, *, formats: Seque
         WorkError: a format that cannot be written or run.
     """
     run = run if isinstance(run, Run) else load_run(run)
-    check_photos(run, "export")
     check_formats(formats)
+    if run.is_of_series:
+        _check_series(run, formats, encoded=encoded, bundle=bundle)
     budget = Budget(max_bytes, max_host_latency_ms)
     _check_numbers(max_accuracy_drop, score_threshold, budget, formats)
     prepare_folder(run.path / "exports", "copy the run to where it can be written")
@@ -165,6 +166,16 @@ def check_formats(formats: Sequence[str]) -> None:
             raise InputError(f"expected an export format, got '{name}'; {closest(name, [*EXPORTERS, AUTO])}")
         if name != AUTO:
             check_extra(name)
+
+
+def _check_series(run: Run, formats: Sequence[str], *, encoded: bool, bundle) -> None:
+    """Raises InputError for what cannot be written of a network of series."""
+    can = [name for name, row in EXPORTERS.items() if row.series]
+    wrong = next((name for name in formats if name not in can), None)
+    if wrong:
+        raise InputError(f"expected a format for series, {', '.join(can)}, got '{wrong}' for '{run.path}'; the others are made for pixels")
+    if encoded or bundle is not None:
+        raise InputError(f"expected neither encoded photos nor a bundle for a run of series, got {'encoded' if encoded else f'bundle={bundle}'}; leave it out")
 
 
 def _check_numbers(max_accuracy_drop: float, score_threshold: float | None, budget: Budget, formats: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ import zipfile
 import flatbuffers
 import numpy as np
 
-from tfcnn.export.contract import CONTRACT_FILE, LABELS_FILE, Contract
+from tfcnn.export.contract import CONTRACT_FILE, LABELS_FILE, PADDING, Contract
 from tfcnn.record import labels_text
 
 PARSER_VERSION = "1.0.0"  # the oldest reader that knows every field used here
@@ -26,7 +26,8 @@ def add_metadata(tflite: bytes, contract: Contract) -> bytes:
     """The file with image-classifier metadata, its labels and its contract.
 
     Declares raw pixels: normalised with mean 0 and standard deviation 1, values 0 to 255; RGB, grey, or for other numbers of
-    channels an unknown colour space. MediaPipe Tasks takes RGB and says so of the others; LiteRT runs all of them.
+    channels an unknown colour space. MediaPipe Tasks takes RGB and says so of the others; LiteRT runs all of them. Of a series nothing is
+    declared but what stands for a missing value.
 
     Args:
         tflite: a model with one image input and one score output.
@@ -60,14 +61,17 @@ def add_metadata(tflite: bytes, contract: Contract) -> bytes:
 def _metadata(contract: Contract) -> bytes:
     """The buffer ModelMetadata, file identifier M001."""
     b = flatbuffers.Builder(1024)
-    space = COLOUR_SPACES.get(contract.input_shape[-1], UNKNOWN)
-    pixels = _tensor(b, "image", f"A photo as {contract.colours} pixels from 0 to 255", _content(b, IMAGE_PROPERTIES, _table(b, 2, int8={0: space})),
-                     _stats(b, 0, 255), units=[_normalization(b)])
+    if contract.is_of_series:
+        entry = _tensor(b, contract.input_name, PADDING, _content(b, FEATURE_PROPERTIES, _table(b, 0)), None)
+    else:
+        space = COLOUR_SPACES.get(contract.input_shape[-1], UNKNOWN)
+        entry = _tensor(b, contract.input_name, f"A photo as {contract.colours} pixels from 0 to 255",
+                        _content(b, IMAGE_PROPERTIES, _table(b, 2, int8={0: space})), _stats(b, 0, 255), units=[_normalization(b)])
     labels = _file(b, LABELS_FILE, "Class names, one a line", TENSOR_AXIS_LABELS)
     threshold = [] if contract.score_threshold is None else [_threshold(b, contract.score_threshold)]
     scores = _tensor(b, "scores", "A score from 0 to 1 for each label", _content(b, FEATURE_PROPERTIES, _table(b, 0)), _stats(b, 0, 1),
                      units=threshold, files=[labels])
-    subgraph = _table(b, 10, offsets={2: _vector(b, [pixels]), 3: _vector(b, [scores])})
+    subgraph = _table(b, 10, offsets={2: _vector(b, [entry]), 3: _vector(b, [scores])})
     described = _vector(b, [_file(b, CONTRACT_FILE, "What an app has to do before it asks the model", DESCRIPTIONS)])
     model = _table(b, 8, offsets={0: b.CreateString(contract.name), 1: b.CreateString(contract.sentence), 3: _vector(b, [subgraph]), 6: described,
                                   7: b.CreateString(PARSER_VERSION)})
@@ -76,7 +80,7 @@ def _metadata(contract: Contract) -> bytes:
 
 
 def _tensor(b, name, description, content, stats, units=(), files=()):
-    offsets = {0: b.CreateString(name), 1: b.CreateString(description), 3: content, 5: stats}
+    offsets = {0: b.CreateString(name), 1: b.CreateString(description), 3: content, **({} if stats is None else {5: stats})}
     if units:
         offsets[4] = _vector(b, units)
     if files:

@@ -15,9 +15,10 @@ from tfcnn.export.metadata import COLOUR_SPACES, NAME, UNKNOWN
 
 
 class Tensor(NamedTuple):
-    """An input or output of the graph: its shape, NumPy's name of its type, and (scale, zero point) of its bytes, (0, 0) without."""
+    """An input or output of the graph: its shape, with None for a side of any length, NumPy's name of its type, and (scale, zero point) of its
+    bytes, (0, 0) without."""
 
-    shape: tuple[int, ...]
+    shape: tuple[int | None, ...]
     dtype: str
     quantization: tuple[float, int]
 
@@ -92,9 +93,9 @@ def check_tflite(path: Path, contract: Contract, *, bytes_in: bool = False, byte
             "number of scores": (file.output.shape, (1, len(contract.labels))),
             "input type": (file.input.dtype, "uint8" if bytes_in else "float32"),
             "output type": (file.output.dtype, "uint8" if bytes_out else "float32"),
-            "normalisation (mean, std)": ((file.mean, file.std), (0.0, 1.0)),
-            "range of pixels": ((file.low, file.high), (0.0, 255.0)),
-            "colour space": (file.colour_space, COLOUR_SPACES.get(contract.input_shape[-1], UNKNOWN)),
+            "normalisation (mean, std)": ((file.mean, file.std), (None, None) if contract.is_of_series else (0.0, 1.0)),
+            "range of pixels": ((file.low, file.high), (None, None) if contract.is_of_series else (0.0, 255.0)),
+            "colour space": (file.colour_space, UNKNOWN if contract.is_of_series else COLOUR_SPACES.get(contract.input_shape[-1], UNKNOWN)),
             "labels": (file.labels, contract.labels),
             "contract": (file.contract, json.loads(contract.to_json()))}
     if bytes_in:  # one step of the input is one step of a pixel
@@ -107,7 +108,7 @@ def check_tflite(path: Path, contract: Contract, *, bytes_in: bool = False, byte
 
 def _tensor(details: dict) -> Tensor:
     scale, zero = details["quantization"]
-    return Tensor(tuple(int(side) for side in details["shape"]), np.dtype(details["dtype"]).name, (float(scale), int(zero)))
+    return Tensor(tuple(int(side) if side > 0 else None for side in details["shape_signature"]), np.dtype(details["dtype"]).name, (float(scale), int(zero)))
 
 
 def _files_in(path: Path) -> dict[str, str]:

@@ -13,13 +13,15 @@ import numpy as np
 
 
 def load_saved_model(path: str, threads: int):
-    """A function of a photo (1, height, width, channels) of pixels 0-255, uint8, that gives its scores (labels,); the signature `serve`."""
+    """A function of a photo (1, height, width, channels) of pixels 0-255, uint8, or a series (1, steps, channels), float32, that gives its scores
+    (labels,); the signature `serve`."""
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     serve = tf.saved_model.load(path).signatures["serve"]
-    return lambda photo: serve(image=tf.constant(photo, tf.float32))["output_0"].numpy()[0]
+    (name,) = serve.structured_input_signature[1]
+    return lambda photo: serve(**{name: tf.constant(photo, tf.float32)})["output_0"].numpy()[0]
 
 
 def load_tflite(path: str, threads: int, *, plain: bool = False):
@@ -35,6 +37,9 @@ def load_tflite(path: str, threads: int, *, plain: bool = False):
     (entry,), (result,) = interpreter.get_input_details(), interpreter.get_output_details()
 
     def run(photo):
+        if tuple(interpreter.get_input_details()[0]["shape"]) != photo.shape:  # a file for series of any number of steps
+            interpreter.resize_tensor_input(entry["index"], photo.shape, strict=True)
+            interpreter.allocate_tensors()
         interpreter.set_tensor(entry["index"], photo.astype(entry["dtype"]))
         interpreter.invoke()
         scores = interpreter.get_tensor(result["index"])[0]
@@ -71,11 +76,11 @@ def main(runtime: str, path: str, photos_path: str, result_path: str, threads: s
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
     run = LOADERS[runtime](path, int(threads))
     stored = np.load(photos_path, mmap_mode="r")
-    shape, size, offset = stored.shape, int(np.prod(stored.shape[1:])), stored.offset
+    shape, size, kind, offset = stored.shape, int(np.prod(stored.shape[1:])), stored.dtype, stored.offset
     del stored  # mapped pages would count as memory of the process
     scores, seconds = [], []
     for row in range(shape[0]):
-        photo = np.fromfile(photos_path, np.uint8, size, offset=offset + row * size).reshape(1, *shape[1:])
+        photo = np.fromfile(photos_path, kind, size, offset=offset + row * size * kind.itemsize).reshape(1, *shape[1:])
         if row == 0:
             run(photo)  # the first call makes plans and allocates
         start = time.perf_counter()

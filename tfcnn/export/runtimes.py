@@ -36,7 +36,7 @@ def run_file(runtime: str, path: Path, photos) -> Measured:
     Args:
         runtime: a name of `LOADERS` in run_file.py.
         path: the file or folder; photos and scores lie beside it meanwhile, under a temporary name.
-        photos: uint8 (n, height, width, channels), an array or what is indexed like one.
+        photos: uint8 (n, height, width, channels), or series float32 (n, steps, channels), an array or what is indexed like one.
 
     Raises:
         WorkError: the file does not load or run.
@@ -64,9 +64,9 @@ def scores_of(runtime: str, path: Path, photos) -> np.ndarray:
 def _copy(photos, pixels: Path, count: int) -> None:
     """Some photos as a `.npy` file, by ordinary writing: where a mapped file finds the disk full, the process dies without a word."""
     with open(pixels, "wb") as file:
-        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (count, *photos.shape[1:])})
+        np.lib.format.write_array_header_1_0(file, {"descr": photos.dtype.str, "fortran_order": False, "shape": (count, *photos.shape[1:])})
         for start in range(0, count, COPIED):
-            file.write(np.ascontiguousarray(photos[start:min(start + COPIED, count)], dtype=np.uint8).data)
+            file.write(np.ascontiguousarray(photos[start:min(start + COPIED, count)], dtype=photos.dtype).data)
 
 
 def _run(runtime: str, path: Path, pixels: Path, threads: int) -> tuple[np.ndarray, np.ndarray, int]:

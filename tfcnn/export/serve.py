@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from tfcnn.errors import InputError
 from tfcnn.export.litertjs import fetch_litertjs
 from tfcnn.export.page import accepted_files, describe_models, page_files, to_json
-from tfcnn.record import Run, load_run
+from tfcnn.record import Run, check_photos, load_run
 
 ADDRESS = "127.0.0.1"
 TYPES = {".html": "text/html; charset=utf-8", ".js": "text/javascript", ".css": "text/css", ".json": "application/json", ".wasm": "application/wasm",
@@ -51,6 +51,7 @@ def make_server(run: Run | str | Path, *, port: int = 8000) -> ThreadingHTTPServ
     if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= 65535:
         raise InputError(f"expected a port from 0 to 65535 (0 takes one that is free), got port={port}")
     run = run if isinstance(run, Run) else load_run(run)
+    check_photos(run, "serve a page for")
     content = _content(run)
 
     class Handler(_Handler):
