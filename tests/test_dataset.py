@@ -67,7 +67,8 @@ def test_each_epoch_is_a_permutation_of_the_training_split(data):
     assert len({tuple(epoch) for epoch in epochs}) == 4 and [0, 2, 4, 5, 7, 8, 10, 11] not in epochs
 
 
-@pytest.mark.parametrize(("replicas", "balance"), [(2, "none"), (3, "class_weight"), (4, "oversample")])
+@pytest.mark.parametrize(("replicas", "balance"), [(2, "none"), pytest.param(3, "class_weight", marks=pytest.mark.slow),
+                                                     pytest.param(4, "oversample", marks=pytest.mark.slow)])
 def test_replicas_together_see_what_one_alone_sees(replicas, balance):
     """Strong augmentation mixes photos with the one before them, also across the border of two replicas."""
     inputs = np.random.default_rng(0).integers(0, 256, (13, 8, 8, 3), np.uint8)

@@ -113,6 +113,7 @@ def test_int8_takes_raw_pixels_even_if_no_calibration_photo_reaches_from_black_t
     assert (grey == 100).all()
 
 
+@pytest.mark.slow
 def test_int8_takes_raw_pixels_where_the_network_wants_them_less_their_means(tmp_path):
     """The converter measured the sum in place of the pixels while the mean was taken off after the turn to BGR."""
     model = tfcnn.build_classifier("vgg16", labels=["a", "b"], weights="none", image_size=32)
@@ -220,6 +221,7 @@ def test_encoded_photos_become_the_pixels_of_the_training(tmp_path, geometry, ch
         assert ((given == 0).all(axis=(1, 2)) == (expected == 0).all(axis=(1, 2))).all(), file.name  # the bars
 
 
+@pytest.mark.slow
 def test_a_saved_model_that_does_not_load_is_an_error_in_one_line(tmp_path):
     (tmp_path / "m").mkdir()
     with pytest.raises(tfcnn.WorkError, match="fresh process"):

@@ -220,6 +220,7 @@ def test_patience_with_averages_keeps_the_averages_of_the_best_epoch(tmp_path, d
     assert loss_of(model, data) == pytest.approx(min(row["val_loss"] for row in history), abs=2e-5)
 
 
+@pytest.mark.slow
 def test_patience_begins_to_count_when_all_stages_are_open(tmp_path, data, monkeypatch):
     """The losses of the first phase would have used it up."""
     config = replace(CONFIG, gradual=3, patience=1, epochs=5)

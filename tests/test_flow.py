@@ -69,6 +69,7 @@ def test_other_arguments_are_refused_before_a_resume_decodes_anything(photos, se
         tfcnn.train_and_export(photos, **{**settings, **changed(settings)}, resume=True)
 
 
+@pytest.mark.slow
 def test_resume_before_the_first_checkpoint_starts_afresh(photos, settings):
     run = tfcnn.train_and_export(photos, **settings)
     (run.path / "model.keras").unlink()
@@ -205,6 +206,7 @@ def test_a_vit_goes_all_the_way_and_its_run_gives_weights_to_another(photos, tin
         np.testing.assert_array_equal(after.numpy(), expected)
 
 
+@pytest.mark.slow
 def test_every_field_of_the_model_reaches_it(photos, thin_mobilenet, tmp_path, caplog):
     model = tfcnn.ModelConfig(thin_mobilenet, "none", image_size=48, pooling="max", hidden=(7, 5), dropout=0.3, activation="tanh", head_batch_norm=True,
                               channels=1)

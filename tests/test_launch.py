@@ -309,7 +309,7 @@ def test_workers_with_other_data_or_code_are_refused_before_the_training(tmp_pat
     assert codes == [3, 3] and all("holds a run already" in lines[-1] for lines in said), said
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_worker_that_waits_for_the_others_is_ended_by_a_signal_and_says_that_it_waits(number):
     """TensorFlow takes SIGTERM for itself, and no handler of Python runs while it waits."""
     wait = ("import logging, signal, sys; logging.basicConfig(level='INFO', stream=sys.stdout, format='%(message)s'); import tfcnn\n"

@@ -238,6 +238,7 @@ def test_series_that_changed_or_do_not_fit_are_named(run, tmp_path):
         tfcnn.predict(run, ["a.csv"])
 
 
+@pytest.mark.slow
 def test_a_network_of_a_fixed_length_takes_shorter_series_and_refuses_longer_ones(tmp_path):
     values, labels = waves(24)
     data = load_signals((values, labels))
