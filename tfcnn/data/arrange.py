@@ -12,7 +12,7 @@ from tfcnn.data.dataset import Item, Quarantined, splits_by_content
 from tfcnn.data.duplicates import connected
 from tfcnn.data.read import Read
 from tfcnn.data.sources import Source, sort_labels
-from tfcnn.data.split import SPLITS, check_count, complete_splits, fold_examples, split_examples
+from tfcnn.data.split import SPLITS, check_count, check_folds, check_fractions, complete_splits, fold_examples, split_examples
 from tfcnn.errors import InputError
 from tfcnn.record import Run, load_run
 
@@ -63,6 +63,17 @@ def arrange(source: Source, reads: list[Read], *, near: Callable = lambda reads:
     splits = split_reads(good, groups, split=split, seed=seed, folds=folds, fold=fold, known=known)
     items = tuple(Item(r.example.path, label, part, digest) for r, label, part, digest in zip(good, labels, splits, digests, strict=True))
     return Arranged(good, items, names, quarantined, leaks)
+
+
+def check_split(split, folds: int | None, fold: int, like: Run | str | Path | None) -> dict[str, str]:
+    """Raises InputError for arguments of a split that cannot be followed; gives the split of each content of the run `like`."""
+    if split is not None:
+        check_fractions(split)
+    if folds is not None:
+        check_folds(folds, fold)
+    if folds is not None and split is None:
+        raise InputError(f"expected fractions for a cross-validation, got folds={folds} with split=None")
+    return check_like(like, folds)
 
 
 def check_examples(source: Source, folds: int | None = None) -> None:

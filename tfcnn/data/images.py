@@ -7,15 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from tfcnn.data.arrange import arrange, check_examples, check_like, first_rows
+from tfcnn.data.arrange import arrange, check_examples, check_split, first_rows
 from tfcnn.data.channels import check_channels, check_shape, in_channels
 from tfcnn.data.dataset import Dataset
 from tfcnn.data.duplicates import near_duplicates
 from tfcnn.data.photo import check_geometry, make_thumbnails
 from tfcnn.data.read import Read, content_digest, read_photos
 from tfcnn.data.sources import Source, open_source, whole_path
-from tfcnn.data.split import check_folds, check_fractions
-from tfcnn.errors import InputError
 from tfcnn.progress import stage
 from tfcnn.record import Run
 from tfcnn.workers import check_same, count_of
@@ -56,13 +54,7 @@ def load_images(source, *, image_size: int | None = None, geometry: str = "stret
     """
     check_geometry(FILE_SIZE if image_size is None else image_size, geometry)
     check_channels(channels)
-    if split is not None:
-        check_fractions(split)
-    if folds is not None:
-        check_folds(folds, fold)
-    if folds is not None and split is None:
-        raise InputError(f"expected fractions for a cross-validation, got folds={folds} with split=None")
-    known = check_like(like, folds)
+    known = check_split(split, folds, fold, like)
     data_dir = whole_path(data_dir)
     opened = source if isinstance(source, Source) else open_source(source, group_by=group_by, data_dir=data_dir, channels=channels)
     check_shape(opened, image_size, channels)

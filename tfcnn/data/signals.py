@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from tfcnn.data.arrange import arrange, check_examples, check_like
+from tfcnn.data.arrange import arrange, check_examples, check_split
 from tfcnn.data.dataset import Dataset
 from tfcnn.data.read import Read, content_digest
 from tfcnn.data.series import Series, check_series, read_series
 from tfcnn.data.sources import Example, Source
-from tfcnn.data.split import check_folds, check_fractions
 from tfcnn.errors import InputError
 from tfcnn.record import Run
 
@@ -44,13 +43,7 @@ def load_signals(source: Any, *, split: tuple[float, float, float] | None = (0.7
     Raises:
         InputError: a source that cannot be used, fewer than two labels, or a label with too few series.
     """
-    if split is not None:
-        check_fractions(split)
-    if folds is not None:
-        check_folds(folds, fold)
-    if folds is not None and split is None:
-        raise InputError(f"expected fractions for a cross-validation, got folds={folds} with split=None")
-    known = check_like(like, folds)
+    known = check_split(split, folds, fold, like)
     name, found = read_series(source)
     channels = check_series(found, name)
     reads = [_read(series) for series in found]
