@@ -1,6 +1,5 @@
 """Trials of the first level: heads on cached features."""
 
-import gc
 import logging
 import time
 from collections.abc import Mapping
@@ -114,8 +113,7 @@ def scores_of_head(table: Table, model: ModelConfig, training: TrainingConfig) -
     train_head(head, table.features, table.targets, complete(training, photos=table.photos, stages=table.stages))
     scores = np.asarray(head(table.validation, training=False))
     del head
-    keras.utils.clear_session()  # of what hundreds of trials would leave
-    gc.collect()
+    keras.utils.clear_session()  # of what hundreds of trials would leave; collects garbage too
     return scores
 
 

@@ -73,30 +73,37 @@ def _solve_linear(model, features, targets, config: TrainingConfig) -> None:
 
 
 def _fit_hidden(model, features, targets, config: TrainingConfig) -> None:
+    """What `fit` would do, step by step the same: as one function that TensorFlow traces once and runs from end to end, in less than half the time."""
+    import keras
     import tensorflow as tf
 
-    head = _compiled_head(model, len(features), config)
+    head = _new_head(model, config)
+    variables, optimizer = head.trainable_variables, _head_optimizer(head, len(features), config)
+    loss = keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing)
     one_hot = np.eye(model.output_shape[-1], dtype=np.float32)[targets]
     weights = np.ones(len(targets), np.float32) if config.balance == "none" else class_weights(targets, one_hot.shape[1])[targets]
-    photos = tf.data.Dataset.from_tensor_slices((features, one_hot, weights)).shuffle(len(features), seed=config.seed).batch(config.batch_size).repeat()
-    head.fit(photos, steps_per_epoch=_steps(len(features), config), shuffle=False, verbose=0)  # as one epoch: what Keras does between two takes longer than one
+    photos = tf.data.Dataset.from_tensor_slices((features, one_hot, weights.astype(np.float32)))
+    photos = photos.shuffle(len(features), seed=config.seed).batch(config.batch_size).repeat().take(_steps(len(features), config))
+
+    @tf.function
+    def run() -> None:
+        for x, truth, weight in photos:
+            with tf.GradientTape() as tape:
+                error = loss(truth, head(x, training=True), sample_weight=weight)
+            optimizer.apply(tape.gradient(error, variables), variables)
+
+    optimizer.build(variables)
+    run()
     head_of(model).set_weights(head.get_weights())
 
 
 def _steps(examples: int, config: TrainingConfig) -> int:
-    return config.head_epochs * _batches(examples, config)
+    return config.head_epochs * -(-examples // config.batch_size)
 
 
-def _batches(examples: int, config: TrainingConfig) -> int:
-    return -(-examples // config.batch_size)
-
-
-def _compiled_head(model, examples: int, config: TrainingConfig):
+def _new_head(model, config: TrainingConfig):
     """The head with new weights, so that the seed of the training decides; on one device, since an epoch over features takes milliseconds."""
     import keras
-
-    from tfcnn.training.optimizers import batch_factor, make_optimizer
-    from tfcnn.training.schedule import StageRate
 
     head = head_of(model)
     for number, layer in enumerate(head.layers):
@@ -105,10 +112,12 @@ def _compiled_head(model, examples: int, config: TrainingConfig):
             layer.bias.assign(np.zeros(layer.bias.shape))
         elif isinstance(layer, keras.layers.BatchNormalization):
             layer.set_weights([np.full(w.shape, w.path.endswith(("gamma", "moving_variance")), np.float32) for w in layer.weights])
-    if model.distribute_strategy.num_replicas_in_sync > 1:
-        head = recast(head, None)
-    rate = StageRate((config.learning_rates or {}).get(HEAD, config.head_learning_rate) * batch_factor(config), steps=_steps(examples, config), warm_up=0)
-    # A pass over the features is one call of TensorFlow: the same weights, in two thirds of the time or less.
-    head.compile(make_optimizer(head, config, rate), loss=keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing),
-                 steps_per_execution=_batches(examples, config))
-    return head
+    return recast(head, None) if model.distribute_strategy.num_replicas_in_sync > 1 else head
+
+
+def _head_optimizer(head, examples: int, config: TrainingConfig):
+    from tfcnn.training.optimizers import batch_factor, make_optimizer
+    from tfcnn.training.schedule import StageRate
+
+    rate = (config.learning_rates or {}).get(HEAD, config.head_learning_rate) * batch_factor(config)
+    return make_optimizer(head, config, StageRate(rate, steps=_steps(examples, config), warm_up=0))
