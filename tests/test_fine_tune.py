@@ -301,14 +301,14 @@ def test_the_rates_that_are_logged_are_those_that_were_applied(tmp_path, data, m
 
 def test_the_rate_of_a_hidden_head_is_continuous_across_the_switch(data):
     """Phase 1 ends where its cosine is nearly 0, phase 2 begins with one step of its rise."""
-    from tfcnn.training.head import _compiled_head
+    from tfcnn.training.head import _head_optimizer, head_of
     from tfcnn.training.optimizers import stage_optimizer
 
     model = tfcnn.build_classifier(build().get_layer("backbone"), labels=["0", "1", "2"], hidden=(4,))
     config = checked_config(model, data, replace(CONFIG, epochs=20, warm_up=0.2))
-    head = _compiled_head(model, 24, config)
+    optimizer = _head_optimizer(head_of(model), 24, config)
     last_step = 60 * STEPS - 1
-    ended = float(head.optimizer._learning_rate(last_step))
+    ended = float(optimizer._learning_rate(last_step))
     set_flags(model, True)
     _, members = stage_optimizer(model, config, 20 * STEPS)
     begins = float(members["head"]._learning_rate(0))
