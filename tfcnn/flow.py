@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tfcnn.data.arrange import check_examples, check_like
+from tfcnn.data.arrange import check_examples, check_split
 from tfcnn.data.channels import check_shape
 from tfcnn.data.config import DataConfig
 from tfcnn.data.dataset import with_validation
@@ -16,7 +16,7 @@ from tfcnn.data.images import check_files, load_images
 from tfcnn.data.photo import check_geometry
 from tfcnn.data.scores import remove_scores
 from tfcnn.data.sources import check_outside, open_source, sort_labels
-from tfcnn.data.split import check_folds, check_fractions
+from tfcnn.data.split import check_folds
 from tfcnn.errors import InputError
 from tfcnn.export.formats import DEFAULT_FORMATS
 from tfcnn.export.gate import check_formats
@@ -149,11 +149,9 @@ def check_all(source, output, model: ModelConfig, training: TrainingConfig, data
         raise InputError("expected the name of a backbone, got a keras.Model; give it to build_classifier, then train, evaluate and export")
     check_training(training)
     check_formats(formats)
-    if data.split is not None:  # as runs of Python may have it, which `repeat` reads
-        check_fractions(data.split)
-    if data.folds is not None or data.fold is not None:
-        check_folds(data.folds, data.fold or 0)
-    check_like(data.like, data.folds)
+    check_split(data.split, data.folds, data.fold or 0, data.like)
+    if data.fold is not None:
+        check_folds(data.folds, data.fold)
     check_machine(machine)
     stages = [name for name, _ in BACKBONES[model.backbone].stages]
     check_rates(stages, training)

@@ -3,7 +3,7 @@
 import csv
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,7 +34,7 @@ class Run:
     @property
     def is_of_series(self) -> bool:
         """True for a network of series, (steps, channels), False for one of photos."""
-        return len(self.record["input_shape"]) == 2
+        return is_series(self.record["input_shape"])
 
     def load_model(self):
         """The trained `keras.Model`: raw pixels 0-255 in, one score a label out.
@@ -68,6 +68,11 @@ class Run:
                              f"labels in run.json and model.keras {advice}")
         if shape != expected:
             raise InputError(f"expected a model for pixels of shape {expected} as run.json says, got one for {shape}; they {advice}")
+
+
+def is_series(input_shape: Sequence[int | None]) -> bool:
+    """True for the shape of a series, (steps, channels), False for that of a photo."""
+    return len(input_shape) == 2
 
 
 def load_run(path: str | Path) -> Run:

@@ -109,6 +109,11 @@ def check_like(like: Run | str | Path | None, folds: int | None) -> dict[str, st
     return known
 
 
+def like_text(like: Run | str | Path | None) -> str | None:
+    """The folder of the run that is followed, for a record."""
+    return str(like.path if isinstance(like, Run) else like) if like is not None else None
+
+
 def sort_out(reads: list[Read]) -> tuple[list[Read], tuple[Quarantined, ...]]:
     """What can be used, and what cannot: unreadable photos, and photos that stand under two labels."""
     places: dict[str, dict[str, str]] = {}

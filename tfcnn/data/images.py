@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tfcnn.data.arrange import arrange, check_examples, check_split, first_rows
+from tfcnn.data.arrange import arrange, check_examples, check_split, first_rows, like_text
 from tfcnn.data.channels import check_channels, check_shape, in_channels
 from tfcnn.data.dataset import Dataset
 from tfcnn.data.duplicates import near_duplicates
@@ -61,7 +61,7 @@ def load_images(source, *, image_size: int | None = None, geometry: str = "stret
     if split is not None:
         check_examples(opened, folds)
     arguments = {"image_size": image_size, "geometry": geometry, "split": split and list(split), "seed": seed, "folds": folds, "fold": fold,
-                 "like": str(like.path if isinstance(like, Run) else like) if like is not None else None, "group_by": group_by,
+                 "like": like_text(like), "group_by": group_by,
                  "data_dir": data_dir, "channels": channels}
     check_files(opened, strategy)
     inputs, thumbnails, reads = read_all(opened, image_size, geometry, seconds, strategy)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tfcnn.data.arrange import arrange, check_examples, check_split
+from tfcnn.data.arrange import arrange, check_examples, check_split, like_text
 from tfcnn.data.dataset import Dataset
 from tfcnn.data.read import Read, content_digest
 from tfcnn.data.series import Series, check_series, read_series
@@ -55,7 +55,7 @@ def load_signals(source: Any, *, split: tuple[float, float, float] | None = (0.7
     inputs = _padded([_whole(values[read.example.path]) for read in arranged.reads], channels)
     lengths = {len(_whole(values[read.example.path])) for read in arranged.reads}
     arguments = {"split": split and list(split), "seed": seed, "folds": folds, "fold": fold,
-                 "like": str(like.path if isinstance(like, Run) else like) if like is not None else None}
+                 "like": like_text(like)}
     return Dataset(inputs=inputs, items=arranged.items, labels=arranged.labels, input_shape=(lengths.pop() if len(lengths) == 1 else None, channels),
                    geometry=GEOMETRY, source=name, quarantined=arranged.quarantined, leaks=arranged.leaks, arguments=arguments)
 

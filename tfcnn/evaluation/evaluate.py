@@ -73,7 +73,7 @@ class Report:
     thresholds: tuple[dict[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
-        rows = ({**_missing_of(self.confusion, place), **row} for place, row in enumerate(self.per_label))
+        rows = (row if "precision_interval" in row else {**row, **_missing_of(self.confusion, place)} for place, row in enumerate(self.per_label))
         object.__setattr__(self, "per_label", tuple(rows))
 
     def to_dict(self) -> dict:

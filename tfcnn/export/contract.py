@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from tfcnn.data.channels import colours_of
 from tfcnn.data.photo import GEOMETRIES, check_geometry
-from tfcnn.record import Run
+from tfcnn.models.classifier import INPUTS
+from tfcnn.record import Run, is_series
 
 CONTRACT_FILE = "contract.json"
 LABELS_FILE = "labels.txt"
@@ -36,12 +37,12 @@ class Contract:
     @property
     def is_of_series(self) -> bool:
         """True for a network of series."""
-        return len(self.input_shape) == 2
+        return is_series(self.input_shape)
 
     @property
     def input_name(self) -> str:
         """What the input is called in files that have names."""
-        return "signal" if self.is_of_series else "image"
+        return INPUTS[len(self.input_shape)]
 
     @property
     def colours(self) -> str:

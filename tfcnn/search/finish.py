@@ -72,13 +72,14 @@ def all_rows(job: Job, oracles: Mapping[str, Any]) -> list[TrialRow]:
 
 def best_of(rows: Sequence[TrialRow]) -> TrialRow | None:
     """The best of the heads and of the fine-tunings that were trained for longest."""
+    return min(_finals(rows), key=lambda row: (-row.score, row.log_loss), default=None)
+
+
+def _finals(rows: Sequence[TrialRow]) -> list[TrialRow]:
+    """What was completed, without fine-tunings that were cut short."""
     done = [row for row in rows if row.status == "COMPLETED"]
-    return min((row for row in done if _is_final(row, done)), key=lambda row: (-row.score, row.log_loss), default=None)
-
-
-def _is_final(row: TrialRow, done: Sequence[TrialRow]) -> bool:
-    """False for fine-tunings that were cut short."""
-    return row.epochs is None or row.epochs == max(other.epochs or 0 for other in done)
+    longest = max((row.epochs or 0 for row in done), default=0)
+    return [row for row in done if row.epochs in (None, longest)]
 
 
 def choose(job: Job, rows: Sequence[TrialRow], tables: Mapping[tuple, Table]) -> tuple[TrialRow | None, str]:
@@ -95,8 +96,7 @@ def choose(job: Job, rows: Sequence[TrialRow], tables: Mapping[tuple, Table]) ->
         return None, ""
     beyond = "" if best.score >= 0 else "; no configuration is within the bounds, this one is nearest to them"
     told = f"{best.level} {best.id}, validation {_words(job)} {_value(job, best):.3f} on {n} photos"
-    done = [row for row in rows if row.status == "COMPLETED"]
-    others = sum(row is not defaults and _is_final(row, done) for row in done)
+    others = sum(row is not defaults for row in _finals(rows))
     if best is defaults:
         others = {0: "nothing else was tried", 1: "the one other did not beat them"}.get(others, f"none of {others} others beat them")
         return best, f"best: the defaults, validation {_words(job)} {_value(job, best):.3f} on {n} photos; {others}{beyond}"

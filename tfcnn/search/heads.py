@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
@@ -120,9 +120,14 @@ def scores_of_head(table: Table, model: ModelConfig, training: TrainingConfig) -
 def seconds_of_a_head(job: Job, table: Table) -> float:
     """Of the head with the most units, on made features: how long one takes is known before any photo has passed the network."""
     made = lambda targets: np.random.default_rng(0).standard_normal((len(targets), table.features.shape[1]), dtype=np.float32)
-    units = lambda hidden: sum(job.configs({"hidden": hidden})[0].hidden)
-    largest = {"hidden": max(values_of(job.rows["hidden"]), key=units)} if "hidden" in job.rows else {}
+    largest = head_of_units(job, max)
     return try_head(table._replace(features=made(table.targets), validation=made(table.validation_targets)), *job.configs(largest))["seconds"]
+
+
+def head_of_units(job: Job, choose: Callable) -> dict[str, Any]:
+    """The values of the head with the most or fewest units that the search may try; `choose` is max or min."""
+    units = lambda hidden: sum(job.configs({"hidden": hidden})[0].hidden)
+    return {"hidden": choose(values_of(job.rows["hidden"]), key=units)} if "hidden" in job.rows else {}
 
 
 def network_of(values: Mapping[str, Any], job: Job) -> tuple[str, int, str]:

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 
 from tfcnn.errors import InputError
 from tfcnn.progress import stage
-from tfcnn.search.heads import Table, seconds_of_a_head
+from tfcnn.search.heads import Table, head_of_units, seconds_of_a_head
 from tfcnn.search.job import Job, is_worker, searches_fine
-from tfcnn.search.space import values_of
 from tfcnn.search.trial import measure_file
 from tfcnn.training.rule import complete
 
@@ -75,9 +74,7 @@ def check_bounds(job: Job, networks: Iterable[tuple[str, int, str]], labels: tup
     """
     if not job.config.is_bounded:
         return
-    units = lambda hidden: sum(job.configs({"hidden": hidden})[0].hidden)
-    smallest = {"hidden": min(values_of(job.rows["hidden"]), key=units)} if "hidden" in job.rows else {}
-    measured = {}
+    smallest, measured = head_of_units(job, min), {}
     for backbone, size, pooling in networks:
         if (backbone, size) in measured:  # what pooling adds is nothing beside it
             continue

@@ -179,13 +179,12 @@ def _record_for_worker(job: Job, overwrite: bool) -> dict:
     A finished one with the same arguments may be the earlier one, or that of a chief which needs this worker no more: for a while it is waited
     for the chief.
     """
-    began = time.monotonic()
+    began, told = time.monotonic(), job.told()
     while overwrite:
-        record = _record_or_none(job)
-        is_same = record is not None and record["arguments"] == job.told()
-        if (is_same and record["status"] != "finished") or (is_same and time.monotonic() - began > REPLACED_IN):
+        record, waited = _record_or_none(job), time.monotonic() - began
+        if record is not None and record["arguments"] == told and (record["status"] != "finished" or waited > REPLACED_IN):
             return record
-        if time.monotonic() - began > CHIEF_TIMEOUT:
+        if waited > CHIEF_TIMEOUT:
             raise WorkError(f"expected the chief to replace the search of '{job.path}', but it did not in {CHIEF_TIMEOUT} s; "
                             "start it with --overwrite, or leave that out here")
         time.sleep(PAUSE)

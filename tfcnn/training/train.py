@@ -18,7 +18,7 @@ from tfcnn.models.forward import forward
 from tfcnn.models.freeze import has_batch_norm, is_named, stages_of
 from tfcnn.models.temperature import fit_temperature
 from tfcnn.progress import stage
-from tfcnn.record import Run, differences, labels_text, load_run, prepare_output, write_record
+from tfcnn.record import Run, differences, is_series, labels_text, load_run, prepare_output, write_record
 from tfcnn.training.checkpoint import Saving, check_saving
 from tfcnn.training.config import CHOSEN_BY_MACHINE, TrainingConfig, check_training
 from tfcnn.training.course import fine_tunes, phases_of
@@ -32,8 +32,6 @@ from tfcnn.training.rule import complete
 from tfcnn.training.strategy import check_no_scope
 from tfcnn.training.twin import chosen_by_machine
 from tfcnn.workers import check_same, on_chief, take_from_chief, together
-
-SERIES = 2  # rank of an example that is a series: (steps, channels)
 
 logger = logging.getLogger(__name__)
 
@@ -172,8 +170,8 @@ def checked_config(model, data: Dataset, config: TrainingConfig) -> TrainingConf
     check_rates(stages, config)
     named = is_named(model)  # of a backbone of one's own nothing is known: it is taken for a pretrained one with BatchNorm
     config = complete(config, photos=len(data.rows("train")), stages=stages, batch_norm=not named or has_batch_norm(model),
-                      pretrained=not named or model.model_config.weights != "none", series=len(data.input_shape) == SERIES)
-    if len(data.input_shape) == SERIES and (config.augmentation != "none" or config.mixing):
+                      pretrained=not named or model.model_config.weights != "none", series=is_series(data.input_shape))
+    if is_series(data.input_shape) and (config.augmentation != "none" or config.mixing):
         raise InputError(f"expected no augmentation for series, which is made for photos, got augmentation='{config.augmentation}', mixing={config.mixing}; "
                          "leave them out")
     if not config.head_first and not fine_tunes(config):
