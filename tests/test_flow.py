@@ -185,7 +185,7 @@ def test_images_of_four_channels_go_all_the_way(thin_mobilenet, tmp_path, capsys
     assert main(["predict", str(run.path), "photo.jpg"]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert line == ("tfcnn: expected pixels of four channels, which files of photos do not have, got 'photo.jpg'; "
-                    "in Python, give predict an array of shape (n, 32, 32, 4)")
+                    "in Python, give an array of shape (n, 32, 32, 4)")
 
 
 @pytest.mark.slow
