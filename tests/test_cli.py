@@ -99,8 +99,8 @@ def test_an_error_of_tensorflow_is_one_line(monkeypatch, capsys, kind, message):
     def fail(*_, **__):
         raise kind(None, None, "no such thing\nin a graph")
 
-    monkeypatch.setattr("tfcnn.evaluation.predict.predict", fail)
-    code, out, err = run(capsys, "predict", "run", "photo.jpg")
+    monkeypatch.setattr("tfcnn.data.audit.audit", fail)
+    code, out, err = run(capsys, "audit", "photos")
     assert (code, out, err) == (1, "", message)
 
 

@@ -107,8 +107,8 @@ def test_a_damaged_run_is_named(trained, tmp_path):
 
 
 @pytest.mark.parametrize(("changed", "message"), [
-    ({"input_shape": [64, 64, 3]}, r"a model for pixels of shape \(64, 64, 3\) as run.json says, got one for \(32, 32, 3\)"),
-    ({"input_shape": [32, 32, 1]}, r"a model for pixels of shape \(32, 32, 1\)"),
+    ({"input_shape": [64, 64, 3]}, r"a model for inputs of shape \(64, 64, 3\) as run.json says, got one for \(32, 32, 3\)"),
+    ({"input_shape": [32, 32, 1]}, r"a model for inputs of shape \(32, 32, 1\)"),
     ({"labels": ["a", "b"]}, "one output for each of the 2 labels of the run, got 3"),
     ({"geometry": "round"}, "expected a geometry"),
 ])

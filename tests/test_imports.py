@@ -10,14 +10,15 @@ import pytest
 import tfcnn
 
 PACKAGE = Path(tfcnn.__file__).parent
-BASE = {"callable", "errors", "files", "hardware", "locks", "progress", "record", "tables", "workers"}  # everybody may import these
+BASE = {"callable", "errors", "files", "hardware", "kinds", "locks", "progress", "record", "tables", "workers"}  # everybody may import these
 MAY_IMPORT = {
     "callable": set(),
     "errors": set(),
     "hardware": set(),
     "locks": set(),
     "files": {"errors", "locks"},
-    "record": {"errors", "files", "locks"},
+    "kinds": {"errors"},
+    "record": {"errors", "files", "kinds", "locks"},
     "progress": set(),
     "tables": set(),
     "workers": {"errors"},
@@ -34,9 +35,9 @@ MAY_IMPORT = {
     "labels": BASE | {"data", "models", "training", "evaluation", "flow"},
     "repetition": BASE | {"data", "models", "training", "flow"},
     "search": BASE | {"data", "models", "training", "evaluation", "export", "finish", "flow"},
-    "console": set(),
+    "console": {"kinds"},
     "flags": {"errors", "training"},
-    "parser": {"data", "models", "training", "export", "search", "flags"},
+    "parser": {"data", "kinds", "models", "training", "export", "search", "flags"},
     "texts": {"evaluation"},
     "cli": BASE | {"data", "models", "training", "evaluation", "export", "finish", "flow", "cross_validation", "demo", "diagnosis", "labels", "repetition",
                    "search", "flags", "parser", "texts", "console"},

@@ -9,7 +9,8 @@ import pytest
 
 import tfcnn
 from tfcnn.cli import main
-from tfcnn.evaluation.predict import photos_in
+from tfcnn.evaluation.predict import photo_endings
+from tfcnn.files import found_files
 
 
 @pytest.fixture
@@ -76,7 +77,7 @@ def test_what_predict_refuses(trained, inputs, message):
 def test_a_folder_without_photos_and_a_file_of_another_kind_are_refused_before_the_work(trained, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(tfcnn.InputError, match=r"expected photos in the folder '.*empty', found none"):
-        photos_in([tmp_path / "empty"])
+        found_files([tmp_path / "empty"], photo_endings(), "a photo", "photos")
     with pytest.raises(tfcnn.InputError, match=r"ends in \.csv or \.jsonl for the predictions, got output='a.txt'"):
         tfcnn.predict(trained[0], [trained[1].items[0].path], output="a.txt")
 
@@ -85,11 +86,11 @@ def test_what_is_hidden_and_what_pillow_only_writes_is_no_photo_of_a_folder(trai
     (folder / ".thumbnails").mkdir()
     shutil.copy(folder / "a.jpg", folder / ".thumbnails" / "a.jpg")
     (folder / "notes.pdf").write_bytes(b"%PDF-1.4")
-    assert [name.rpartition("/")[2] for name in photos_in([folder])] == ["a.jpg", "b.JPG", "broken.jpg"]
+    assert [name.rpartition("/")[2] for name in found_files([folder], photo_endings(), "a photo", "photos")] == ["a.jpg", "b.JPG", "broken.jpg"]
 
 
 def test_arrays_in_a_list_are_refused_without_their_pixels(trained):
-    with pytest.raises(tfcnn.InputError, match=r"expected paths of photos, got a list of ndarray; give pixels as one array"):
+    with pytest.raises(tfcnn.InputError, match=r"expected paths of photos, got a list of ndarray; give what they hold as one array"):
         tfcnn.predict(trained[0], [np.zeros((32, 32, 3))])
 
 

@@ -1,14 +1,16 @@
 """The command line: one subcommand a function of the library, and nothing else."""
 
 import dataclasses
+import os
 import re
 import time
 import typing
 from pathlib import Path
 
-from tfcnn.console import ended_by_sigterm, fail, say, say_json, set_up_output, with_flags
+from tfcnn.console import ended_by_sigterm, fail, say, say_json, set_up_output, speak_of, with_flags
 from tfcnn.errors import InputError, WorkError, first_line
 from tfcnn.flags import config_of, given_of
+from tfcnn.kinds import IMAGE, KINDS
 from tfcnn.parser import make_parser
 from tfcnn.texts import cache_text, exports_text, folds_text, left_out_text, run_text
 
@@ -22,6 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs one command; returns its exit code: 0 done, 1 failed or below what was asked, 2 bad usage, 130 interrupted."""
     args = make_parser(COMMANDS).parse_args(arguments)
     set_up_output(verbose=args.verbose)
+    speak_of(IMAGE)
     try:
         with ended_by_sigterm():
             return args.command(args)
@@ -59,6 +62,7 @@ def _train(args) -> int:
         raise InputError(f"expected 'none' or formats, got --export {' '.join(args.export)}")
     asked = [] if args.export == ["none"] else args.export
     data = config_of(DataConfig, args)
+    speak_of(data.kind if data.kind in KINDS else IMAGE)
     crossed = data.folds is not None and data.fold is None
     args.output = args.output or Path("saved_models") / f"{_name_of(args.source)}{'-folds' if crossed else ''}"
     arguments = {"output": args.output, "model": config_of(ModelConfig, args), "training": config_of(TrainingConfig, args), "data": data,
@@ -131,6 +135,7 @@ def _evaluate(args) -> int:
 
     start = time.perf_counter()
     run = load_run(args.run)
+    speak_of(run.kind)
     data = _other_photos(args, run)
     report = evaluate(run, data, split=args.split, precisions=args.precision or PRECISIONS)
     left_out = data.quarantined if data else ()
@@ -173,9 +178,14 @@ def _cache(args) -> int:
 
 
 def _predict(args) -> int:
+    from tfcnn.data.text import KIND as TEXT
     from tfcnn.evaluation.predict import predict
+    from tfcnn.record import load_run
 
-    predictions = predict(args.run, args.files, output=args.output)
+    run = load_run(args.run)
+    speak_of(run.kind)
+    files = [Path(file) if os.path.exists(file) else file for file in args.files] if run.kind == TEXT else args.files
+    predictions = predict(run, files, output=args.output)
     damaged = [p for p in predictions if p.error]
     if args.output:
         say(f"{len(predictions) - len(damaged)} photos: {args.output}")
@@ -202,7 +212,9 @@ def _explain(args) -> int:
 
 def _compare(args) -> int:
     from tfcnn.evaluation.compare import compare
+    from tfcnn.record import load_run
 
+    speak_of(load_run(args.first).kind)
     found = compare(args.first, args.second, args.source, data_dir=args.data_dir, output=args.output)
     say(str(found) + (f"\n\nphotos with different answers: {args.output}" if args.output else ""))
     say_json(args, found.to_dict())
@@ -213,7 +225,9 @@ def _report(args) -> int:
     from tfcnn.finish import make_report_again
     from tfcnn.record import load_run
 
-    page = make_report_again(load_run(args.run), again=args.again)
+    run = load_run(args.run)
+    speak_of(run.kind)
+    page = make_report_again(run, again=args.again)
     say(f"report: {page}")
     say_json(args, {"run": str(args.run), "report": str(page), "card": str(page.with_name("card.md"))})
     return EXIT_DONE
@@ -236,7 +250,8 @@ def _export(args) -> int:
     from tfcnn.record import load_run
 
     run, formats = load_run(args.run), args.format or DEFAULT_FORMATS
-    check_formats(formats)  # before photos are decoded
+    speak_of(run.kind)
+    check_formats(formats, run.kind)  # before photos are decoded
     written = export(run, _other_photos(args, run), formats=formats, **{name: getattr(args, name) for name in EXPORT_FLAGS})
     exports, bundle = [dataclasses.asdict(e) for e in written], args.bundle if shippable(written) else None
     say(exports_text(exports) + (f"\nbundle: {bundle}" if bundle else ""))

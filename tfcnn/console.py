@@ -10,6 +10,16 @@ import sys
 import threading
 import warnings
 
+from tfcnn.kinds import IMAGE, in_words
+
+_kind = IMAGE
+
+
+def speak_of(kind: str) -> None:
+    """From here on what is said of photos is said of examples of this kind of data."""
+    global _kind
+    _kind = kind
+
 
 @contextlib.contextmanager
 def ended_by_sigterm():
@@ -33,7 +43,7 @@ def set_up_output(*, verbose: bool) -> None:
         logging.getLogger("tensorflow").setLevel(logging.ERROR)
         logging.getLogger("absl").setLevel(logging.ERROR)
     handler = logging.Handler()
-    handler.emit = lambda record: print(record.getMessage(), file=sys.stderr)  # looked up each time: rich puts its own there
+    handler.emit = lambda record: print(in_words(record.getMessage(), _kind), file=sys.stderr)  # looked up each time: rich puts its own there
     logger = logging.getLogger("tfcnn")
     logger.handlers[:] = [handler]
     logger.setLevel(logging.INFO)
@@ -50,7 +60,7 @@ def _silence_native_code() -> None:
 
 def fail(message, code: int) -> int:
     """Prints an error as one line; gives the exit code."""
-    print(f"tfcnn: {' '.join(str(message).split())}", file=sys.stderr)
+    print(f"tfcnn: {in_words(' '.join(str(message).split()), _kind)}", file=sys.stderr)
     return code
 
 
@@ -65,6 +75,10 @@ def with_flags(text: str, args) -> str:
 
 def say(text: str) -> None:
     """Prints to standard output; whoever reads it, such as `head`, may have enough and close it, which changes no exit code."""
+    _print(in_words(text, _kind))
+
+
+def _print(text: str) -> None:
     try:
         print(text, flush=True)
     except BrokenPipeError:
@@ -74,4 +88,4 @@ def say(text: str) -> None:
 def say_json(args, values: dict) -> None:
     """Prints the line of --json, where it is asked for."""
     if args.json:
-        say(json.dumps(values, ensure_ascii=False))
+        _print(json.dumps(values, ensure_ascii=False))

@@ -131,3 +131,41 @@ def _check_no_folder(path: str | Path) -> None:
     """Raises InputError where a file would take the place of a folder and of all that is in it."""
     if os.path.isdir(path):
         raise InputError(f"expected a file to write, but '{path}' is a folder; give another name")
+
+
+def found_files(inputs: Iterable[str | Path], endings: tuple[str, ...], one: str, many: str) -> list[str]:
+    """The files that are named, and those with these endings in folders that are named, at any depth, sorted by folder.
+
+    Args:
+        inputs: paths of files and folders.
+        endings: of the files that are taken in folders, in small letters.
+        one, many: what they are, for messages: "a photo", "photos".
+
+    Raises:
+        InputError: a path that is not there, or a folder without such files.
+    """
+    inputs = inputs if isinstance(inputs, (str, Path)) else list(inputs)
+    if isinstance(inputs, (str, Path)) or not inputs:
+        raise InputError(f"expected a list of {many}, got inputs={inputs!r}; write [path]")
+    wrong = next((path for path in inputs if not isinstance(path, (str, os.PathLike))), None)
+    if wrong is not None:
+        raise InputError(f"expected paths of {many}, got a list of {type(wrong).__name__}; give what they hold as one array, a row each")
+    found: list[str] = []
+    for path in map(str, inputs):
+        if os.path.isdir(path):
+            inside = sorted(os.path.join(folder, name) for folder, names in _visible(path) for name in names if name.lower().endswith(endings))
+            if not inside:
+                raise InputError(f"expected {many} in the folder '{path}', found none; give another folder, or the files themselves")
+            found += inside
+        elif os.path.exists(path):
+            found.append(path)
+        else:
+            raise InputError(f"expected {one}, but there is no file '{path}'; check the path")
+    return found
+
+
+def _visible(path: str) -> Iterator[tuple[str, list[str]]]:
+    """(folder, names of its files) of a folder and all in it, without what is hidden."""
+    for folder, folders, names in os.walk(path):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield folder, [name for name in names if not name.startswith(".")]

@@ -15,6 +15,7 @@ from tfcnn.evaluation.examples import write_examples
 from tfcnn.evaluation.report import write_report
 from tfcnn.export.gate import export
 from tfcnn.files import write_aside
+from tfcnn.kinds import IMAGE
 from tfcnn.models.temperature import fit_temperature
 from tfcnn.progress import stage
 from tfcnn.record import Run, load_run, write_record
@@ -93,7 +94,7 @@ def export_missing(run: Run, formats: Sequence[str]) -> Run:
 def _draw_augmentation(run: Run, data) -> None:
     """Saves what the augmentation of the run does to one training photo of each of the first classes; the report shows it."""
     training, rows = run.record["training"], data.rows("train")
-    if training["augmentation"] == "none" or not fine_tunes(TrainingConfig(**training)):
+    if run.kind != IMAGE or training["augmentation"] == "none" or not fine_tunes(TrainingConfig(**training)):
         return
     targets = data.targets(rows)
     chosen = [rows[np.argmax(targets == target)] for target in range(min(len(data.labels), DRAWN_CLASSES))]

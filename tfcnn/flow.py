@@ -4,7 +4,7 @@ import json
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,13 +17,15 @@ from tfcnn.data.photo import check_geometry
 from tfcnn.data.scores import remove_scores
 from tfcnn.data.sources import check_outside, open_source, sort_labels
 from tfcnn.data.split import check_folds
-from tfcnn.errors import InputError
+from tfcnn.errors import InputError, closest
 from tfcnn.export.formats import DEFAULT_FORMATS
 from tfcnn.export.gate import check_formats
 from tfcnn.files import alone_in, write_rows
 from tfcnn.finish import export_missing, finish
+from tfcnn.kinds import COMMON, IMAGE, KINDS, function_of, kind_of
 from tfcnn.models.backbones import BACKBONES
-from tfcnn.models.classifier import ModelConfig, build_classifier, check_config, with_defaults
+from tfcnn.models.build import check_network
+from tfcnn.models.classifier import BACKBONE, ModelConfig, build_classifier, check_config, named, with_defaults
 from tfcnn.progress import stage
 from tfcnn.record import Run, changed_arguments, load_run, prepare_output, write_record
 from tfcnn.training.config import TrainingConfig, check_training
@@ -55,7 +57,7 @@ def train_and_export(source: Any, *, output: str | Path, model: ModelConfig | No
     """From a folder of photos to a run folder with a trained, evaluated model and files that were checked.
 
     Args:
-        source: whatever `load_images` takes.
+        source: whatever the loader of the kind of data takes, `load_images` where nothing else is said.
         output: the run folder to write.
         model: which classifier; the defaults if None.
         training: how to train it; the defaults if None. Its seed also draws the split.
@@ -144,21 +146,33 @@ def find_rate(source: Any, *, model: ModelConfig | None = None, training: Traini
 
 def check_all(source, output, model: ModelConfig, training: TrainingConfig, data: DataConfig, formats, machine: MachineConfig) -> ModelConfig:
     """Raises InputError for an argument that cannot work; gives the model's with its defaults filled in."""
-    check_config(model)
+    row = kind_of(data.kind)
+    model = named(model, data.kind)
     if not isinstance(model.backbone, str):
         raise InputError("expected the name of a backbone, got a keras.Model; give it to build_classifier, then train, evaluate and export")
+    if data.kind == IMAGE or (model.backbone in BACKBONES and row.takes_backbones):
+        check_config(model)
+    elif model.backbone not in row.networks:
+        others = [*row.networks, *(BACKBONES if row.takes_backbones else ())]
+        raise InputError(f"expected a network for {row.many}, got '{model.backbone}'; {closest(model.backbone, others)}")
+    else:
+        check_config(replace(model, backbone=BACKBONE, weights="none"))
+        check_network(model, data.kind)
     check_training(training)
-    check_formats(formats)
+    check_formats(formats, data.kind)
     check_split(data.split, data.folds, data.fold or 0, data.like)
     if data.fold is not None:
         check_folds(data.folds, data.fold)
     check_machine(machine)
-    stages = [name for name, _ in BACKBONES[model.backbone].stages]
-    check_rates(stages, training)
-    if training.epochs is not None and training.trainable is not None and fine_tunes(training):  # else `train` knows it when it knows the photos
-        phases_of(training, stages)
-    model = with_defaults(model)
-    check_geometry(model.image_size, data.geometry)
+    if model.backbone in BACKBONES:
+        stages = [name for name, _ in BACKBONES[model.backbone].stages]
+        check_rates(stages, training)
+        if training.epochs is not None and training.trainable is not None and fine_tunes(training):  # else `train` knows it when it knows the photos
+            phases_of(training, stages)
+        model = with_defaults(model)
+    if data.kind == IMAGE:
+        check_geometry(model.image_size, data.geometry)
+    _check_fields(data)
     if output is not None:
         check_outside(output, source)
     return model
@@ -183,9 +197,19 @@ def _build_and_load(opened, model: ModelConfig, training: TrainingConfig, data: 
         told = {**asdict(model), **asdict(training), **asdict(data), **asdict(machine), "weights": "", "devices": "",  # these may differ by machine
                 **({"overwrite": target.overwrite, "resume": target.resume} if target else {})}
         check_same(strategy, "the same arguments", json.loads(json.dumps(told, default=str)), "start all with the same command")
-        check_files(opened, strategy)
+        if data.kind == IMAGE:
+            check_files(opened, strategy)
         if target:
             on_chief(strategy, lambda: _look_at(target, _given(model, training, data)) and None)
+
+    if data.kind != IMAGE:
+        row = kind_of(data.kind)
+        with together(strategy):
+            with stage(f"read {row.many}", seconds=seconds):
+                examples = function_of(row.load)(opened, seed=training.seed, **_options_of(data))
+            with stage("build the classifier", seconds=seconds), strategy.scope():
+                keras.utils.set_random_seed(training.seed)
+                return function_of(row.build)(model, examples.labels, examples.input_shape, examples.facts), examples
 
     def build(labels):
         with stage("build the classifier", seconds=seconds), strategy.scope():
@@ -196,8 +220,14 @@ def _build_and_load(opened, model: ModelConfig, training: TrainingConfig, data: 
     with together(strategy):
         classifier = build(sort_labels(e.label for e in opened.examples)) if opened.examples else None
         photos = load_images(opened, image_size=model.image_size, channels=model.channels, seed=training.seed, seconds=seconds,
-                             strategy=strategy, **{**asdict(data), "fold": data.fold or 0})
+                             strategy=strategy, **_options_of(data))
         return classifier or build(photos.labels), photos
+
+
+def _options_of(data: DataConfig) -> dict:
+    """What the loader of a kind takes of the configuration."""
+    options = {name: getattr(data, name) for name in (*COMMON, *kind_of(data.kind).options)}
+    return {**options, "fold": data.fold or 0}
 
 
 def is_one_of_several(machine: MachineConfig) -> bool:
@@ -218,7 +248,11 @@ def _alone_where_trained(machine: MachineConfig, output, *, resume: bool) -> tup
 
 
 def open_checked(source, model: ModelConfig, data: DataConfig):
-    """The source, as far as it is known to fit before it is read."""
+    """The source, as far as it is known to fit before it is read; that of another kind than photos as it is."""
+    if data.kind != IMAGE:
+        if isinstance(source, (str, Path)) and not Path(source).exists():
+            raise InputError(f"expected {KINDS[data.kind].many} in '{source}', but there is nothing; check the path")
+        return source
     opened = open_source(source, group_by=data.group_by, data_dir=data.data_dir, channels=model.channels)
     check_shape(opened, model.image_size, model.channels)
     check_examples(opened, data.folds)
@@ -229,6 +263,14 @@ def _given(model: ModelConfig, training: TrainingConfig, data: DataConfig) -> di
     """The arguments that were given, by the names that run.json has for them; what is left to the rule is left out."""
     asked = {name: value for name, value in asdict(training).items() if value is not None}
     return {**asked, **asdict(data), **asdict(model), "fold": data.fold or 0}
+
+
+def _check_fields(data: DataConfig) -> None:
+    """Raises InputError for a field that says something of another kind of data."""
+    own = {"kind", *COMMON, *KINDS[data.kind].options}
+    other = next((field for field in fields(data) if field.name not in own and getattr(data, field.name) != field.default), None)
+    if other:
+        raise InputError(f"expected no {other.name} for {data.kind} data, got {other.name}={getattr(data, other.name)}; leave it out")
 
 
 def _look_at(target: Target, given: dict) -> Run | None:

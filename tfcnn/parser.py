@@ -5,9 +5,12 @@ import typing
 from collections.abc import Callable, Mapping
 
 from tfcnn.flags import add_flags, add_split, names, numbers, parse_stages
+from tfcnn.kinds import IMAGE, KINDS
 
-SOURCE = "folder of class folders, CSV (path,label[,split]), .npz, or tfds:NAME[/CONFIG][:VERSION]"
-NOT_OF_A_SEARCH = ("backbone", "weights", "image_size", "folds", "fold")  # fields of the configs that have other flags there, or none
+SOURCE = KINDS[IMAGE].source
+ANY_SOURCE = "; ".join(f"{name}: {row.source}" for name, row in KINDS.items())
+OF_OTHER_KINDS = ("kind", "sample_rate", "window", "tokens", "vocabulary", "length")  # fields of `DataConfig`
+NOT_OF_A_SEARCH = ("backbone", "weights", "image_size", "folds", "fold", *OF_OTHER_KINDS)  # fields of the configs that have other flags there, or none
 USAGE = 2  # exit code
 
 
@@ -25,7 +28,7 @@ def make_parser(functions: Mapping[str, Callable]) -> argparse.ArgumentParser:
     """
     from tfcnn.data.config import DataConfig
     from tfcnn.export.formats import DEFAULT_FORMATS, EXPORTERS
-    from tfcnn.models.classifier import ModelConfig
+    from tfcnn.models.classifier import BACKBONE, IMAGENET, ModelConfig
     from tfcnn.search.config import SearchConfig
     from tfcnn.training.config import TrainingConfig
     from tfcnn.training.machine import MachineConfig
@@ -43,7 +46,7 @@ def make_parser(functions: Mapping[str, Callable]) -> argparse.ArgumentParser:
         return command
 
     def add_training(command):
-        command.add_argument("source", help=SOURCE)
+        command.add_argument("source", help=ANY_SOURCE)
         for config in (ModelConfig, DataConfig, TrainingConfig, MachineConfig):
             add_flags(command, config)
 
@@ -89,8 +92,8 @@ def make_parser(functions: Mapping[str, Callable]) -> argparse.ArgumentParser:
 
     search = add("search", "look for the hyperparameters that fit these photos best: heads on cached features, then fine-tuning the best few")
     search.add_argument("source", help=SOURCE)
-    search.add_argument("--backbone", type=names, default=(ModelConfig.backbone,), metavar="NAME[,NAME...]", help="several are compared (default: %(default)s)")
-    search.add_argument("--weights", type=names, default=(ModelConfig.weights,), metavar="WEIGHTS[,WEIGHTS...]",
+    search.add_argument("--backbone", type=names, default=(BACKBONE,), metavar="NAME[,NAME...]", help="several are compared (default: %(default)s)")
+    search.add_argument("--weights", type=names, default=(IMAGENET,), metavar="WEIGHTS[,WEIGHTS...]",
                         help="of all backbones, or one for each; see tfcnn train (default: %(default)s)")
     search.add_argument("--image-size", type=numbers, default=(), metavar="PIXELS[,PIXELS...]", help="several are compared (default: the backbone's own)")
     search.add_argument("--fields", nargs="+", metavar="FIELD",
@@ -138,8 +141,8 @@ def make_parser(functions: Mapping[str, Callable]) -> argparse.ArgumentParser:
 
     labels = add("labels", "rank photos whose label is probably wrong, and photos that belong to no class; changes no file")
     labels.add_argument("source", help=SOURCE)
-    labels.add_argument("--backbone", default=ModelConfig.backbone, help="whose features tell the classes apart (default: %(default)s)")
-    labels.add_argument("--weights", default=ModelConfig.weights, help="see tfcnn train (default: %(default)s)")
+    labels.add_argument("--backbone", default=BACKBONE, help="whose features tell the classes apart (default: %(default)s)")
+    labels.add_argument("--weights", default=IMAGENET, help="see tfcnn train (default: %(default)s)")
     labels.add_argument("--image-size", type=int, help="side in pixels (default: the backbone's own)")
     labels.add_argument("--folds", type=int, default=5, help="parts that are left out in turn (default: %(default)s)")
     labels.add_argument("--repeats", type=int, default=5, help="how often the parts are drawn anew (default: %(default)s)")

@@ -1,16 +1,20 @@
 """A run folder and its record, written safely and read back."""
 
 import csv
+import hashlib
+import importlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tfcnn.errors import InputError
 from tfcnn.files import prepare_folder, write_text
+from tfcnn.kinds import IMAGE, KINDS
 from tfcnn.locks import NAME as LOCK
 
+VOCABULARY = "vocabulary.txt"  # of a run of texts
 FORMAT = 1  # of run.json; raised when a reader of the old one would misread the new one
 
 
@@ -32,9 +36,31 @@ class Run:
         return list(self.record["labels"])
 
     @property
-    def is_of_series(self) -> bool:
-        """True for a network of series, (steps, channels), False for one of photos."""
-        return is_series(self.record["input_shape"])
+    def kind(self) -> str:
+        """Of its data, a name of `tfcnn.kinds.KINDS`."""
+        return kind_in(self.record)
+
+    @property
+    def facts(self) -> dict:
+        """What its network and an app have to know of its data besides the shape; with the vocabulary where there is one.
+
+        Raises:
+            InputError: the vocabulary is gone, or is that of another run.
+        """
+        facts = dict(self.record["data"].get("facts", {}))
+        if (digest := facts.pop("vocabulary_sha256", None)) is not None:
+            facts["vocabulary"] = self._vocabulary(digest)
+        return facts
+
+    def _vocabulary(self, digest: str) -> list[str]:
+        file = self.path / VOCABULARY
+        if not file.is_file():
+            raise InputError(f"expected the vocabulary of the run in '{file}', but it is gone; put it back or train again with --overwrite")
+        content = file.read_bytes()
+        if hashlib.sha256(content).hexdigest() != digest:
+            raise InputError(f"expected the vocabulary that the run was trained with in '{file}', but it is another one; put the right one back: "
+                             "words belong to the numbers that the network was trained with")
+        return content.decode("utf-8").split("\n")[:-1]
 
     def load_model(self):
         """The trained `keras.Model`: raw pixels 0-255 in, one score a label out.
@@ -52,6 +78,8 @@ class Run:
                              "put them back: labels belong to the outputs that the network was trained with")
         import keras
 
+        if KINDS[self.kind].layers:
+            importlib.import_module(KINDS[self.kind].layers)
         try:
             model = keras.models.load_model(path, compile=False)
         except Exception as error:  # Keras names a damaged zip in many ways, "File not found" among them
@@ -67,12 +95,12 @@ class Run:
             raise InputError(f"expected a model with one output for each of the {len(self.labels)} labels of the run, got {outputs} outputs; "
                              f"labels in run.json and model.keras {advice}")
         if shape != expected:
-            raise InputError(f"expected a model for pixels of shape {expected} as run.json says, got one for {shape}; they {advice}")
+            raise InputError(f"expected a model for inputs of shape {expected} as run.json says, got one for {shape}; they {advice}")
 
 
-def is_series(input_shape: Sequence[int | None]) -> bool:
-    """True for the shape of a series, (steps, channels), False for that of a photo."""
-    return len(input_shape) == 2
+def kind_in(record: dict) -> str:
+    """The kind that a record says; records of earlier versions are of photos."""
+    return record.get("kind", IMAGE)
 
 
 def load_run(path: str | Path) -> Run:
@@ -108,9 +136,9 @@ def load_run(path: str | Path) -> Run:
 
 
 def _is_shape(value) -> bool:
-    """(height, width, channels), or (steps, channels) with None for steps of any number."""
+    """(height, width, channels), (steps, channels) with None for steps of any number, or (samples,)."""
     sizes = value[1:] if isinstance(value, list) and len(value) == 2 and value[0] is None else value
-    return isinstance(value, list) and len(value) in (2, 3) and all(type(size) is int and size > 0 for size in sizes)
+    return isinstance(value, list) and len(value) in (1, 2, 3) and all(type(size) is int and size > 0 for size in sizes)
 
 
 def _is_part(value) -> bool:
@@ -121,7 +149,7 @@ def _is_part(value) -> bool:
 REQUIRED = {"labels": lambda value: isinstance(value, list) and all(isinstance(label, str) for label in value),
             "status": lambda value: isinstance(value, str), "geometry": lambda value: isinstance(value, str), "input_shape": _is_shape}
 OPTIONAL = {"data": lambda value: _is_part(value) and isinstance(value.get("source", ""), str),
-            **dict.fromkeys(("model", "training", "seconds", "calibration", "test"), _is_part),
+            "kind": lambda value: value in KINDS, **dict.fromkeys(("model", "training", "seconds", "calibration", "test"), _is_part),
             "temperature": lambda value: value is None or (type(value) in (int, float) and value > 0), "exports": lambda value: isinstance(value, list)}
 
 
@@ -148,10 +176,9 @@ def damaged(file: Path, reason) -> str:
 
 
 def check_photos(run: Run, work: str) -> None:
-    """Raises InputError for a run of series, where a work is made for photos."""
-    if run.is_of_series:
-        raise InputError(f"expected a run of photos to {work}, got one of series, '{run.path}', for which there is none yet; "
-                         "it can be evaluated, predicted and exported")
+    """Raises InputError for a run of another kind, where a work is made for photos."""
+    if run.kind != IMAGE:
+        raise InputError(f"expected a run of photos to {work}, got one of {KINDS[run.kind].many}, '{run.path}'")
 
 
 def require(run: Run, *names: str) -> None:

@@ -14,6 +14,7 @@ from tfcnn.data.read import Read
 from tfcnn.data.sources import Source, sort_labels
 from tfcnn.data.split import SPLITS, check_count, check_folds, check_fractions, complete_splits, fold_examples, split_examples
 from tfcnn.errors import InputError
+from tfcnn.kinds import IMAGE, KINDS, said_of
 from tfcnn.record import Run, load_run
 
 logger = logging.getLogger(__name__)
@@ -52,14 +53,19 @@ def arrange(source: Source, reads: list[Read], *, near: Callable = lambda reads:
     Raises:
         InputError: fewer than two classes, or a class with too few examples.
     """
-    good, quarantined = sort_out(reads)
+    with said_of(source.kind):
+        return _arrange(source, reads, near, split, seed=seed, folds=folds, fold=fold, known=known)
+
+
+def _arrange(source: Source, reads: list[Read], near: Callable, split, *, seed: int, folds: int | None, fold: int, known) -> Arranged:
+    good, quarantined = sort_out(reads, source.kind)
     _check_good(source, reads, good, quarantined, draws=split is not None)
     labels, digests = [r.example.label for r in good], [r.digest for r in good]
     names = sort_labels(labels)
     if len(names) < 2 and split is not None:  # to measure a model, photos of one class will do
         raise InputError(f"expected at least two classes, found {len(names)}: {', '.join(names)}")
     groups = group_reads(good, near(good))
-    leaks = _count_leaks(groups, [r.example.split for r in good])
+    leaks = _count_leaks(groups, [r.example.split for r in good], source.kind)
     splits = split_reads(good, groups, split=split, seed=seed, folds=folds, fold=fold, known=known)
     items = tuple(Item(r.example.path, label, part, digest) for r, label, part, digest in zip(good, labels, splits, digests, strict=True))
     return Arranged(good, items, names, quarantined, leaks)
@@ -78,6 +84,11 @@ def check_split(split, folds: int | None, fold: int, like: Run | str | Path | No
 
 def check_examples(source: Source, folds: int | None = None) -> None:
     """Raises InputError for one class alone, or one with too few files to be split, where the files are known before they are read."""
+    with said_of(source.kind):
+        _check_examples(source, folds)
+
+
+def _check_examples(source: Source, folds: int | None) -> None:
     if source.examples is None:
         return
     labels = {example.label for example in source.examples}
@@ -114,7 +125,7 @@ def like_text(like: Run | str | Path | None) -> str | None:
     return str(like.path if isinstance(like, Run) else like) if like is not None else None
 
 
-def sort_out(reads: list[Read]) -> tuple[list[Read], tuple[Quarantined, ...]]:
+def sort_out(reads: list[Read], kind: str = IMAGE) -> tuple[list[Read], tuple[Quarantined, ...]]:
     """What can be used, and what cannot: unreadable photos, and photos that stand under two labels."""
     places: dict[str, dict[str, str]] = {}
     for read in reads:
@@ -125,7 +136,8 @@ def sort_out(reads: list[Read]) -> tuple[list[Read], tuple[Quarantined, ...]]:
         others = {label: path for label, path in places.get(read.digest, {}).items() if label != read.example.label}
         if others:
             label, path = next(iter(others.items()))
-            quarantined.append(Quarantined(read.example.path, f"contradiction: the same photo is labelled '{read.example.label}' here and '{label}' in {path}"))
+            said = f"contradiction: the same {KINDS[kind].one} is labelled '{read.example.label}' here and '{label}' in {path}"
+            quarantined.append(Quarantined(read.example.path, said))
         elif read.reason:
             quarantined.append(Quarantined(read.example.path, read.reason))
         else:
@@ -186,13 +198,13 @@ def _check_good(source: Source, reads: list[Read], good: list[Read], quarantined
             check_count(label, 0)
 
 
-def _count_leaks(groups: np.ndarray, given: list[str]) -> int:
+def _count_leaks(groups: np.ndarray, given: list[str], kind: str) -> int:
     """How many photos (with their copies) are in more than one of the splits that a source came with; says so."""
     splits: dict[int, set[str]] = {}
     for group, part in zip(groups, given, strict=True):
         splits.setdefault(int(group), set()).add(part)
     leaks = sum(len(parts) > 1 for parts in splits.values())
     if leaks:
-        logger.warning("%d photos or their copies are in more than one of the splits that the data came with, so its test is too good; "
-                       "'tfcnn audit' names them", leaks)
+        logger.warning("%d %s or their copies are in more than one of the splits that the data came with, so its test is too good; "
+                       "'tfcnn audit' names them", leaks, KINDS[kind].many)
     return leaks

@@ -1,13 +1,16 @@
-"""`DataConfig`: how a source becomes three splits of squares; command-line flags come from its fields."""
+"""`DataConfig`: what a source is and how it becomes three splits; command-line flags come from its fields."""
 
 from dataclasses import dataclass
+
+from tfcnn.kinds import IMAGE
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """What `load_images` takes beside the source, the image size and the seed.
+    """What is said of the data besides the source and the seed.
 
     Attributes:
+        kind: of the data: image, signal (time series), audio or text.
         geometry: how a photo becomes a square: stretch (as MediaPipe does on a phone), letterbox or center_crop.
         split: fractions of training, validation and test; a source with splits of its own keeps them.
         folds: cross-validation: trains once a fold, and tests each photo once.
@@ -15,8 +18,14 @@ class DataConfig:
         like: a run folder; its photos keep their splits, new ones are drawn around them.
         group_by: a column of a CSV; photos with the same value, such as a patient or a camera, stay in one split.
         data_dir: the folder where tensorflow-datasets keeps its data.
+        sample_rate: of audio: in Hz, to which all files are brought; left out, that of most of them.
+        window: of audio: seconds of an example; left out, those of the longest clip, at most 10.
+        tokens: of text: words or characters.
+        vocabulary: of text: the most words or characters that are known.
+        length: of text: tokens of an example; left out, those of the longest training text, at most 400 words or 1000 characters.
     """
 
+    kind: str = IMAGE
     geometry: str = "stretch"
     split: tuple[float, float, float] = (0.7, 0.1, 0.2)
     folds: int | None = None
@@ -24,3 +33,8 @@ class DataConfig:
     like: str | None = None
     group_by: str | None = None
     data_dir: str | None = None
+    sample_rate: int | None = None
+    window: float | None = None
+    tokens: str = "words"
+    vocabulary: int = 20_000
+    length: int | None = None

@@ -2,6 +2,7 @@
 
 import csv
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from tfcnn.data.augment import augment_photos, mix_photos
 from tfcnn.errors import InputError
+from tfcnn.kinds import IMAGE, KINDS
 from tfcnn.record import Run
 
 IN_MEMORY_BYTES = 2**29  # training photos up to this size are kept in memory; larger sets are read from the store, at half the speed
@@ -50,15 +52,18 @@ class Dataset:
 
     Attributes:
         inputs: one row an item, read like an array: `inputs[rows]` is uint8 (len(rows), height, width, channels), 0-255; three
-            channels are RGB, one is grey. Of series float32 (len(rows), steps, channels), NaN where there is no value.
+            channels are RGB, one is grey. Of other kinds as their `load` says.
         items: one `Item` a row of `inputs`.
         labels: class names; the target of an item is the index of its label here.
-        input_shape: (height, width, channels), or (steps, channels), where steps of different numbers are None.
-        geometry: how photos became this shape, a name of `tfcnn.data.photo.GEOMETRIES`; "series" for series.
+        input_shape: of an example: of photos (height, width, channels).
+        geometry: how photos became this shape, a name of `tfcnn.data.photo.GEOMETRIES`; of other kinds their name.
         source: where the photos came from, as `open_source` takes it; empty for what lay in memory.
         quarantined: files that could not be used.
         leaks: photos that are in more than one of the splits that the source came with.
         arguments: what `load_images` was called with, so that a run can load the same data again.
+        kind: a name of `tfcnn.kinds.KINDS`.
+        facts: what a network and an app have to know of data of this kind besides its shape: a sampling rate, a vocabulary.
+        texts: where numbers stand for words, what they stood for, by the SHA-256 of the item.
     """
 
     inputs: Any = field(repr=False)
@@ -70,6 +75,14 @@ class Dataset:
     quarantined: tuple[Quarantined, ...] = ()
     leaks: int = 0
     arguments: dict = field(default_factory=dict)
+    kind: str = IMAGE
+    facts: dict = field(default_factory=dict, repr=False)
+    texts: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def many(self) -> str:
+        """What its examples are called."""
+        return KINDS[self.kind].many
 
     def rows(self, split: str) -> np.ndarray:
         """Row numbers of one split, in the order of `items`."""
@@ -160,10 +173,11 @@ def training_batches(data: Dataset, *, batch_size: int, augmentation: str, mixin
         places, count = _part_of_batch(tf.size(positions), replicas.count, tf.cast(replica, tf.int32))
         draws = {"seed": step_seed, "places": places, "total": tf.size(positions)} if replicas.count > 1 else {"seed": step_seed}
         positions = tf.gather(positions, places)
-        pixels = augment_photos(read_rows(positions), strength=augmentation, mirror=mirror, **draws)
+        strength = augmentation if data.kind == IMAGE else "none"  # others are changed by layers of their networks
+        pixels = augment_photos(read_rows(positions), strength=strength, mirror=mirror, **draws)
         target = tf.gather(targets, positions)
         weight = tf.gather(weights, target) if balance == "class_weight" else tf.ones(tf.shape(target))
-        pixels, mixed, weight = mix_photos(pixels, tf.one_hot(target, len(data.labels)), weight, strength=augmentation, mixing=mixing, **draws)
+        pixels, mixed, weight = mix_photos(pixels, tf.one_hot(target, len(data.labels)), weight, strength=strength, mixing=mixing, **draws)
         if replicas.count == 1:
             return pixels, mixed, weight
         return pixels[1:], mixed[1:], weight[1:] * tf.cast(count > 0, tf.float32)  # without the one that stands before the part
@@ -232,7 +246,7 @@ def _reader(data: Dataset, rows: np.ndarray, *, keep: bool):
         return lambda positions: _read(data, tf.gather(rows, positions))
     with tf.device("/cpu:0"):
         pixels = tf.constant(data.inputs[rows])
-    return lambda positions: tf.cast(tf.gather(pixels, positions), tf.float32)
+    return lambda positions: _numbers(tf.gather(pixels, positions))
 
 
 def _read(data: Dataset, rows):
@@ -241,7 +255,14 @@ def _read(data: Dataset, rows):
 
     pixels = tf.numpy_function(lambda r: data.inputs[r], [rows], tf.as_dtype(data.inputs.dtype), stateful=False)
     pixels.set_shape((None, *data.input_shape))
-    return tf.cast(pixels, tf.float32)
+    return _numbers(pixels)
+
+
+def _numbers(values):
+    """What a network takes: float32 of all but the numbers that stand for words."""
+    import tensorflow as tf
+
+    return values if values.dtype == tf.int32 else tf.cast(values, tf.float32)
 
 
 def splits_by_content(run: Run) -> dict[str, str]:

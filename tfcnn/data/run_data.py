@@ -11,9 +11,9 @@ from tfcnn.data.channels import check_shape, in_channels
 from tfcnn.data.dataset import Dataset, Item, items_of
 from tfcnn.data.images import load_images, read_all
 from tfcnn.data.photo import check_geometry
-from tfcnn.data.signals import load_signals
 from tfcnn.data.sources import Example, Source, files_source, open_source, sort_labels, whole_path
 from tfcnn.errors import InputError
+from tfcnn.kinds import IMAGE, KINDS, function_of, in_words
 from tfcnn.record import Run
 
 
@@ -23,10 +23,10 @@ def load_for_run(run: Run, source, *, data_dir: str | Path | None = None) -> Dat
     Raises:
         InputError: a source that cannot be used, or labels that the run does not know.
     """
-    if run.is_of_series:
-        data = load_signals(source, split=None)
+    if run.kind != IMAGE:
+        data = function_of(KINDS[run.kind].load)(source, split=None, facts=run.facts)
         check_known(run, data.labels)
-        return _as_the_run_has_them(run, data)
+        return data
     size, *_, channels = run.record["input_shape"]
     opened = open_source(source, data_dir=whole_path(data_dir), channels=channels)
     check_known(run, sort_labels(example.label for example in opened.examples or ()))
@@ -42,7 +42,7 @@ def load_run_data(run: Run, split: str | None = None) -> Dataset:
     Raises:
         InputError: the run was trained on arrays in memory, or its photos are missing or changed.
     """
-    if not run.is_of_series:
+    if run.kind == IMAGE:
         check_geometry(None, run.record["geometry"])
     items = items_of(run)
     if not items and run.record["status"] == "started":
@@ -50,8 +50,8 @@ def load_run_data(run: Run, split: str | None = None) -> Dataset:
     if not items:
         raise InputError(f"expected the list of the run's photos in '{run.path / 'items.csv'}', but it is gone; put it back or train again with --overwrite")
     items = tuple(item for item in items if item.split == split) or items
-    if run.is_of_series:
-        return _series_of(run, items)
+    if run.kind != IMAGE:
+        return _others_of(run, items)
     of = f"{split} photos" if split and items[0].split == split else "photos"
     source = _source_of(run, items, of)
     arguments = run.record["data"]["arguments"]
@@ -73,35 +73,24 @@ def check_known(run: Run, labels: Iterable[str]) -> None:
     """Raises InputError for labels that a run does not know."""
     unknown = [label for label in labels if label not in run.labels]
     if unknown:
-        raise InputError(f"expected labels that the run knows ({', '.join(run.labels)}), got {', '.join(unknown)} besides; rename or leave out their photos")
+        raise InputError(in_words(f"expected labels that the run knows ({', '.join(run.labels)}), got {', '.join(unknown)} besides; "
+                                  "rename or leave out their photos", run.kind))
 
 
-def _series_of(run: Run, items: tuple[Item, ...]) -> Dataset:
-    """These series of a run, found by their content."""
-    source = run.record["data"]["source"]
+def _others_of(run: Run, items: tuple[Item, ...]) -> Dataset:
+    """These examples of a run of another kind, found by their content."""
+    source, many, arguments = run.record["data"]["source"], KINDS[run.kind].many, run.record["data"]["arguments"]
     if not source:
-        raise InputError(f"expected data, since '{run.path}' was trained on arrays in memory; give the data set as the second argument")
-    data = load_signals(source, split=None)
+        raise InputError(f"expected data, since '{run.path}' was trained on what lay in memory; give the data set as the second argument")
+    grouped = {"group_by": arguments["group_by"]} if arguments.get("group_by") else {}
+    data = function_of(KINDS[run.kind].load)(source, split=None, facts=run.facts, **grouped)
     place = {item.sha256: row for row, item in enumerate(data.items)}
     changed = [item.path for item in items if item.sha256 not in place]
     if changed:
-        raise InputError(f"expected the series of the run as they were, but {len(changed)} changed or are gone since, the first: {changed[0]}; "
+        raise InputError(f"expected the {many} of the run as they were, but {len(changed)} changed or are gone since, the first: {changed[0]}; "
                          "put them back or give a data set")
     rows = np.array([place[item.sha256] for item in items])
-    data = replace(data, inputs=data.inputs[rows], items=items, labels=tuple(run.labels), arguments=run.record["data"]["arguments"])
-    return _as_the_run_has_them(run, data)
-
-
-def _as_the_run_has_them(run: Run, data: Dataset) -> Dataset:
-    """Series of the number of steps that the network takes; shorter ones are padded, which changes nothing."""
-    steps, channels = run.record["input_shape"]
-    if data.input_shape[-1] != channels:
-        raise InputError(f"expected series of {channels} channels as '{run.path}' was trained on, got {data.input_shape[-1]}")
-    longest = data.inputs.shape[1]
-    if steps is not None and longest > steps:
-        raise InputError(f"expected series of at most {steps} steps, which the network of '{run.path}' takes, got {longest}; cut them, or train on longer ones")
-    inputs = data.inputs if steps is None else np.pad(data.inputs, ((0, 0), (0, steps - longest), (0, 0)), constant_values=np.nan)
-    return replace(data, inputs=inputs, input_shape=(steps, channels))
+    return replace(data, inputs=data.inputs[rows], items=items, labels=tuple(run.labels), arguments=arguments)
 
 
 def _source_of(run: Run, items: tuple[Item, ...], of: str) -> Source:

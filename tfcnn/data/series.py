@@ -13,6 +13,7 @@ from tfcnn.errors import InputError, closest, is_plain
 
 FLAGS = ("timestamps", "missing", "univariate", "equallength")  # of the header of a .ts file, true or false
 NOT_VALUES = ("label", "split", "group", "series")  # columns of a CSV that hold no values
+ENDINGS = (".ts", ".csv", ".npz")
 PATTERN = {"train": "*_TRAIN.ts", "test": "*_TEST.ts"}  # how the archives name the two files of a set
 
 
@@ -26,7 +27,7 @@ class Series(NamedTuple):
     group: str = ""
 
 
-def read_series(source: Any) -> tuple[str, list[Series]]:
+def read_series(source: Any, *, labelled: bool = True) -> tuple[str, list[Series]]:
     """(what opens the source again, its series).
 
     Args:
@@ -36,13 +37,14 @@ def read_series(source: Any) -> tuple[str, list[Series]]:
 
             A CSV has a column label, perhaps split and group, and a series a line with its values in the other columns, from left to right; or,
             with a column series that numbers or names them, a step a line with a column for each channel. An empty cell is a missing value.
+        labelled: False takes a CSV or an `.npz` without labels too; they are "" then.
 
     Raises:
         InputError: none of these, or one that cannot be read.
     """
     if isinstance(source, (str, os.PathLike)):
         path = os.path.abspath(source)
-        return path, list(_read_path(Path(path)))
+        return path, list(_read_path(Path(path), labelled=labelled))
     parts = source if isinstance(source, Mapping) else {"": source}
     for name, part in parts.items():
         if name and str(name).lower() not in SPLIT_NAMES:
@@ -52,7 +54,7 @@ def read_series(source: Any) -> tuple[str, list[Series]]:
     return "", [series for name, part in parts.items() for series in _of_arrays(*part, "array", SPLIT_NAMES.get(str(name).lower(), ""))]
 
 
-def _read_path(path: Path) -> Iterator[Series]:
+def _read_path(path: Path, *, labelled: bool) -> Iterator[Series]:
     if not path.exists():
         raise InputError(f"expected series, but there is no '{path}'; check the path")
     if path.is_dir():
@@ -60,9 +62,9 @@ def _read_path(path: Path) -> Iterator[Series]:
     elif path.suffix.lower() == ".ts":
         yield from read_ts(path)
     elif path.suffix.lower() == ".csv":
-        yield from _read_csv(path)
+        yield from _read_csv(path, labelled=labelled)
     elif path.suffix.lower() == ".npz":
-        yield from _read_npz(path)
+        yield from _read_npz(path, labelled=labelled)
     else:
         raise InputError(f"expected a folder with .ts files, a .ts, a .csv or an .npz, got '{path}'")
 
@@ -130,11 +132,11 @@ def _joined(channels: Sequence[np.ndarray]) -> np.ndarray:
     return values
 
 
-def _read_csv(path: Path) -> Iterator[Series]:
+def _read_csv(path: Path, *, labelled: bool) -> Iterator[Series]:
     with open(path, newline="", encoding="utf-8-sig", errors="replace") as lines:
         reader = csv.reader(lines)
         names = next(reader, [])
-        if "label" not in names or len(set(names)) < len(names):
+        if (labelled and "label" not in names) or not names or len(set(names)) < len(names):
             raise InputError(f"expected a column label and each column once in '{path}', found {', '.join(names)[:200] or 'nothing'}")
         values = [place for place, name in enumerate(names) if name not in NOT_VALUES]
         if not values:
@@ -156,21 +158,21 @@ def _read_csv(path: Path) -> Iterator[Series]:
         if other:
             raise InputError(f"expected one label, split and group for the series '{name}' of '{path}', but line {other} says another")
         array = np.stack([step for _, _, step in steps]) if "series" in column else first[:, None]
-        yield Series(f"{path}/{name}", array, told["label"], SPLIT_NAMES.get(told.get("split", "").lower(), ""), told.get("group", ""))
+        yield Series(f"{path}/{name}", array, told.get("label", ""), SPLIT_NAMES.get(told.get("split", "").lower(), ""), told.get("group", ""))
 
 
-def _read_npz(path: Path) -> Iterator[Series]:
+def _read_npz(path: Path, *, labelled: bool) -> Iterator[Series]:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name.lower(): file[name] for name in file.files}
     except Exception as error:  # zip files break in many ways
         raise InputError(f"expected arrays without pickled objects in '{path}', but it cannot be read ({type(error).__name__}: {error})") from error
     pairs = [(f"x{end}", f"y{end}", SPLIT_NAMES.get(end[1:], "")) for end in ("", "_train", "_validation", "_val", "_test") if f"x{end}" in arrays]
-    missing = [y for _, y, _ in pairs if y not in arrays]
+    missing = [y for _, y, _ in pairs if y not in arrays] if labelled else []
     if not pairs or missing:
         raise InputError(f"expected the arrays x and y, or x_train, y_train, x_test and y_test in '{path}', found {', '.join(arrays) or 'none'}")
     for x, y, split in pairs:
-        yield from _of_arrays(arrays[x], arrays[y], str(path), split)
+        yield from _of_arrays(arrays[x], arrays.get(y, np.full(len(arrays[x]), "")), str(path), split)
 
 
 def _of_arrays(values, labels, name: str, split: str) -> Iterator[Series]:

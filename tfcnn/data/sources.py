@@ -14,6 +14,7 @@ import numpy as np
 
 from tfcnn.data.split import SPLIT_NAMES, SPLITS
 from tfcnn.errors import InputError, closest, is_plain
+from tfcnn.kinds import IMAGE
 
 SHOWN = 5  # of the missing files
 
@@ -44,6 +45,7 @@ class Source:
         examples: all of them, where they are known before anything is read.
         count: their number, where it is known.
         shape: (height, width, 3 or 4) of pixels that are of one size already.
+        kind: of the examples, a name of `tfcnn.kinds.KINDS`.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Source:
     examples: tuple[Example, ...] | None = field(default=None, repr=False)
     count: int | None = None
     shape: tuple[int, int, int] | None = None
+    kind: str = IMAGE
 
 
 def open_source(source: Any, *, group_by: str | None = None, data_dir: str | Path | None = None, channels: int = 3) -> Source:

@@ -17,6 +17,7 @@ from tfcnn.errors import InputError, WorkError, closest
 from tfcnn.evaluation.calibration import PRECISIONS, calibration_of, thresholds_of, with_temperature
 from tfcnn.evaluation.intervals import Interval, wilson_interval
 from tfcnn.evaluation.metrics import areas_of_labels, numbers_of, top_k
+from tfcnn.kinds import IMAGE, KINDS, in_words
 from tfcnn.models.forward import forward
 from tfcnn.progress import stage
 from tfcnn.record import Run, load_run
@@ -51,6 +52,7 @@ class Report:
         calibration: `as_is`, what `tfcnn.evaluation.calibration.calibration_of` says of the scores; `temperature` of the run, and the same
             of scores with it as `calibrated`, None for a run without.
         thresholds: what `tfcnn.evaluation.calibration.thresholds_of` says, with thresholds that were chosen on the validation photos.
+        kind: of the data, a name of `tfcnn.kinds.KINDS`.
     """
 
     split: str
@@ -71,6 +73,7 @@ class Report:
     intervals: dict[str, Interval | None] = field(default_factory=dict)
     calibration: dict[str, Any] | None = None
     thresholds: tuple[dict[str, Any], ...] = ()
+    kind: str = IMAGE
 
     def __post_init__(self) -> None:
         rows = (row if "precision_interval" in row else {**row, **_missing_of(self.confusion, place)} for place, row in enumerate(self.per_label))
@@ -87,7 +90,7 @@ class Report:
                  "average_precision": "average precision", "log_loss": "log loss", "brier": "Brier score"}
         tops, intervals = {f"top_{k}": value for k, value in self.top_k.items()}, {"accuracy": self.interval, **self.intervals}
         values = {name: tops[name] if name in tops else getattr(self, name) for name in named}
-        return [(text, values[name], intervals.get(name)) for name, text in named.items() if values[name] is not None]
+        return [(in_words(text, self.kind), values[name], intervals.get(name)) for name, text in named.items() if values[name] is not None]
 
     def confusions(self) -> list[tuple[int, int, int]]:
         """(target, answer, how often) of the mistakes, the most frequent first."""
@@ -103,7 +106,9 @@ class Report:
                 f"; {better['error']:.3f} with temperature {self.calibration['temperature']:.2f} (log loss {better['log_loss']:.3f})" if better else ""))
         lines += [f"  right {100 * row['wished']:g} times of 100: {threshold_text(row)}" for row in self.thresholds]
         width = max(len(label) for label in self.labels)
-        of_label = lambda row: f"precision {row['precision']:.3f}  recall {row['recall']:.3f}  F1 {row['f1']:.3f}" if row["n"] else "no photos"
+        none = f"no {KINDS[self.kind].many}"
+        of_label = lambda row: f"precision {row['precision']:.3f}  recall {row['recall']:.3f}  F1 {row['f1']:.3f}" if row["n"] else none
+        lines = in_words("\n".join(lines), self.kind).splitlines()
         lines += [f"  {row['label']:<{width}}  n {row['n']:>4}  {of_label(row)}" for row in self.per_label]
         return "\n".join(lines)
 
@@ -180,7 +185,7 @@ def score(run: Run, data: Dataset, split: str, *, model=None) -> Scores:
 
 def report_of(run: Run, scored: Scores, split: str, precisions: Sequence[float] = PRECISIONS) -> Report:
     """The report of scores of a run; thresholds are chosen on the validation photos whose scores it keeps."""
-    report = make_report(scored.scores, scored.targets, run.labels, split, temperature=run.record.get("temperature"))
+    report = make_report(scored.scores, scored.targets, run.labels, split, temperature=run.record.get("temperature"), kind=run.kind)
     kept = read_scores(run, "validation")
     others = ~np.isin(kept.digests, scored.digests) if kept is not None else np.zeros(0, bool)  # a threshold is too good for photos that chose it
     if not others.any():
@@ -209,8 +214,8 @@ def check_data(run: Run, data: Dataset) -> None:
     check_known(run, data.labels)
     if list(data.input_shape) != run.record["input_shape"]:
         size, *_, channels = run.record["input_shape"]
-        if run.is_of_series:
-            raise InputError(f"expected series of shape {tuple(run.record['input_shape'])}, got {tuple(data.input_shape)}; "
+        if run.kind != IMAGE:
+            raise InputError(f"expected {KINDS[run.kind].many} of shape {tuple(run.record['input_shape'])}, got {tuple(data.input_shape)}; "
                              "load them with tfcnn.data.run_data.load_for_run")
         raise InputError(f"expected photos of shape {tuple(run.record['input_shape'])}, got {tuple(data.input_shape)}; "
                          f"load them with image_size={size}{'' if channels == data.input_shape[-1] else f', channels={channels}'}")
@@ -219,7 +224,8 @@ def check_data(run: Run, data: Dataset) -> None:
                          f"load them with geometry='{run.record['geometry']}'")
 
 
-def make_report(scores: np.ndarray, targets: np.ndarray, labels: Sequence[str], split: str, *, temperature: float | None = None) -> Report:
+def make_report(scores: np.ndarray, targets: np.ndarray, labels: Sequence[str], split: str, *, temperature: float | None = None,
+                kind: str = IMAGE) -> Report:
     """The report of scores (n, labels) against integer targets (n,)."""
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
@@ -240,7 +246,7 @@ def make_report(scores: np.ndarray, targets: np.ndarray, labels: Sequence[str], 
                          "recall_interval": wilson_interval(int(right[i]), int(count[i])), **areas[i]} for i, label in enumerate(labels)),
         confusion=tuple(tuple(int(v) for v in row) for row in confusion), top_k=tops,
         intervals={"accuracy": interval, **{f"top_{k}": of_k for k, of_k in top_intervals.items()}, **intervals},
-        calibration={"temperature": temperature, "as_is": calibration_of(scores, targets), "calibrated": calibrated}, **values)
+        calibration={"temperature": temperature, "as_is": calibration_of(scores, targets), "calibrated": calibrated}, kind=kind, **values)
 
 
 def _check_scores(scores: np.ndarray, names: np.ndarray) -> None:

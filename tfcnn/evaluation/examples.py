@@ -18,6 +18,7 @@ from tfcnn.errors import WorkError
 from tfcnn.evaluation.heat import heat_maps
 from tfcnn.evaluation.overlay import overlay, shown
 from tfcnn.files import write_text
+from tfcnn.kinds import IMAGE, KINDS, function_of
 from tfcnn.record import Run
 
 FILE = "examples.json"
@@ -43,16 +44,18 @@ def write_examples(run: Run, data: Dataset, scored: Scores, *, model=None) -> No
     places = np.array([rows[digest] for digest in scored.digests])
     answers = scored.scores.argmax(axis=1)
     worst, uncertain = _worst(scored, answers), _uncertain(scored)
-    pictures = _pictures(run, data, places, answers, np.unique(np.concatenate([worst, uncertain])), model)
+    draw = _pictures if data.kind == IMAGE else _drawings
+    pictures = draw(run, data, places, answers, np.unique(np.concatenate([worst, uncertain])), model)
 
     def told(place: int) -> dict[str, Any]:
         return {"path": below(data.source, scored.paths[place]), "label": run.labels[scored.targets[place]], "answer": run.labels[answers[place]],
                 "score": float(scored.scores[place].max()), "own": float(scored.scores[place, scored.targets[place]])}
 
-    def small(place: int) -> str:
-        return _jpeg(_image(np.asarray(data.inputs[places[place:place + 1]])[0]), SMALL)
+    def small(place: int) -> dict[str, str]:
+        example = np.asarray(data.inputs[places[place:place + 1]])[0]
+        return {"photo": _jpeg(_image(example), SMALL)} if data.kind == IMAGE else {"html": _drawn(run, data, places[place], example, None, large=False)}
 
-    cells = [{"target": target, "answer": answer, "photos": [{**told(place), "photo": small(place)} for place in members]}
+    cells = [{"target": target, "answer": answer, "photos": [{**told(place), **small(place)} for place in members]}
              for (target, answer), members in _chosen_of_cells(scored.targets, answers).items()]
     large = {name: [{**told(place), **pictures[place]} for place in chosen.tolist()] for name, chosen in (("worst", worst), ("uncertain", uncertain))}
     write_text(run.path / FILE, json.dumps({**large, "cells": cells}, ensure_ascii=False))
@@ -80,6 +83,22 @@ def _pictures(run: Run, data: Dataset, places: np.ndarray, answers: np.ndarray, 
             for place, photo, heat in zip(chosen.tolist(), pixels, heats, strict=True)}
 
 
+def _drawings(run: Run, data: Dataset, places: np.ndarray, answers: np.ndarray, chosen: np.ndarray, model) -> dict[int, dict[str, str]]:
+    """The same of another kind of data: pieces of HTML."""
+    inputs = np.asarray(data.inputs[places[chosen]])
+    try:
+        heats = function_of(KINDS[data.kind].heat)(model or run.load_model(), inputs, answers[chosen])
+    except WorkError as error:
+        logger.warning("what the answers rest on is not kept for the report: %s", error)
+        heats = [None] * len(inputs)
+    return {place: {"html": _drawn(run, data, places[place], example, heat, large=True)}
+            for place, example, heat in zip(chosen.tolist(), inputs, heats, strict=True)}
+
+
+def _drawn(run: Run, data: Dataset, row: int, example: np.ndarray, heat: np.ndarray | None, *, large: bool) -> str:
+    return function_of(KINDS[data.kind].draw)(example, heat, data.facts or run.facts, data.texts.get(data.items[row].sha256, ""), large=large)
+
+
 def read_examples(run: Run) -> dict[str, Any]:
     """What a run keeps; nothing of each kind for one that keeps none that can be read."""
     try:
@@ -89,8 +108,9 @@ def read_examples(run: Run) -> dict[str, Any]:
     except (OSError, ValueError):
         found = None
     try:
-        whole = set(found) == set(NOTHING) and all(_TOLD | {"photo", "heat"} <= set(row) for name in ("worst", "uncertain") for row in found[name])
-        whole &= all({"target", "answer"} <= set(cell) and all(_TOLD | {"photo"} <= set(row) for row in cell["photos"]) for cell in found["cells"])
+        large, small = ({"photo", "heat"}, {"photo"}) if run.kind == IMAGE else ({"html"}, {"html"})
+        whole = set(found) == set(NOTHING) and all(set(row) >= _TOLD | large for name in ("worst", "uncertain") for row in found[name])
+        whole &= all({"target", "answer"} <= set(cell) and all(set(row) >= _TOLD | small for row in cell["photos"]) for cell in found["cells"])
         whole &= all(type(cell[name]) is int and 0 <= cell[name] < len(run.labels) for cell in found["cells"] for name in ("target", "answer"))
     except (TypeError, KeyError):
         whole = False

@@ -80,12 +80,28 @@ def grad_cam(model, pixels: np.ndarray, targets: np.ndarray, *, layer: str | Non
 
     Source: Selvaraju et al. 2017, "Grad-CAM", section 3, equations 1 and 2.
     """
-    import tensorflow as tf
-
     pixels = check_pixels(model, pixels)
     targets = check_targets(model, targets, len(pixels))
     model = in_float32(model)
-    inside = inside_backbone(model, [maps_of(model, layer), model.get_layer("backbone").outputs[0]])
+    return weighted_maps(model, maps_of(model, layer), pixels, targets)
+
+
+def weighted_maps(model, maps, pixels: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """ReLU of the sum of maps of the backbone, each weighted by the mean gradient of a logit; for inputs of any rank.
+
+    Args:
+        model: of `build_classifier`.
+        maps: a tensor of the graph of its backbone, (batch, ..., channels).
+        pixels: (n, ...), as the model gets them.
+        targets: for each the index of a label.
+
+    Returns:
+        float32 (n, ...), the size of the maps, not scaled.
+    """
+    import tensorflow as tf
+
+    axes = tuple(range(1, len(maps.shape) - 1))
+    inside = inside_backbone(model, [maps, model.get_layer("backbone").outputs[0]])
     head = head_of(model)
 
     @tf.function
@@ -98,7 +114,7 @@ def grad_cam(model, pixels: np.ndarray, targets: np.ndarray, *, layer: str | Non
                 x = part(x, training=False)
             logit = tf.gather(x, targets, batch_dims=1)                                # (batch,)
         gradients = tape.gradient(logit, maps, unconnected_gradients="zero")
-        weights = tf.reduce_mean(gradients, axis=(1, 2), keepdims=True)                # (batch, 1, 1, channels)
+        weights = tf.reduce_mean(gradients, axis=axes, keepdims=True)                  # (batch, 1, 1, channels)
         return tf.nn.relu(tf.reduce_sum(weights * maps, axis=-1))                      # (batch, rows, columns)
 
     return in_batches(weighted_sum, batch_of(model), pixels, targets)

@@ -1,5 +1,6 @@
 """The inside of a classifier: its parts, the tensors between its layers, and many photos through a function of them."""
 
+import math
 from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
@@ -76,8 +77,8 @@ def head_of(model) -> list:
 
 def batch_of(model) -> int:
     """Photos in a batch, fewer of larger ones."""
-    height, width = model.input_shape[1:3]
-    return max(1, min(16, AT_ONCE // (height * width)))
+    sides = model.input_shape[1:-1] if len(model.input_shape) == 4 else (1,)
+    return max(1, min(16, AT_ONCE // math.prod(sides)))
 
 
 def in_batches(function: Callable, batch: int, *columns: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 import logging
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +14,8 @@ import numpy as np
 from tfcnn.data.channels import in_channels
 from tfcnn.data.photo import check_geometry, decode_photo, reason_of
 from tfcnn.errors import InputError, WorkError
-from tfcnn.files import check_file, write_aside
+from tfcnn.files import check_file, found_files, write_aside
+from tfcnn.kinds import IMAGE, KINDS, function_of
 from tfcnn.models.forward import BATCH, forward, traced
 from tfcnn.progress import stage
 from tfcnn.record import Run, load_run
@@ -43,7 +44,7 @@ def predict(run: Run | str | Path, inputs: Sequence[str | Path] | np.ndarray, *,
     Args:
         run: a run or its folder.
         inputs: paths of photos and of folders, in which every photo is taken, at any depth; or an array (n, height, width, channels) of pixels
-            0-255, or (n, steps, channels) of series, in the model's input shape.
+            0-255. Of other data paths of its files too, or an array in the model's input shape; of texts each `str` is a text, a `Path` a file.
         output: a .csv or .jsonl to write the predictions to.
 
     Raises:
@@ -63,56 +64,30 @@ def predict(run: Run | str | Path, inputs: Sequence[str | Path] | np.ndarray, *,
 def reader_of(run: Run, inputs: Sequence[str | Path] | np.ndarray) -> tuple[list[str], Callable]:
     """The names of photos, and (range of rows) → for each its pixels, or None and why it cannot be decoded; in the geometry of a run."""
     shape = tuple(run.record["input_shape"])
-    if not run.is_of_series:
+    if run.kind == IMAGE:
         check_geometry(None, run.record["geometry"])
-    elif not isinstance(inputs, np.ndarray):
-        raise InputError(f"expected series as an array (n, {', '.join(map(str, shape))}), with NaN behind the end of shorter ones, got {type(inputs).__name__}")
     if isinstance(inputs, np.ndarray):
         if inputs.ndim != len(shape) + 1 or any(size not in (None, got) for size, got in zip(shape, inputs.shape[1:], strict=True)):
-            raise InputError(f"expected pixels of shape (n, {', '.join(map(str, shape))}), got {inputs.shape}")
+            what = "pixels" if run.kind == IMAGE else KINDS[run.kind].many
+            raise InputError(f"expected {what} of shape (n, {', '.join(map(str, shape))}), got {inputs.shape}")
         return [f"array/{row}" for row in range(len(inputs))], lambda rows: [(inputs[row], None) for row in rows]
     inputs = inputs if isinstance(inputs, (str, Path)) else list(inputs)
+    if run.kind != IMAGE:
+        if isinstance(inputs, (str, Path)) or not inputs:
+            raise InputError(f"expected a list of {KINDS[run.kind].many}, got inputs={inputs!r}; write [input]")
+        return function_of(KINDS[run.kind].read_files)(inputs, shape, run.facts)
     if shape[-1] == 4 and inputs and not isinstance(inputs, (str, Path)):
         raise InputError(f"expected pixels of four channels, which files of photos do not have, got '{inputs[0]}'; "
                          f"in Python, give an array of shape (n, {', '.join(map(str, shape))})")
-    names = photos_in(inputs)
+    names = found_files(inputs, photo_endings(), "a photo", "photos")
     return names, lambda rows: _read_all([names[row] for row in rows], shape, run.record["geometry"])
 
 
-def photos_in(inputs: Iterable[str | Path]) -> list[str]:
-    """The files that are named, and those in folders that are named, sorted by folder.
-
-    Raises:
-        InputError: a path that is not there, or a folder without photos.
-    """
-    inputs = inputs if isinstance(inputs, (str, Path)) else list(inputs)
-    if isinstance(inputs, (str, Path)) or not inputs:
-        raise InputError(f"expected a list of photos, got inputs={inputs!r}; write [path]")
-    wrong = next((path for path in inputs if not isinstance(path, (str, os.PathLike))), None)
-    if wrong is not None:
-        raise InputError(f"expected paths of photos, got a list of {type(wrong).__name__}; give pixels as one array (n, height, width, channels)")
+def photo_endings() -> tuple[str, ...]:
+    """Of the files that Pillow reads."""
     from PIL import Image
 
-    endings = tuple(ending for ending, kind in Image.registered_extensions().items() if kind in Image.OPEN)  # Pillow only writes others, PDF for instance
-    found: list[str] = []
-    for path in map(str, inputs):
-        if os.path.isdir(path):
-            inside = sorted(os.path.join(folder, name) for folder, names in _visible(path) for name in names if name.lower().endswith(endings))
-            if not inside:
-                raise InputError(f"expected photos in the folder '{path}', found none; give another folder, or the files themselves")
-            found += inside
-        elif os.path.exists(path):
-            found.append(path)
-        else:
-            raise InputError(f"expected a photo, but there is no file '{path}'; check the path")
-    return found
-
-
-def _visible(path: str) -> Iterator[tuple[str, list[str]]]:
-    """(folder, names of its files) of a folder and all in it, without what is hidden."""
-    for folder, folders, names in os.walk(path):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        yield folder, [name for name in names if not name.startswith(".")]
+    return tuple(ending for ending, kind in Image.registered_extensions().items() if kind in Image.OPEN)  # it only writes others, PDF for instance
 
 
 def write_predictions(path: Path, predictions: Sequence[Prediction], labels: Sequence[str]) -> None:

@@ -17,14 +17,21 @@ from tfcnn.evaluation.examples import NOTHING, read_examples
 from tfcnn.evaluation.figures import curves_svg, reliability_svg
 from tfcnn.evaluation.words import verdict_of
 from tfcnn.files import write_text
+from tfcnn.kinds import IMAGE, in_words, takes_of
 from tfcnn.models.backbones import BACKBONES, has_class_token
-from tfcnn.record import Run, check_photos, damaged, load_run, read_history
+from tfcnn.record import Run, damaged, load_run, read_history
+
+HEATS = {  # in words, what is drawn by `tfcnn.kinds.Kind.draw`
+    "signal": "Shaded is the stretch that the answer rests on, by Grad-CAM over time (Selvaraju et al. 2017).",
+    "audio": "The line below a spectrogram is dark where the answer rests on it, by Grad-CAM over time (Selvaraju et al. 2017).",
+    "text": "Blue is what speaks for the answer, orange what speaks against it: how much the answer's score falls or rises when the word is not known "
+            "(Li et al. 2016). Dotted words are not in the vocabulary.",
+}
 
 
 def write_report(run: Run | str | Path) -> Path:
     """Writes `report.html` and `card.md` into the folder of an evaluated run; returns the path of the page."""
     run = run if isinstance(run, Run) else load_run(run)
-    check_photos(run, "write a report")
     if "test" not in run.record and run.record["status"] != "finished":
         raise InputError(f"expected an evaluated run, but that in '{run.path}' has no test yet; tfcnn.train_and_export and 'tfcnn train' evaluate it")
     page = _rendered(run, "report.html", **_pictures(run))
@@ -51,18 +58,20 @@ def _rendered(run: Run, file: str, **more) -> str:
     import jinja2
 
     record = {"exports": [], "validation": None, **run.record}
-    channels = record["input_shape"][-1]
+    channels, kind = record["input_shape"][-1], run.kind
     try:
         report, backbone = Report(**record["test"]), BACKBONES.get(record["model"]["backbone"])
-        values = {"run": record, "name": run.path.resolve().name, "backbone": backbone, "report": report, "verdict": verdict_of(report, record),
-                  "geometry": GEOMETRIES[record["geometry"]].text, "channels": channels, "colours": colours_of(channels)}
+        of_photos = {"geometry": GEOMETRIES[record["geometry"]].text, "channels": channels, "colours": colours_of(channels)} if kind == IMAGE else {
+            "takes": takes_of(kind, record["data"]["facts"])}
+        values = {"run": record, "name": run.path.resolve().name, "backbone": backbone, "report": report,
+                  "verdict": [in_words(sentence, kind) for sentence in verdict_of(report, record)], **of_photos}
         if more:
             counts = more["counts"]
-            values |= {"css": stylesheet(), "exports": exports_table(record["exports"]),
+            values |= {"css": stylesheet(), "exports": exports_table(record["exports"], kind),
                        "reliability": reliability_svg(report.calibration) if report.calibration else "",
-                       "cells": {(cell["target"], cell["answer"]) for cell in more["examples"]["cells"]}, "how_heat": _how_heat(backbone),
+                       "cells": {(cell["target"], cell["answer"]) for cell in more["examples"]["cells"]}, "how_heat": _how_heat(kind, backbone),
                        "most": max([1, *(sum(of.values()) for of in counts.values())]), "quoted": shlex.quote(values["name"])}
-        return template(file).render(values | more)
+        return template(file, kind).render(values | more)
     except InputError:
         raise
     except (KeyError, TypeError, ValueError, jinja2.UndefinedError) as error:
@@ -93,10 +102,12 @@ def _counts(run: Run) -> dict[str, dict[str, int]]:
     return {label: {split: found[label, split] for split in SPLITS} for label in run.record["data"]["counts"]}
 
 
-def _how_heat(backbone) -> str:
+def _how_heat(kind: str, backbone) -> str:
+    if kind != IMAGE:
+        return HEATS[kind]
     if backbone is not None and has_class_token(backbone):
-        return "attention rollout (Abnar and Zuidema 2020), the same for every label"
-    return "Grad-CAM (Selvaraju et al. 2017), bright where the photo speaks for it"
+        return "On the right what the answer rests on: attention rollout (Abnar and Zuidema 2020), the same for every label."
+    return "On the right what the answer rests on: Grad-CAM (Selvaraju et al. 2017), bright where the photo speaks for it."
 
 
 def _embedded(picture: Path) -> str:

@@ -1,16 +1,18 @@
 """`Contract`: what an app has to do before it asks a model, and what it gets; the same in every file, in the card and in the check."""
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from tfcnn.data.channels import colours_of
 from tfcnn.data.photo import GEOMETRIES, check_geometry
-from tfcnn.models.classifier import INPUTS
-from tfcnn.record import Run, is_series
+from tfcnn.data.text import vocabulary_text
+from tfcnn.kinds import IMAGE, takes_of
+from tfcnn.record import VOCABULARY, Run, labels_text
 
 CONTRACT_FILE = "contract.json"
 LABELS_FILE = "labels.txt"
-PADDING = "NaN stands for a value that is missing and for the steps behind the end of a shorter series, which change nothing"
 ORIENTATION = "upright: the EXIF orientation of a photo is applied before anything else"
 
 
@@ -21,10 +23,12 @@ class Contract:
     Attributes:
         name: of the run.
         labels: class names, in the order of the scores.
-        input_shape: (height, width, channels), or of series (steps, channels), with None for steps of any number.
-        geometry: how a photo becomes this shape, a name of `tfcnn.data.photo.GEOMETRIES`; "series" for series.
+        input_shape: of photos (height, width, channels), of series (steps, channels), with None for steps of any number, of sound (samples,), of
+            texts (length,).
+        geometry: how a photo becomes this shape, a name of `tfcnn.data.photo.GEOMETRIES`.
         temperature: what the logits were divided by; 1 leaves the scores as training made them.
         score_threshold: below it an app should take no answer; None says nothing.
+        kind: of the data, a name of `tfcnn.kinds.KINDS`; `facts`: what else an app has to know of it.
     """
 
     name: str
@@ -33,16 +37,24 @@ class Contract:
     geometry: str
     temperature: float = 1.0
     score_threshold: float | None = None
-
-    @property
-    def is_of_series(self) -> bool:
-        """True for a network of series."""
-        return is_series(self.input_shape)
+    kind: str = IMAGE
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def input_name(self) -> str:
-        """What the input is called in files that have names."""
-        return INPUTS[len(self.input_shape)]
+        """What the input is called in files that have names: the kind of data."""
+        return self.kind
+
+    @property
+    def dtype(self) -> str:
+        """Of the input of a float file."""
+        return "int32" if "vocabulary" in self.facts else "float32"
+
+    @property
+    def files(self) -> dict[str, str]:
+        """What an app needs besides the network, by the names that it has in every format."""
+        vocabulary = {VOCABULARY: vocabulary_text(self.facts["vocabulary"])} if "vocabulary" in self.facts else {}
+        return {LABELS_FILE: labels_text(self.labels), CONTRACT_FILE: self.to_json(), **vocabulary}
 
     @property
     def colours(self) -> str:
@@ -52,16 +64,20 @@ class Contract:
     @property
     def sentence(self) -> str:
         """The whole in one sentence, for the description in a file."""
-        if self.is_of_series:
-            return f"Tells {len(self.labels)} classes apart. Takes {self._series}; {PADDING}. Made with tfcnn."
+        if self.kind != IMAGE:
+            return f"Tells {len(self.labels)} classes apart. Takes {self.takes}. Made with tfcnn."
         height, width, _ = self.input_shape
         return (f"Tells {len(self.labels)} classes apart. Takes {self.colours} pixels from 0 to 255, {height} x {width}, {ORIENTATION}; "
                 f"geometry {self.geometry}: {GEOMETRIES[self.geometry].text}. Made with tfcnn.")
 
     @property
-    def _series(self) -> str:
-        steps, channels = self.input_shape
-        return f"a series of {'any number of' if steps is None else steps} steps and {channels} channels, as it was measured"
+    def takes(self) -> str:
+        """In words what the input is, for other data than photos."""
+        return takes_of(self.kind, self.facts)
+
+    def _told(self) -> dict[str, Any]:
+        facts = {name: value for name, value in self.facts.items() if name in ("sample_rate", "tokens", "length")}
+        return {"kind": self.kind, "type": self.dtype, "text": self.takes, **facts}
 
     def to_json(self) -> str:
         """The text of `contract.json`."""
@@ -69,13 +85,14 @@ class Contract:
                          "geometry_text": GEOMETRIES[self.geometry].text}
         return json.dumps({
             "name": self.name,
-            "input": {"shape": list(self.input_shape), **({"text": self._series, "padding": PADDING} if self.is_of_series else photo())},
+            "input": {"shape": list(self.input_shape), **(photo() if self.kind == IMAGE else self._told())},
             "output": {"labels": list(self.labels), "range": [0, 1], "temperature": self.temperature, "score_threshold": self.score_threshold},
         }, indent=2, ensure_ascii=False) + "\n"
 
 
 def contract_of(run: Run, *, temperature: float = 1.0, score_threshold: float | None = None) -> Contract:
     """The contract of a run."""
-    if not run.is_of_series:
+    if run.kind == IMAGE:
         check_geometry(None, run.record["geometry"])
-    return Contract(run.path.resolve().name, tuple(run.labels), tuple(run.record["input_shape"]), run.record["geometry"], temperature, score_threshold)
+    return Contract(run.path.resolve().name, tuple(run.labels), tuple(run.record["input_shape"]), run.record["geometry"], temperature, score_threshold,
+                    run.kind, run.facts)

@@ -10,10 +10,8 @@ import numpy as np
 
 from tfcnn.errors import InputError
 from tfcnn.export import tflite
-from tfcnn.export.contract import CONTRACT_FILE, LABELS_FILE
 from tfcnn.export.tflite import Material
 from tfcnn.models.freeze import every_layer
-from tfcnn.record import labels_text
 
 
 class Exporter(NamedTuple):
@@ -27,7 +25,7 @@ class Exporter(NamedTuple):
         exact: True where only float rounding separates it from Keras, so that nearly every answer must agree.
         integer: True where it computes in 8 bits, by kernels that differ between processors.
         extra: the extra of this package that it needs, and `modules`, what the extra must bring.
-        series: True where networks of series can be written too.
+        any_kind: True where networks of other data than photos can be written too.
     """
 
     file: str
@@ -38,11 +36,12 @@ class Exporter(NamedTuple):
     integer: bool = False
     extra: str = ""
     modules: tuple[str, ...] = ()
-    series: bool = False
+    any_kind: bool = False
 
 
 def write_saved_model(material: Material, path: Path) -> None:
-    """SavedModel with the signatures `serve` and `serving_default`: `image` or `signal` in, `output_0` out; labels and contract as asset files.
+    """SavedModel with the signatures `serve` and `serving_default`: `image`, `signal`, `audio` or `text` in, `output_0` out; labels and contract
+    as asset files.
 
     With `material.encoded` also `serve_encoded`: a vector of JPEG or PNG files as strings in.
     """
@@ -50,7 +49,7 @@ def write_saved_model(material: Material, path: Path) -> None:
 
     archive = keras.export.ExportArchive()  # without `track`, which stores every weight a second time, as `model.export` of Keras does
     run = functools.partial(material.model.__call__, training=False)
-    spec = keras.InputSpec(shape=(None, *material.contract.input_shape), dtype="float32", name=material.contract.input_name)
+    spec = keras.InputSpec(shape=(None, *material.contract.input_shape), dtype=material.contract.dtype, name=material.contract.input_name)
     archive.add_endpoint("serve", run, input_signature=[spec])
     if material.encoded:
         from tfcnn.export.encoded import decoder
@@ -62,8 +61,8 @@ def write_saved_model(material: Material, path: Path) -> None:
     archive.write_out(path, verbose=False)
     assets = path / "assets"
     assets.mkdir(exist_ok=True)
-    (assets / LABELS_FILE).write_text(labels_text(material.contract.labels), encoding="utf-8")
-    (assets / CONTRACT_FILE).write_text(material.contract.to_json(), encoding="utf-8")
+    for name, text in material.contract.files.items():
+        (assets / name).write_text(text, encoding="utf-8")
 
 
 def write_onnx(material: Material, path: Path) -> None:
@@ -80,7 +79,7 @@ def write_onnx(material: Material, path: Path) -> None:
     with tflite.quiet():
         material.model.export(path, format="onnx", input_signature=signature, verbose=False)
     graph = onnx.load(path)
-    for name, text in ((LABELS_FILE, labels_text(material.contract.labels)), (CONTRACT_FILE, material.contract.to_json())):
+    for name, text in material.contract.files.items():
         entry = graph.metadata_props.add()
         entry.key, entry.value = name, text
     onnx.save(graph, path)
@@ -97,7 +96,7 @@ def write_coreml(material: Material, path: Path) -> None:
         run = tf.function(functools.partial(material.model.__call__, training=False))
         image = tf.TensorSpec((1, *material.contract.input_shape), tf.float32, name="image")
         mlmodel = coremltools.convert([run.get_concrete_function(image)], source="tensorflow", convert_to="mlprogram")
-        mlmodel.user_defined_metadata.update({LABELS_FILE: labels_text(material.contract.labels), CONTRACT_FILE: material.contract.to_json()})
+        mlmodel.user_defined_metadata.update(material.contract.files)
         mlmodel.save(str(path))
 
 
@@ -127,11 +126,11 @@ def _teach_coremltools_erfc() -> None:
 
 
 EXPORTERS = {
-    "saved_model": Exporter("saved_model", write_saved_model, "saved_model", "for servers", exact=True, series=True),
-    "tflite_float32": Exporter("float32.tflite", tflite.write_float32, "tflite", "weights and arithmetic in float32", exact=True, series=True),
-    "tflite_float16": Exporter("float16.tflite", tflite.write_float16, "tflite", "weights in float16, half the size", exact=True, series=True),
+    "saved_model": Exporter("saved_model", write_saved_model, "saved_model", "for servers", exact=True, any_kind=True),
+    "tflite_float32": Exporter("float32.tflite", tflite.write_float32, "tflite", "weights and arithmetic in float32", exact=True, any_kind=True),
+    "tflite_float16": Exporter("float16.tflite", tflite.write_float16, "tflite", "weights in float16, half the size", exact=True, any_kind=True),
     "tflite_dynamic": Exporter("dynamic.tflite", tflite.write_dynamic, "tflite", "weights in 8 bits, activations brought to 8 bits as they come",
-                               integer=True, series=True),
+                               integer=True, any_kind=True),
     "tflite_weight_int8": Exporter("weight_int8.tflite", tflite.write_weight_int8, "tflite", "weights in 8 bits, arithmetic in float32", extra="quantizer",
                                    modules=("ai_edge_quantizer",)),
     "tflite_int8": Exporter("int8.tflite", tflite.write_int8, "tflite", "all in 8 bits, bytes in and out", integer=True),

@@ -23,6 +23,7 @@ from tfcnn.export.formats import DEFAULT_FORMATS, EXPORTERS, check_extra
 from tfcnn.export.ladder import AUTO, Budget, walk
 from tfcnn.export.tflite import Material
 from tfcnn.files import alone_in, name_aside, prepare_folder
+from tfcnn.kinds import IMAGE, KINDS
 from tfcnn.models.forward import forward
 from tfcnn.models.recast import in_float32
 from tfcnn.models.temperature import divide_logits, fit_temperature
@@ -71,9 +72,10 @@ def export(run: Run | str | Path, data: Dataset | None = None, *, formats: Seque
         WorkError: a format that cannot be written or run.
     """
     run = run if isinstance(run, Run) else load_run(run)
-    check_formats(formats)
-    if run.is_of_series:
-        _check_series(run, formats, encoded=encoded, bundle=bundle)
+    check_formats(formats, run.kind)
+    if run.kind != IMAGE and (encoded or bundle is not None):
+        what = "encoded" if encoded else f"bundle={bundle}"
+        raise InputError(f"expected neither encoded photos nor a bundle for a run of {KINDS[run.kind].many}, got {what}; leave it out")
     budget = Budget(max_bytes, max_host_latency_ms)
     _check_numbers(max_accuracy_drop, score_threshold, budget, formats)
     prepare_folder(run.path / "exports", "copy the run to where it can be written")
@@ -155,8 +157,8 @@ def _write_card(folder: Path, data: Dataset | None) -> Run:
     return run
 
 
-def check_formats(formats: Sequence[str]) -> None:
-    """Raises InputError for a format that is not in `EXPORTERS`, or whose extra is not installed."""
+def check_formats(formats: Sequence[str], kind: str = IMAGE) -> None:
+    """Raises InputError for a format that is not in `EXPORTERS`, that a kind of data cannot be written in, or whose extra is not installed."""
     if isinstance(formats, str):
         raise InputError(f"expected a list of formats, got the text '{formats}'; write formats=['{formats}']")
     if AUTO in formats and len(set(formats)) > 1:
@@ -164,18 +166,11 @@ def check_formats(formats: Sequence[str]) -> None:
     for name in formats:
         if name != AUTO and name not in EXPORTERS:
             raise InputError(f"expected an export format, got '{name}'; {closest(name, [*EXPORTERS, AUTO])}")
+        if kind != IMAGE and (name == AUTO or not EXPORTERS[name].any_kind):
+            can = ", ".join(name for name, row in EXPORTERS.items() if row.any_kind)
+            raise InputError(f"expected a format for {KINDS[kind].many}, {can}, got '{name}', which is made for pixels")
         if name != AUTO:
             check_extra(name)
-
-
-def _check_series(run: Run, formats: Sequence[str], *, encoded: bool, bundle) -> None:
-    """Raises InputError for what cannot be written of a network of series."""
-    can = [name for name, row in EXPORTERS.items() if row.series]
-    wrong = next((name for name in formats if name not in can), None)
-    if wrong:
-        raise InputError(f"expected a format for series, {', '.join(can)}, got '{wrong}' for '{run.path}'; the others are made for pixels")
-    if encoded or bundle is not None:
-        raise InputError(f"expected neither encoded photos nor a bundle for a run of series, got {'encoded' if encoded else f'bundle={bundle}'}; leave it out")
 
 
 def _check_numbers(max_accuracy_drop: float, score_threshold: float | None, budget: Budget, formats: Sequence[str]) -> None:

@@ -10,13 +10,13 @@ import zipfile
 import flatbuffers
 import numpy as np
 
-from tfcnn.export.contract import CONTRACT_FILE, LABELS_FILE, PADDING, Contract
-from tfcnn.record import labels_text
+from tfcnn.export.contract import CONTRACT_FILE, LABELS_FILE, Contract
+from tfcnn.kinds import IMAGE
 
 PARSER_VERSION = "1.0.0"  # the oldest reader that knows every field used here
 NAME = "TFLITE_METADATA"
 
-IMAGE_PROPERTIES, FEATURE_PROPERTIES = 2, 1   # union ContentProperties
+IMAGE_PROPERTIES, FEATURE_PROPERTIES, AUDIO_PROPERTIES = 2, 1, 4   # union ContentProperties
 NORMALIZATION_OPTIONS, SCORE_THRESHOLDING_OPTIONS = 1, 3  # union ProcessUnitOptions
 COLOUR_SPACES, UNKNOWN = {1: 2, 3: 1}, 0      # enum ColorSpaceType by the number of channels: GRAYSCALE, RGB; there is none for four
 DESCRIPTIONS, TENSOR_AXIS_LABELS = 1, 2       # enum AssociatedFileType
@@ -26,8 +26,8 @@ def add_metadata(tflite: bytes, contract: Contract) -> bytes:
     """The file with image-classifier metadata, its labels and its contract.
 
     Declares raw pixels: normalised with mean 0 and standard deviation 1, values 0 to 255; RGB, grey, or for other numbers of
-    channels an unknown colour space. MediaPipe Tasks takes RGB and says so of the others; LiteRT runs all of them. Of a series nothing is
-    declared but what stands for a missing value.
+    channels an unknown colour space. MediaPipe Tasks takes RGB and says so of the others; LiteRT runs all of them. Of other
+    data the words of the contract are declared, and of sound its rate.
 
     Args:
         tflite: a model with one image input and one score output.
@@ -53,16 +53,16 @@ def add_metadata(tflite: bytes, contract: Contract) -> bytes:
     # MediaPipe finds the labels as a stored (not compressed) member of a zip that is appended to the model.
     file = io.BytesIO(bytes(builder.Output()))
     with zipfile.ZipFile(file, "a", zipfile.ZIP_STORED) as archive:
-        archive.writestr(zipfile.ZipInfo(LABELS_FILE), labels_text(contract.labels))
-        archive.writestr(zipfile.ZipInfo(CONTRACT_FILE), contract.to_json())
+        for name, text in contract.files.items():
+            archive.writestr(zipfile.ZipInfo(name), text)
     return file.getvalue()
 
 
 def _metadata(contract: Contract) -> bytes:
     """The buffer ModelMetadata, file identifier M001."""
     b = flatbuffers.Builder(1024)
-    if contract.is_of_series:
-        entry = _tensor(b, contract.input_name, PADDING, _content(b, FEATURE_PROPERTIES, _table(b, 0)), None)
+    if contract.kind != IMAGE:
+        entry = _tensor(b, contract.input_name, contract.takes, _input_content(b, contract), None)
     else:
         space = COLOUR_SPACES.get(contract.input_shape[-1], UNKNOWN)
         entry = _tensor(b, contract.input_name, f"A photo as {contract.colours} pixels from 0 to 255",
@@ -77,6 +77,13 @@ def _metadata(contract: Contract) -> bytes:
                                   7: b.CreateString(PARSER_VERSION)})
     b.Finish(model, file_identifier=b"M001")
     return bytes(b.Output())
+
+
+def _input_content(b, contract: Contract):
+    """Of sound its rate and channels, of other numbers nothing."""
+    if "sample_rate" in contract.facts:
+        return _content(b, AUDIO_PROPERTIES, _table(b, 2, int32={0: contract.facts["sample_rate"], 1: 1}))
+    return _content(b, FEATURE_PROPERTIES, _table(b, 0))
 
 
 def _tensor(b, name, description, content, stats, units=(), files=()):
@@ -111,12 +118,14 @@ def _threshold(b, score: float):
     return _table(b, 2, offsets={1: b.EndObject()}, int8={0: SCORE_THRESHOLDING_OPTIONS})
 
 
-def _table(b, fields: int, offsets: dict[int, int] | None = None, int8: dict[int, int] | None = None):
+def _table(b, fields: int, offsets: dict[int, int] | None = None, int8: dict[int, int] | None = None, int32: dict[int, int] | None = None):
     b.StartObject(fields)
     for field, offset in (offsets or {}).items():
         b.PrependUOffsetTRelativeSlot(field, offset, 0)
     for field, value in (int8 or {}).items():
         b.PrependUint8Slot(field, value, 0)
+    for field, value in (int32 or {}).items():
+        b.PrependUint32Slot(field, value, 0)
     return b.EndObject()
 
 

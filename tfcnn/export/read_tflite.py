@@ -11,7 +11,8 @@ import numpy as np
 
 from tfcnn.errors import InputError, WorkError
 from tfcnn.export.contract import CONTRACT_FILE, LABELS_FILE, Contract
-from tfcnn.export.metadata import COLOUR_SPACES, NAME, UNKNOWN
+from tfcnn.export.metadata import COLOUR_SPACES, IMAGE_PROPERTIES, NAME, UNKNOWN
+from tfcnn.kinds import IMAGE
 
 
 class Tensor(NamedTuple):
@@ -89,13 +90,14 @@ def check_tflite(path: Path, contract: Contract, *, bytes_in: bool = False, byte
     file = read_tflite(path)
     if file.flex:
         raise WorkError(f"expected operators that phones have, but '{path.name}' needs {', '.join(file.flex)}; use another backbone")
+    of_photos = contract.kind == IMAGE
     told = {"input shape": (file.input.shape, (1, *contract.input_shape)),
             "number of scores": (file.output.shape, (1, len(contract.labels))),
-            "input type": (file.input.dtype, "uint8" if bytes_in else "float32"),
+            "input type": (file.input.dtype, "uint8" if bytes_in else contract.dtype),
             "output type": (file.output.dtype, "uint8" if bytes_out else "float32"),
-            "normalisation (mean, std)": ((file.mean, file.std), (None, None) if contract.is_of_series else (0.0, 1.0)),
-            "range of pixels": ((file.low, file.high), (None, None) if contract.is_of_series else (0.0, 255.0)),
-            "colour space": (file.colour_space, UNKNOWN if contract.is_of_series else COLOUR_SPACES.get(contract.input_shape[-1], UNKNOWN)),
+            "normalisation (mean, std)": ((file.mean, file.std), (0.0, 1.0) if of_photos else (None, None)),
+            "range of pixels": ((file.low, file.high), (0.0, 255.0) if of_photos else (None, None)),
+            "colour space": (file.colour_space, COLOUR_SPACES.get(contract.input_shape[-1], UNKNOWN) if of_photos else UNKNOWN),
             "labels": (file.labels, contract.labels),
             "contract": (file.contract, json.loads(contract.to_json()))}
     if bytes_in:  # one step of the input is one step of a pixel
@@ -122,7 +124,8 @@ def _image_metadata(tflite: bytes) -> tuple[int | None, float | None, float | No
     """Colour space, mean, standard deviation, lowest and highest value of the input tensor; None where nothing is said.
 
     Field numbers are those of metadata_schema.fbs: ModelMetadata.subgraph_metadata 3, SubGraphMetadata.input_tensor_metadata 2,
-    TensorMetadata.content 3, process_units 4, stats 5, Content.content_properties 1, ImageProperties.color_space 0,
+    TensorMetadata.content 3, process_units 4, stats 5, Content.content_properties_type 0, content_properties 1,
+    ImageProperties.color_space 0,
     ProcessUnit.options 1, NormalizationOptions.mean 0, std 1, Stats.max 0, min 1.
     """
     import flatbuffers
@@ -135,7 +138,10 @@ def _image_metadata(tflite: bytes) -> tuple[int | None, float | None, float | No
     content = bytes(model.Buffers(buffers[0]).DataAsNumpy())
     root = flatbuffers.table.Table(content, flatbuffers.encode.Get(flatbuffers.packer.uoffset, content, 0))
     pixels = _first(_first(root, 3), 2)
-    unit, image, stats = _first(pixels, 4), _table(_table(pixels, 3), 1), _table(pixels, 5)
+    unit, content, stats = _first(pixels, 4), _table(pixels, 3), _table(pixels, 5)
+    kind = content and content.Offset(4)
+    is_image = bool(kind) and content.Get(flatbuffers.number_types.Uint8Flags, kind + content.Pos) == IMAGE_PROPERTIES
+    image = _table(content, 1) if is_image else None  # other contents have other fields
     options = _table(unit, 1)
     place = image and image.Offset(4)
     space = image.Get(flatbuffers.number_types.Int8Flags, place + image.Pos) if place else 0

@@ -20,8 +20,9 @@ def load_saved_model(path: str, threads: int):
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     serve = tf.saved_model.load(path).signatures["serve"]
-    (name,) = serve.structured_input_signature[1]
-    return lambda photo: serve(**{name: tf.constant(photo, tf.float32)})["output_0"].numpy()[0]
+    ((name, spec),) = serve.structured_input_signature[1].items()
+    kind = spec.dtype
+    return lambda photo: serve(**{name: tf.cast(photo, kind)})["output_0"].numpy()[0]
 
 
 def load_tflite(path: str, threads: int, *, plain: bool = False):

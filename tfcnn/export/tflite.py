@@ -140,7 +140,7 @@ def batch_of_one(material: Material) -> Path:
     folder = material.folder / "batch_of_one"
     if not folder.exists():
         archive = keras.export.ExportArchive()
-        signature = [keras.InputSpec(shape=(1, *material.contract.input_shape), dtype="float32", name=material.contract.input_name)]
+        signature = [keras.InputSpec(shape=(1, *material.contract.input_shape), dtype=material.contract.dtype, name=material.contract.input_name)]
         archive.add_endpoint("serve", functools.partial(material.model.__call__, training=False), input_signature=signature)
         archive.write_out(folder, verbose=False)
     return folder

@@ -6,13 +6,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tfcnn.errors import InputError, closest, is_plain
+from tfcnn.kinds import IMAGE, KINDS
 from tfcnn.models.backbones import BACKBONES, MAXIMUM_SIZE, VIT, has_class_token, preprocess_function
 from tfcnn.models.freeze import OWN, set_trainable
 from tfcnn.models.weights import build_with_weights, check_weights
 
 POOLINGS = ("avg", "max", "token")
 CHANNELS = (1, 3, 4)
-INPUTS = {2: "signal", 3: "image"}  # what the input of a classifier is called, by the rank of an example
+INPUTS = {1: "audio", 2: "signal", 3: "image"}  # what the input of a classifier is called, by the rank of an example, where its network has no better name
+BACKBONE, IMAGENET = "mobilenet_v3_small", "imagenet"
 # The functions of `keras.activations` that work number by number; written out, so that a name is checked without TensorFlow.
 ACTIVATIONS = ("relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "swish", "mish", "hard_silu", "hard_swish", "softplus", "softsign",
                "squareplus", "tanh", "hard_tanh", "tanh_shrink", "sigmoid", "hard_sigmoid", "log_sigmoid", "soft_shrink", "hard_shrink", "linear")
@@ -29,8 +31,10 @@ class ModelConfig:
     by heads on cached features ("head"), by fine-tuning ("fine"), or ("both") by heads where they have hidden layers, else by fine-tuning.
 
     Attributes:
-        backbone: a name that `tfcnn backbones` lists; in Python also a `keras.Model` from pixels 0-255 to features.
-        weights: "imagenet" (a download), "none" (random), a weights file, another run's folder, or for a ViT a preset of KerasHub.
+        backbone: a name that `tfcnn backbones` lists; in Python also a `keras.Model` from pixels 0-255 to features; left out, the first network of
+            the kind of data, of photos mobilenet_v3_small.
+        weights: "imagenet" (a download), "none" (random), a weights file, another run's folder, or for a ViT a preset of KerasHub; left out,
+            imagenet for backbones of photos, none for other networks.
         image_size: height and width of the input in pixels; left out, the backbone's own.
         pooling: "avg" or "max" over the feature maps (of a ViT: over the patches, without the class token), or "token", the
             class token; left out, "token" for a ViT and "avg" for the others.
@@ -41,8 +45,8 @@ class ModelConfig:
         channels: of the input: 3 (RGB), 1 (grey), or 4 (RGB and one more, of arrays that have it).
     """
 
-    backbone: Any = "mobilenet_v3_small"
-    weights: str = "imagenet"
+    backbone: Any = None
+    weights: str | None = None
     image_size: int | None = None
     pooling: str | None = field(default=None, metadata={"choices": ("avg", "max"), "level": "head"})
     hidden: tuple[int, ...] = field(default=(), metadata={"choices": ("none", "64", "256", "1024"), "level": "head"})
@@ -52,10 +56,10 @@ class ModelConfig:
     channels: int = 3
 
 
-def build_classifier(backbone="mobilenet_v3_small", *, labels: Sequence[str], weights: str | None = ModelConfig.weights,
+def build_classifier(backbone=BACKBONE, *, labels: Sequence[str], weights: str | None = IMAGENET,
                      image_size: int | None = ModelConfig.image_size, pooling: str | None = ModelConfig.pooling,
                      hidden: Sequence[int] = ModelConfig.hidden, dropout: float = ModelConfig.dropout, activation: str = ModelConfig.activation,
-                     head_batch_norm: bool = ModelConfig.head_batch_norm, channels: int = ModelConfig.channels):
+                     head_batch_norm: bool = ModelConfig.head_batch_norm, channels: int = ModelConfig.channels, before=None):
     """A classifier on a backbone whose layers are all frozen.
 
     Args:
@@ -73,6 +77,7 @@ def build_classifier(backbone="mobilenet_v3_small", *, labels: Sequence[str], we
         channels: 3 for RGB; 1 for grey, which every channel of the backbone gets; 4 for RGB and one more, which a 1x1
             convolution `to_rgb` maps to pixels of three channels. It starts as the first three, and `set_trainable` opens it
             whenever it opens a stage. A `keras.Model` has its own number.
+        before: a `keras.Model` from what the classifier gets to what the backbone takes, such as from samples of sound to pixels.
 
     Returns:
         A functional `keras.Model`: float32 (batch, height, width, channels) pixels 0-255 in, named `image`; softmax scores
@@ -97,15 +102,23 @@ def build_classifier(backbone="mobilenet_v3_small", *, labels: Sequence[str], we
         config = replace(config, backbone=backbone.name, weights=OWN, image_size=network.input_shape[1], pooling=pooling or "avg",
                          channels=network.input_shape[-1])
 
-    shape = (*network.input_shape[1:-1], config.channels)
-    image = keras.Input(shape, name=INPUTS[len(shape)], dtype="float32")            # (batch, height, width, channels), 0-255, or (batch, steps, channels)
-    x = preprocess_function(row)(_three_channels(image)) if row else image          # (batch, height, width, 3)
+    first = before or network
+    image = keras.Input(**_input_of(first, config if row and not before else None))  # (batch, height, width, channels), 0-255
+    x = before(image) if before else image
+    x = preprocess_function(row)(_three_channels(x)) if row else x                  # (batch, height, width, 3)
     x = _pooled(network(x), config.pooling, class_token=bool(row and has_class_token(row)))     # (batch, features)
     x = _head(x, config, len(labels))                                               # (batch, labels)
     model = keras.Model(image, x, name="classifier")
     model.model_config, model.labels = config, tuple(labels)
     set_trainable(model, False)
     return model
+
+
+def _input_of(first, config: ModelConfig | None) -> dict[str, Any]:
+    """Shape, type and name of the input of a classifier, by the network that gets it; of photos with as many channels as configured."""
+    shape = (*first.input_shape[1:-1], config.channels if config else first.input_shape[-1])
+    name = first.inputs[0].name if first.inputs[0].name in KINDS else INPUTS[len(shape)]
+    return {"shape": shape, "dtype": first.inputs[0].dtype, "name": name}
 
 
 def build_head(features: int, config: ModelConfig, labels: Sequence[str]):
@@ -128,6 +141,7 @@ def build_head(features: int, config: ModelConfig, labels: Sequence[str]):
 
 def check_config(config: ModelConfig, labels: Sequence[str] | None = None) -> None:
     """Raises InputError where `build_classifier` could not use these arguments; needs no TensorFlow for a named backbone."""
+    config = named(config)
     if isinstance(config.backbone, str):
         if config.backbone not in BACKBONES:
             raise InputError(f"expected the name of a backbone, got '{config.backbone}'; {closest(config.backbone, BACKBONES)}")
@@ -147,8 +161,17 @@ def check_config(config: ModelConfig, labels: Sequence[str] | None = None) -> No
         raise InputError(f"expected labels of one line in UTF-8, got labels={list(labels)!a}; they stand in labels.txt, one a line")
 
 
+def named(config: ModelConfig, kind: str = IMAGE) -> ModelConfig:
+    """The same with the backbone and the weights that a kind of data has where nothing was said."""
+    networks = KINDS[kind].networks
+    backbone = config.backbone or (networks[0] if networks else BACKBONE)
+    weights = config.weights or ("none" if backbone in networks else IMAGENET)
+    return replace(config, backbone=backbone, weights=weights)
+
+
 def with_defaults(config: ModelConfig) -> ModelConfig:
     """The same with what a named backbone decides where nothing was said: image size and pooling."""
+    config = named(config)
     row = BACKBONES[config.backbone]
     return replace(config, image_size=config.image_size or row.image_size, pooling=config.pooling or ("token" if has_class_token(row) else "avg"))
 
@@ -202,7 +225,7 @@ def _own_backbone(model, config: ModelConfig):
     for name, value in own.items():
         if getattr(config, name) not in (getattr(ModelConfig, name), value):
             raise InputError(f"expected {name}={value}, the number that the backbone '{model.name}' takes, got {name}={getattr(config, name)}")
-    if config.weights not in (ModelConfig.weights, "none"):
+    if config.weights not in (IMAGENET, "none"):
         raise InputError(f"expected no weights for the backbone '{model.name}', which keeps its own, got weights='{config.weights}'; "
                          "load them with load_weights before")
     return keras.Model(model.inputs[0], model.outputs[0], name="backbone")

@@ -36,7 +36,7 @@ def forward(network, inputs, rows: np.ndarray | None = None, *, advance: Callabl
     for first in range(0, len(own), here):
         starts, batches = own[first:first + here], []
         for start in starts:
-            pixels = np.zeros(shape, np.float32)
+            pixels = np.zeros(shape, network.inputs[0].dtype)
             pixels[:len(rows) - start] = inputs[rows[start:start + BATCH]]
             batches.append(pixels)
         for start, result in zip(starts, run(batches), strict=False):  # a replica without a batch got the first one again
@@ -50,7 +50,7 @@ def traced(network, strategy=None) -> Callable:
     """The network in inference mode as a function of batches, one for each replica here at most, which sees weights that change later."""
     import tensorflow as tf
 
-    @tf.function(input_signature=[tf.TensorSpec((BATCH, *network.input_shape[1:]), tf.float32)])
+    @tf.function(input_signature=[tf.TensorSpec((BATCH, *network.input_shape[1:]), network.inputs[0].dtype)])
     def run_one(pixels):
         return network(pixels, training=False)
 

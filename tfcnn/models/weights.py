@@ -14,6 +14,8 @@ from tfcnn.models.freeze import OWN
 from tfcnn.models.vit import IMAGENET_PRESET, check_preset, is_preset, load_preset, resize_positions
 from tfcnn.record import Run, load_run
 
+OWN_SCALE = "standardise"  # the layer of `tfcnn.models.networks` that knows mean and variance of the series it was built for
+
 
 def check_weights(weights: str | None, backbone: str) -> None:
     """Raises InputError unless a backbone can have these weights, as far as that is seen without TensorFlow.
@@ -129,8 +131,18 @@ def _check_run(path: str, name: str) -> Run:
 
 def _load_run(network, path: str, name: str) -> None:
     """Copies the backbone of a run's model, layer by layer in order: a run of another image size has the same layers."""
-    model = _check_run(path, name).load_model()
-    source = [layer for layer in model.get_layer("backbone").layers if layer.weights]
+    load_layers(network, _check_run(path, name), name)
+
+
+def load_layers(network, run: Run | str | Path, name: str) -> None:
+    """Copies the weights of a run's backbone into a network of the same layers; what standardises inputs stays that of the network's own data.
+
+    Raises:
+        InputError: layers that differ: another number of channels, or another version of the network.
+    """
+    run = run if isinstance(run, Run) else load_run(run)
+    path = run.path
+    source = [layer for layer in run.load_model().get_layer("backbone").layers if layer.weights]
     target = [layer for layer in network.layers if layer.weights]
     if len(source) != len(target):
         raise InputError(f"expected {len(target)} layers with weights in the backbone of '{path}', got {len(source)}; the run was made with another "
@@ -139,6 +151,8 @@ def _load_run(network, path: str, name: str) -> None:
         values = old.get_weights()
         if new.name == "position_embedding":
             values = [resize_positions(values[0], new.input_dim)]
+        if new.name == OWN_SCALE:
+            continue
         shapes, wanted = [value.shape for value in values], [tuple(weight.shape) for weight in new.weights]
         if shapes != wanted:
             raise InputError(f"expected weights of {name} in '{path}', but layer '{new.name}' wants {_list(wanted)} and the run's "

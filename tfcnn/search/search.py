@@ -16,7 +16,7 @@ from tfcnn.files import alone_in, name_aside, prepare_folder, publish
 from tfcnn.finish import export_missing
 from tfcnn.flow import check_all, open_checked
 from tfcnn.locks import NAME as LOCK
-from tfcnn.models.classifier import ModelConfig
+from tfcnn.models.classifier import BACKBONE, IMAGENET, ModelConfig
 from tfcnn.search.config import SearchConfig, check_search
 from tfcnn.search.finish import finish_search
 from tfcnn.search.heads import build_network, load_data, networks_of, with_features
@@ -36,8 +36,8 @@ REPLACED_IN = 60  # seconds in which a chief replaces an earlier search
 logger = logging.getLogger(__name__)
 
 
-def search(source: str | Path, *, output: str | Path, backbone: str | Sequence[str] = ModelConfig.backbone,
-           weights: str | Mapping[str, str] = ModelConfig.weights, image_size: int | Sequence[int] = (), model: ModelConfig | None = None,
+def search(source: str | Path, *, output: str | Path, backbone: str | Sequence[str] = BACKBONE,
+           weights: str | Mapping[str, str] = IMAGENET, image_size: int | Sequence[int] = (), model: ModelConfig | None = None,
            training: TrainingConfig | None = None, data: DataConfig | None = None, config: SearchConfig | None = None, space: Callable | Any = None,
            fixed: Sequence[str] = (), only: Sequence[str] | None = None, formats: Sequence[str] = (), devices: Sequence[int] | None = None,
            overwrite: bool = False) -> Search:

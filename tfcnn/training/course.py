@@ -20,6 +20,9 @@ from tfcnn.training.config import TrainingConfig
 PLATEAU_EPOCHS, PLATEAU_FACTOR = 3, 1 / 3
 
 
+ROWS = 100  # of a history, about: twice as many epochs or more are not recorded one by one
+
+
 class Phase(NamedTuple):
     """Epochs in which the same stages are open: from `first` up to (not with) `end`, with what `set_trainable` takes."""
 
@@ -36,7 +39,7 @@ class Course:
         config: with nothing left open.
         stages: names of the backbone's stages from input to output.
         path: of the run folder.
-        history: one dict for each epoch that was completed; it grows.
+        history: one dict for each epoch that was recorded; it grows.
         best_weights: with a patience, those of the best epoch so far.
     """
 
@@ -55,6 +58,19 @@ class Course:
     def checkpoints(self) -> Path:
         """The folder they are in."""
         return self.path / "checkpoint"
+
+    @property
+    def every(self) -> int:
+        """Epochs from one row of the history to the next.
+
+        Of tens of series an epoch is a few steps, and a training has hundreds: to validate and to write a checkpoint after each took half of its time.
+        """
+        asks = self.config.patience or self.config.schedule == "plateau" or self.config.gradual
+        return 1 if asks else max(1, self.config.epochs // ROWS)
+
+    def is_recorded(self, epoch: int) -> bool:
+        """Whether it is validated and written down where the training is after this number of epochs."""
+        return epoch % self.every == 0 or epoch == self.config.epochs
 
     @property
     def best(self) -> int:

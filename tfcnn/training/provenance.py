@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from tfcnn.data.dataset import Dataset
+from tfcnn.data.text import vocabulary_digest
 from tfcnn.errors import InputError
 from tfcnn.hardware import cpu_facts, gpu_facts
 from tfcnn.models.freeze import stages_of
@@ -39,17 +40,24 @@ def record_of(model, data: Dataset, config: TrainingConfig, seconds: dict[str, f
         "code": code_digest(),
         "labels": list(data.labels),
         "input_shape": list(data.input_shape),
+        "kind": data.kind,
         "geometry": data.geometry,
         "model": {**asdict(model.model_config), "digest": network_digest(feature_network(model)), "parameters": model.count_params(),
                   "stages": [name for name, _ in stages_of(model)]},
         "training": asdict(config),
-        "data": {"source": data.source, "arguments": data.arguments, "digest": digest, "counts": counts,
+        "data": {"source": data.source, "facts": _facts(data), "arguments": data.arguments, "digest": digest, "counts": counts,
                  "splits": {s: len(data.rows(s)) for s in ("train", "validation", "test")},
                  "leaks": data.leaks, "quarantined": [q._asdict() for q in data.quarantined]},
         "hardware": {"replicas": model.distribute_strategy.num_replicas_in_sync, "workers": count_of(model.distribute_strategy),
                      "strategy": type(model.distribute_strategy).__name__, "machine": platform.platform(), **_devices()},
         "seconds": dict(seconds),
     }
+
+
+def _facts(data: Dataset) -> dict:
+    """Those of the data; of a vocabulary, which is a file of the run, its digest."""
+    facts = {name: value for name, value in data.facts.items() if name != "vocabulary"}
+    return {**facts, "vocabulary_sha256": vocabulary_digest(data.facts["vocabulary"])} if "vocabulary" in data.facts else facts
 
 
 def versions() -> dict[str, str]:

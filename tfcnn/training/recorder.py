@@ -59,13 +59,15 @@ class Recorder(keras.callbacks.Callback):
             self.advance()
 
     def on_epoch_end(self, epoch, logs=None):
+        if not self.course.is_recorded(epoch + 1):
+            return
         row = self._row(epoch, {**logs, **self.validate()})
         self.course.history.append(row)
         if self.course.config.patience and self.course.best == epoch + 1:
             swap_averages(self.members)
             self.course.best_weights[:] = [value.copy() for value in state_of(self.model.variables)]
             swap_averages(self.members)
-        photos = self.photos - (self.resumed[1] * self.course.config.batch_size if epoch == self.resumed[0] else 0)
+        photos = self.photos * self.course.every - (self.resumed[1] * self.course.config.batch_size if epoch == self.resumed[0] else 0)
         share = max(photos, 1) / self.photos  # nothing is left of an epoch that was done but for its end
         logger.info("%s", epoch_text(row, epochs=self.course.config.epochs, photos=photos, share=share))
         if self.writes:

@@ -7,6 +7,7 @@ one place. "Measured" means `benchmarks/ablation.py`, whose table is in docs/tra
 from collections.abc import Sequence
 from dataclasses import replace
 
+from tfcnn.kinds import IMAGE, KINDS, Kind
 from tfcnn.training.config import TrainingConfig
 
 # Below this many training photos half of the stages are opened: lower layers are general (Yosinski et al. 2014, section 4), and a step
@@ -26,14 +27,15 @@ RATE, RATE_WITHOUT_BATCH_NORM, HEAD_RATE = 3e-4, 5e-5, 1e-3
 # What a rate of AdamW is for another optimizer: Lion takes 3 to 10 times lower ones (Chen et al. 2023, section 5). The factor of SGD is
 # that of gradients whose norm is clipped to 1; a rough guide.
 FACTORS = {"adamw": 1.0, "adam": 1.0, "sgd": 30.0, "lion": 1 / 3}
-# Networks for series learn from random weights, by a fixed number of steps: archives have from tens to thousands of series, and Wang et al. 2017,
+# Networks of other kinds of data learn from random weights, by a fixed number of steps: archives have from tens to thousands of series, and Wang et al. 2017,
 # section III.B, give all 1500 to 2000 epochs, which for the small ones is as many passes over hardly anything. The rate is theirs.
-STEPS_OF_SERIES, FEWEST_OF_SERIES, RATE_OF_SERIES = 1_500, 20, 1e-3
+# Texts overfit within a few epochs (Zhang and Wallace 2017, section 4): they have fewer at least (`tfcnn.kinds`).
+STEPS_FROM_SCRATCH, RATE_FROM_SCRATCH = 1_500, 1e-3
 FIELDS = ("trainable", "epochs", "batch_size", "learning_rate", "head_learning_rate", "augmentation", "head_first", "batch_norm")  # of TrainingConfig
 
 
 def complete(config: TrainingConfig, *, photos: int, stages: Sequence[str], batch_norm: bool = True, pretrained: bool = True,
-             series: bool = False) -> TrainingConfig:
+             kind: str = IMAGE) -> TrainingConfig:
     """The configuration with every value that was left open filled in.
 
     Args:
@@ -42,10 +44,10 @@ def complete(config: TrainingConfig, *, photos: int, stages: Sequence[str], batc
         stages: names of the backbone's stages from input to output.
         batch_norm: whether the backbone has BatchNorm layers.
         pretrained: False for random weights.
-        series: of a network for series, which is trained from the first step; `photos` are series then.
+        kind: of the data, for a network that is trained from its first step; "image" for every backbone of photos.
     """
-    if series:
-        return _filled(config, _of_series(config, photos))
+    if kind != IMAGE:
+        return _filled(config, _from_scratch(config, photos, KINDS[kind]))
     factor = FACTORS[config.optimizer]
     rate = RATE if batch_norm or not pretrained else RATE_WITHOUT_BATCH_NORM
     values = (
@@ -61,11 +63,12 @@ def complete(config: TrainingConfig, *, photos: int, stages: Sequence[str], batc
     return _filled(config, values)
 
 
-def _of_series(config: TrainingConfig, count: int) -> tuple:
+def _from_scratch(config: TrainingConfig, count: int, kind: Kind) -> tuple:
     """By the order of FIELDS."""
     batch = config.batch_size or (SMALL_BATCH if count < PHOTOS_FOR_LARGE_BATCH else LARGE_BATCH)
-    rate = RATE_OF_SERIES * FACTORS[config.optimizer]
-    return True, max(FEWEST_OF_SERIES, round(STEPS_OF_SERIES / max(1, -(-count // batch)))), batch, rate, rate, "none", False, "train"
+    rate = RATE_FROM_SCRATCH * FACTORS[config.optimizer]
+    epochs = max(kind.fewest_epochs, round(STEPS_FROM_SCRATCH / max(1, -(-count // batch))))
+    return True, epochs, batch, rate, rate, "medium" if kind.augments else "none", False, "train"
 
 
 def _filled(config: TrainingConfig, values: Sequence) -> TrainingConfig:

@@ -9,16 +9,19 @@ from pathlib import Path
 
 import numpy as np
 
+from tfcnn.data.audio import KIND as AUDIO
 from tfcnn.data.calibration import write_calibration
 from tfcnn.data.dataset import Dataset
 from tfcnn.data.scores import scores_of, write_scores
+from tfcnn.data.text import vocabulary_text
 from tfcnn.errors import InputError
 from tfcnn.files import alone_in, remove, write_aside, write_rows, write_text
+from tfcnn.kinds import IMAGE, KINDS, said_of
 from tfcnn.models.forward import forward
 from tfcnn.models.freeze import has_batch_norm, is_named, stages_of
 from tfcnn.models.temperature import fit_temperature
 from tfcnn.progress import stage
-from tfcnn.record import Run, differences, is_series, labels_text, load_run, prepare_output, write_record
+from tfcnn.record import VOCABULARY, Run, differences, labels_text, load_run, prepare_output, write_record
 from tfcnn.training.checkpoint import Saving, check_saving
 from tfcnn.training.config import CHOSEN_BY_MACHINE, TrainingConfig, check_training
 from tfcnn.training.course import fine_tunes, phases_of
@@ -94,6 +97,10 @@ def _train(model, data: Dataset, config: TrainingConfig, path: Path, record: dic
     strategy = model.distribute_strategy
     keras.utils.set_random_seed(config.seed)
     seed_dropout(model, config.seed)
+    if data.kind == AUDIO:
+        from tfcnn.models.audio import set_strength
+
+        set_strength(model, config.augmentation)
     head_scores = _train_head(model, data, config, record) if config.head_first else None
     head_weights = model.get_weights()
     fine_tune(model, data, config, path, record["seconds"], saving=saving)
@@ -165,15 +172,16 @@ def checked_config(model, data: Dataset, config: TrainingConfig) -> TrainingConf
         InputError: a bad value, or model and data that do not fit together.
     """
     check_training(config)
-    _check_fit(model, data)
+    with said_of(getattr(data, "kind", IMAGE)):
+        _check_fit(model, data)
     stages = [name for name, _ in stages_of(model)]
     check_rates(stages, config)
     named = is_named(model)  # of a backbone of one's own nothing is known: it is taken for a pretrained one with BatchNorm
     config = complete(config, photos=len(data.rows("train")), stages=stages, batch_norm=not named or has_batch_norm(model),
-                      pretrained=not named or model.model_config.weights != "none", series=is_series(data.input_shape))
-    if is_series(data.input_shape) and (config.augmentation != "none" or config.mixing):
-        raise InputError(f"expected no augmentation for series, which is made for photos, got augmentation='{config.augmentation}', mixing={config.mixing}; "
-                         "leave them out")
+                      pretrained=not named or model.model_config.weights != "none", kind=IMAGE if named else data.kind)
+    if (not KINDS[data.kind].augments and config.augmentation != "none") or (data.kind != IMAGE and config.mixing):
+        raise InputError(f"expected no augmentation for {data.many}, which is made for photos, got augmentation='{config.augmentation}', "
+                         f"mixing={config.mixing}; leave them out")
     if not config.head_first and not fine_tunes(config):
         raise InputError("expected something to train, got head_first=False without epochs or open stages; leave head_first out, or open stages")
     config = replace(config, **chosen_by_machine(config, model.distribute_strategy))
@@ -263,7 +271,7 @@ def _keep_better(model, data: Dataset, head_weights: list, head_scores: np.ndarr
     targets = data.targets(data.rows("validation"))
     fine_scores = forward(model, data.inputs, data.rows("validation"), strategy=model.distribute_strategy)
     if head_scores is None:
-        return fine_scores, "fine-tuned", "no head was found before the whole network was trained"
+        return fine_scores, "fine-tuned", "the whole network was trained from its first step"
     head_right = head_scores.argmax(axis=1) == targets
     fine_right = fine_scores.argmax(axis=1) == targets
     lost, gained = int((head_right & ~fine_right).sum()), int((fine_right & ~head_right).sum())
@@ -283,6 +291,8 @@ def _write_run(path: Path, model, data: Dataset, record: dict) -> Run:
     import keras
 
     write_text(path / "labels.txt", labels_text(data.labels))
+    if "vocabulary" in data.facts:
+        write_text(path / VOCABULARY, vocabulary_text(data.facts["vocabulary"]))
     write_rows(path / "items.csv", data.items[0]._fields, data.items)
     with write_aside(path / "model.keras") as aside:  # a new model on the same layers leaves the optimizer behind
         keras.Model(model.inputs, model.outputs, name=model.name).save(aside)

@@ -1,0 +1,86 @@
+"""What a classifier of series, sound or texts goes by: the telling stretch of time, by Grad-CAM, and the words that decided, by leaving each out."""
+
+import numpy as np
+
+from tfcnn.errors import WorkError
+from tfcnn.evaluation.heat import weighted_maps
+from tfcnn.evaluation.inside import call_of, check_targets
+
+FINE = 16  # steps of time that maps have at least; the last ones of a deep network are too coarse to point at anything
+MOST_PARTS = 100  # of a text that are left out in turn; of a longer one several tokens at a time
+UNKNOWN = 1  # the number of a word that is not in the vocabulary
+BATCH = 32
+
+
+def stretches(model, inputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """How much each moment of series or clips counts for a label, by Grad-CAM over time.
+
+    Args:
+        model: of `build_classifier`.
+        inputs: (n, steps, channels) or (n, samples), as the model gets them.
+        targets: for each the index of a label.
+
+    Returns:
+        float32 (n, steps or samples), 0-1; all 0 where nothing speaks for the label.
+
+    Raises:
+        WorkError: gradients that are no numbers.
+
+    Source: Selvaraju et al. 2017, "Grad-CAM", section 3; over one dimension as in Wang et al. 2017, section II.C.
+    """
+    targets = check_targets(model, targets, len(inputs))
+    maps = weighted_maps(model, _telling_maps(model), inputs, targets)
+    if maps.ndim == 3:  # (n, time, frequency), or of a backbone of photos (n, frequency, time)
+        maps = maps.mean(axis=1 if len(model.get_layer("backbone").input_shape) == 4 else 2)
+    if not np.isfinite(maps).all():
+        raise WorkError("expected finite gradients, got NaN or infinity; the training diverged, train again with a lower learning rate")
+    steps = inputs.shape[1]
+    centres = (np.arange(maps.shape[1]) + 0.5) / maps.shape[1] * steps - 0.5
+    heat = np.stack([np.interp(np.arange(steps), centres, row) for row in maps]).astype(np.float32)
+    top = heat.max(axis=1, keepdims=True)
+    return np.divide(heat, top, out=np.zeros_like(heat), where=top > 0)
+
+
+def without_each(model, inputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """How much the logit of a label falls when a word is not known: positive where the word speaks for the label, negative against.
+
+    Args:
+        model: of `build_classifier`.
+        inputs: int32 (n, length), 0 behind the end.
+        targets: for each the index of a label.
+
+    Returns:
+        float32 (n, length), divided by the largest absolute value of its text, -1 to 1.
+
+    Source: Li et al. 2016, "Understanding Neural Networks through Representation Erasure", section 3.
+    """
+    import keras
+    import tensorflow as tf
+
+    targets = check_targets(model, targets, len(inputs))
+    network = keras.Model(model.inputs[0], call_of(model, model.get_layer("logits")).outputs[0])
+    run = tf.function(lambda texts: network(texts, training=False), input_signature=[tf.TensorSpec((None, inputs.shape[1]), tf.int32)])
+    heat = np.zeros(inputs.shape, np.float32)
+    for row, (text, target) in enumerate(zip(inputs, targets, strict=True)):
+        count = int(np.count_nonzero(text))
+        parts = [part for part in np.array_split(np.arange(count), min(count, MOST_PARTS)) if len(part)]
+        variants = np.repeat(text[None], len(parts) + 1, axis=0)
+        for number, part in enumerate(parts, start=1):
+            variants[number, part] = UNKNOWN
+        logits = np.concatenate([run(variants[start:start + BATCH]).numpy()[:, target] for start in range(0, len(variants), BATCH)])
+        for part, logit in zip(parts, logits[1:], strict=True):
+            heat[row, part] = logits[0] - logit
+    top = np.abs(heat).max(axis=1, keepdims=True)
+    return np.divide(heat, top, out=np.zeros_like(heat), where=top > 0)
+
+
+def _telling_maps(model):
+    """The last maps of the backbone that are fine enough in time; its last ones where none are."""
+    import keras
+
+    backbone = model.get_layer("backbone")
+    of_photos = len(backbone.input_shape) == 4
+    calls = [node for _, nodes in sorted(backbone._nodes_by_depth.items()) for node in nodes if isinstance(node.operation, keras.layers.Layer)]
+    maps = [node.outputs[0] for node in calls if not node.is_input and len(node.outputs[0].shape) > 2]
+    fine = [tensor for tensor in maps if (tensor.shape[2 if of_photos else 1] or FINE) >= FINE]
+    return maps[0] if of_photos else (fine or maps)[0]

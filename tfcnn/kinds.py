@@ -1,0 +1,123 @@
+"""`KINDS`: what data can be, one row a kind: what its examples are called, what reads them, what learns from them, what an app has to feed.
+
+A row names functions of other parts as "module:function", which `function_of` imports when they are called: the row knows of all parts, and no
+part has to know of another for it.
+"""
+
+import importlib
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from tfcnn.errors import InputError, WorkError, closest
+
+IMAGE = "image"
+
+
+class Kind(NamedTuple):
+    """One kind of data.
+
+    Attributes:
+        one, many: what an example is called.
+        source: what can be trained on, for help.
+        load: (source, *, split, seed, folds, fold, like, and the options) → `Dataset`.
+        options: fields of `DataConfig` that `load` takes besides.
+        networks: names of the networks that learn from random weights, the default first; empty where the backbones of photos serve.
+        build: (`ModelConfig`, labels, a `Dataset`'s shape and facts) → classifier.
+        layers: a module with layers of our own, which has to be imported before a network is loaded.
+        takes_backbones: whether a backbone of photos can stand behind what `build` puts before it.
+        augments: whether `TrainingConfig.augmentation` means something.
+        fewest_epochs: of a network from random weights, however many examples there are.
+        read_files: (paths or values, shape, facts) → (names, reader of rows), for `predict`.
+        draw: (an example as the network gets it, heat or None, facts, its text, whether large) → HTML, for the report.
+        heat: (model, inputs, targets) → how much each part of each example counts, for `draw`.
+        takes: what an app has to feed, with places for the shape and the facts.
+    """
+
+    one: str
+    many: str
+    source: str
+    load: str
+    options: tuple[str, ...] = ()
+    networks: tuple[str, ...] = ()
+    build: str = ""
+    layers: str = ""
+    takes_backbones: bool = False
+    augments: bool = False
+    fewest_epochs: int = 0
+    read_files: str = ""
+    draw: str = ""
+    heat: str = ""
+    takes: str = ""
+
+
+KINDS = {
+    IMAGE: Kind(
+        "photo", "photos", "folder of class folders, CSV (path,label[,split]), .npz, or tfds:NAME[/CONFIG][:VERSION]",
+        load="tfcnn.data.images:load_images", options=("geometry", "group_by", "data_dir"), takes_backbones=True, augments=True,
+        heat="tfcnn.evaluation.heat:heat_maps"),
+    "signal": Kind(
+        "series", "series", "folder with NAME_TRAIN.ts and NAME_TEST.ts, .ts, CSV or .npz",
+        load="tfcnn.data.signals:load_signals", networks=("resnet", "fcn", "inception_time"), build="tfcnn.models.build:build_for_signals",
+        fewest_epochs=20, read_files="tfcnn.data.signals:read_files", draw="tfcnn.evaluation.draw:draw_signal", heat="tfcnn.evaluation.stretches:stretches",
+        takes="a series of {steps} steps and {channels} channels, as it was measured; NaN stands for a value that is missing and for the steps behind the "
+              "end of a shorter series, which change nothing"),
+    "audio": Kind(
+        "clip", "clips", "folder of class folders with wav, flac or ogg files, or CSV (path,label[,split])",
+        load="tfcnn.data.audio:load_audio", options=("group_by", "sample_rate", "window"), networks=("mel_cnn", "m5"),
+        build="tfcnn.models.build:build_for_audio", layers="tfcnn.models.audio", takes_backbones=True, augments=True,
+        fewest_epochs=20, read_files="tfcnn.data.audio:read_files",
+        draw="tfcnn.evaluation.draw:draw_audio", heat="tfcnn.evaluation.stretches:stretches",
+        takes="{samples} samples from -1 to 1 at {sample_rate} Hz, one channel; zeros stand behind the end of a shorter clip, a longer one is given in parts"),
+    "text": Kind(
+        "text", "texts", "folder of class folders with .txt files, or CSV (text,label[,split])",
+        load="tfcnn.data.text:load_text", options=("tokens", "vocabulary", "length"), networks=("kim_cnn",), build="tfcnn.models.build:build_for_text",
+        fewest_epochs=4, read_files="tfcnn.data.text:read_files", draw="tfcnn.evaluation.draw:draw_text", heat="tfcnn.evaluation.stretches:without_each",
+        takes="{length} numbers of {tokens} as int32; 0 stands behind the end of a shorter text, a longer one is cut. How a text becomes {tokens}: {how}. "
+              "The number of one is its line in vocabulary.txt, counted from 0; 1 stands for all that are not in it"),
+}
+COMMON = ("split", "folds", "fold", "like")  # fields of `DataConfig` that every `load` takes
+
+
+def kind_of(name: str) -> Kind:
+    """The row of this name.
+
+    Raises:
+        InputError: there is none.
+    """
+    if name not in KINDS:
+        raise InputError(f"expected a kind of data, got kind='{name}'; {closest(name, KINDS)}")
+    return KINDS[name]
+
+
+def takes_of(kind: str, facts: Mapping[str, Any]) -> str:
+    """In words, what an app has to feed to a network of this kind of data."""
+    return KINDS[kind].takes.format(**{name: "any number of" if value is None else value for name, value in facts.items()})
+
+
+def function_of(reference: str) -> Callable:
+    """The function that a row names."""
+    module, name = reference.split(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def in_words(text: str, kind: str) -> str:
+    """A text that speaks of photos, as it is said of examples of this kind; what is quoted and what is part of a path stays as it is."""
+    if kind == IMAGE:
+        return text
+    row = KINDS[kind]
+    word = lambda found: row.many if found[0].endswith("s") else row.one
+    alone = r"(?:(?<![\w/.\\-])|(?<=\bms/))photos?(?:(?![\w/\\.-])|(?=/s\b)|(?=\.(?!\w)))"
+    return "".join(part if part.startswith("'") else re.sub(alone, word, part) for part in re.split(r"('[^'\n]*')", text))
+
+
+@contextmanager
+def said_of(kind: str) -> Iterator[None]:
+    """Errors of what is the same for all kinds, whose messages speak of photos, speak of examples of this one."""
+    try:
+        yield
+    except (InputError, WorkError) as error:
+        if kind == IMAGE:
+            raise
+        raise type(error)(in_words(str(error), kind)) from error

@@ -1,0 +1,107 @@
+"""Classifiers of other kinds of data than photos: a network by its name, for the shape and the facts of a data set."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfcnn.errors import InputError
+from tfcnn.models.backbones import BACKBONES
+from tfcnn.models.classifier import ModelConfig, build_classifier, with_defaults
+from tfcnn.models.networks import build_network
+from tfcnn.models.weights import load_layers
+from tfcnn.record import load_run
+
+HEAD = ("hidden", "dropout", "activation", "head_batch_norm")  # fields of `ModelConfig`
+
+logger = logging.getLogger(__name__)
+
+
+def build_for_signals(config: ModelConfig, labels: Sequence[str], shape: tuple[int | None, ...], facts: Mapping[str, Any]):
+    """A classifier of series, `config.backbone` a name of `tfcnn.models.networks.NETWORKS`."""
+    return _on(build_network(config.backbone, shape, mean=facts["mean"], variance=facts["variance"]), config, labels)
+
+
+def build_for_audio(config: ModelConfig, labels: Sequence[str], shape: tuple[int], facts: Mapping[str, Any]):
+    """A classifier of sound: `mel_cnn` or a backbone of photos on its spectrogram, or `m5` on its samples."""
+    from tfcnn.models.audio import build_m5, build_mel_cnn, pixels_of_sound, samples_of_sound, spectrogram_of_sound
+
+    (samples,), rate = shape, facts["sample_rate"]
+    if config.backbone in BACKBONES:
+        config = with_defaults(config)
+        return build_classifier(labels=labels, before=pixels_of_sound(samples, rate, config.image_size), **asdict(config))
+    if config.backbone == "m5":
+        return _on(build_m5(samples), config, labels, before=samples_of_sound(samples))
+    before = spectrogram_of_sound(samples, rate)
+    return _on(build_mel_cnn(*before.output_shape[1:]), config, labels, before=before)
+
+
+def build_for_text(config: ModelConfig, labels: Sequence[str], shape: tuple[int], facts: Mapping[str, Any]):
+    """A classifier of texts; with `config.weights` a file of vectors of words, they begin with those."""
+    from tfcnn.models.text import build_kim_cnn
+
+    vectors = None
+    if config.weights != "none" and Path(config.weights).is_file():
+        vectors = read_vectors(config.weights, facts["vocabulary"])
+    return _on(build_kim_cnn(shape[0], len(facts["vocabulary"]), vectors=vectors), config, labels)
+
+
+def read_vectors(path: str | Path, vocabulary: Sequence[str]) -> np.ndarray:
+    """Vectors of words from a text file as GloVe and word2vec have them: a word and its numbers a line, perhaps a first line with two counts.
+
+    Returns:
+        float32 (len(vocabulary), width); words that the file lacks have random numbers of the same spread, 0 stands for nothing.
+
+    Raises:
+        InputError: a file of another form, or without a word of the vocabulary.
+    """
+    place, found, width = {word: row for row, word in enumerate(vocabulary)}, {}, 0
+    with open(path, encoding="utf-8", errors="replace") as lines:
+        for number, line in enumerate(lines, start=1):
+            word, *texts = line.rstrip().split(" ")
+            if number == 1 and len(texts) == 1:
+                continue
+            width = width or len(texts)
+            if len(texts) != width or width < 2:
+                raise InputError(f"expected a word and {width or 'its'} numbers in line {number} of '{path}', got {len(texts)}")
+            if word.casefold() in place and word.casefold() not in found:
+                try:
+                    found[word.casefold()] = np.array(texts, np.float32)
+                except ValueError as error:
+                    raise InputError(f"expected numbers in line {number} of '{path}', but: {error}") from error
+    if not found:
+        raise InputError(f"expected vectors of words of the vocabulary in '{path}', found none of its {len(vocabulary)}; give vectors of the same language")
+    logger.info("%d of the %d words have a vector in '%s'", len(found), len(vocabulary) - 2, path)
+    spread = float(np.std(np.stack(list(found.values()))))
+    vectors = np.random.default_rng(0).normal(0, spread, (len(vocabulary), width)).astype(np.float32)
+    for word, vector in found.items():
+        vectors[place[word]] = vector
+    vectors[0] = 0
+    return vectors
+
+
+def check_network(config: ModelConfig, kind: str) -> None:
+    """Raises InputError for weights that a network from random weights cannot have."""
+    if config.image_size is not None or config.pooling is not None or config.channels != ModelConfig.channels:
+        raise InputError(f"expected neither image_size, pooling nor channels for the network {config.backbone} of {kind} data; leave them out")
+    if config.weights == "none" or (kind == "text" and Path(config.weights).is_file()):
+        return
+    if not Path(config.weights).is_dir():
+        wanted = "none, a run, or a file of vectors of words" if kind == "text" else "none or a run"
+        raise InputError(f"expected --weights {wanted} for {config.backbone}, got '{config.weights}'")
+    run = load_run(config.weights)
+    if run.kind != kind or run.record["model"]["backbone"] != config.backbone:
+        raise InputError(f"expected a run of {kind} data with the network {config.backbone} as --weights, got one of {run.kind} data with "
+                         f"{run.record['model']['backbone']}, '{config.weights}'")
+
+
+def _on(network, config: ModelConfig, labels: Sequence[str], *, before=None):
+    """A classifier on a network, with the weights of a run where one is named."""
+    if config.weights != "none" and Path(config.weights).is_dir():
+        load_layers(network, config.weights, config.backbone)
+    model = build_classifier(network, labels=labels, before=before, **{name: getattr(config, name) for name in HEAD})
+    model.model_config = replace(model.model_config, backbone=config.backbone, weights=config.weights, image_size=None, channels=ModelConfig.channels)
+    return model
