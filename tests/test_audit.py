@@ -184,7 +184,7 @@ def test_what_is_said_is_what_is_stored(planted):
     assert stored == json.loads(json.dumps(result.to_dict()))
     assert stored == result.to_dict()  # "plain dicts, lists and numbers, as stored"
     assert set(stored) == {"source", "n", "counts", "split_counts", "quarantined", "duplicates", "contradictions", "leaks", "notes", "test", "problems",
-                           "warnings", "files"}
+                           "warnings", "files", "kind"}
     assert set(stored["quarantined"][0]) == {"path", "reason"} and set(stored["duplicates"][0]) == {"kind", "turned", "paths", "labels", "splits"}
     text = str(result)
     assert text.count("PROBLEM  ") == len(stored["problems"]) == 1 and text.count("\nwarning  ") == len(stored["warnings"]) == 10

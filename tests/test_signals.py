@@ -236,7 +236,7 @@ def test_series_that_changed_or_do_not_fit_are_named(run, tmp_path):
     for work in (serve, lambda run: tfcnn.explain(run, values)):
         with pytest.raises(tfcnn.InputError, match=r"expected a run of photos to .*, got one of series"):
             work(run)
-    with pytest.raises(tfcnn.InputError, match="expected a file of series, but there is no file 'a.csv'"):
+    with pytest.raises(tfcnn.InputError, match=r"expected a file of series, but there is no file .a.csv."):
         tfcnn.predict(run, ["a.csv"])
 
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 _WHERE = {
     "load_images": "tfcnn.data.images",
     "load_signals": "tfcnn.data.signals",
+    "load_audio": "tfcnn.data.audio",
+    "load_text": "tfcnn.data.text",
     "channel_statistics": "tfcnn.data.signals",
     "DataConfig": "tfcnn.data.config",
     "Audit": "tfcnn.data.audit",
@@ -60,12 +62,14 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:  # for editors and type checkers; at run time the names below are loaded when they are first used
     from tfcnn.cross_validation import cross_validate
+    from tfcnn.data.audio import load_audio
     from tfcnn.data.audit import Audit, audit
     from tfcnn.data.config import DataConfig
     from tfcnn.data.dataset import Dataset
     from tfcnn.data.grid import draw_grid
     from tfcnn.data.images import load_images
     from tfcnn.data.signals import channel_statistics, load_signals
+    from tfcnn.data.text import load_text
     from tfcnn.diagnosis import Diagnosis, doctor
     from tfcnn.errors import InputError, WorkError
     from tfcnn.evaluation.compare import Comparison, compare

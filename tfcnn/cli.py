@@ -156,9 +156,10 @@ def _other_photos(args, run):
 def _audit(args) -> int:
     from tfcnn.data.audit import audit
 
+    speak_of(args.kind if args.kind in KINDS else IMAGE)
     output = Path(args.output or Path("saved_models") / f"{_name_of(args.source)}-audit")
     result = audit(args.source, output=output, image_size=args.image_size, geometry=args.geometry, split=tuple(args.split), difference=args.difference,
-                   group_by=args.group_by, data_dir=args.data_dir)
+                   group_by=args.group_by, data_dir=args.data_dir, kind=args.kind)
     say(f"{result}\n\npictures: {output / 'audit.html'}")
     say_json(args, {key: value for key, value in result.to_dict().items() if key != "files"})
     return EXIT_FAILED if result.problems or (args.strict and result.warnings) else EXIT_DONE

@@ -22,6 +22,7 @@ class Kind(NamedTuple):
         one, many: what an example is called.
         source: what can be trained on, for help.
         load: (source, *, split, seed, folds, fold, like, and the options) → `Dataset`.
+        look: (source, and of the options what concerns reading) → what it holds, a `Found`, for `audit`.
         options: fields of `DataConfig` that `load` takes besides.
         networks: names of the networks that learn from random weights, the default first; empty where the backbones of photos serve.
         build: (`ModelConfig`, labels, a `Dataset`'s shape and facts) → classifier.
@@ -39,6 +40,7 @@ class Kind(NamedTuple):
     many: str
     source: str
     load: str
+    look: str = ""
     options: tuple[str, ...] = ()
     networks: tuple[str, ...] = ()
     build: str = ""
@@ -59,21 +61,23 @@ KINDS = {
         heat="tfcnn.evaluation.heat:heat_maps"),
     "signal": Kind(
         "series", "series", "folder with NAME_TRAIN.ts and NAME_TEST.ts, .ts, CSV or .npz",
-        load="tfcnn.data.signals:load_signals", networks=("resnet", "fcn", "inception_time"), build="tfcnn.models.build:build_for_signals",
-        fewest_epochs=20, read_files="tfcnn.data.signals:read_files", draw="tfcnn.evaluation.draw:draw_signal", heat="tfcnn.evaluation.stretches:stretches",
+        load="tfcnn.data.signals:load_signals", look="tfcnn.data.signals:look", networks=("resnet", "fcn", "inception_time"),
+        build="tfcnn.models.build:build_for_signals", fewest_epochs=20, read_files="tfcnn.data.signals:read_files",
+        draw="tfcnn.evaluation.draw:draw_signal", heat="tfcnn.evaluation.stretches:stretches",
         takes="a series of {steps} steps and {channels} channels, as it was measured; NaN stands for a value that is missing and for the steps behind the "
               "end of a shorter series, which change nothing"),
     "audio": Kind(
         "clip", "clips", "folder of class folders with wav, flac or ogg files, or CSV (path,label[,split])",
-        load="tfcnn.data.audio:load_audio", options=("group_by", "sample_rate", "window"), networks=("mel_cnn", "m5"),
+        load="tfcnn.data.audio:load_audio", look="tfcnn.data.audio:look", options=("group_by", "sample_rate", "window"), networks=("mel_cnn", "m5"),
         build="tfcnn.models.build:build_for_audio", layers="tfcnn.models.audio", takes_backbones=True, augments=True,
         fewest_epochs=20, read_files="tfcnn.data.audio:read_files",
         draw="tfcnn.evaluation.draw:draw_audio", heat="tfcnn.evaluation.stretches:stretches",
         takes="{samples} samples from -1 to 1 at {sample_rate} Hz, one channel; zeros stand behind the end of a shorter clip, a longer one is given in parts"),
     "text": Kind(
         "text", "texts", "folder of class folders with .txt files, or CSV (text,label[,split])",
-        load="tfcnn.data.text:load_text", options=("tokens", "vocabulary", "length"), networks=("kim_cnn",), build="tfcnn.models.build:build_for_text",
-        fewest_epochs=4, read_files="tfcnn.data.text:read_files", draw="tfcnn.evaluation.draw:draw_text", heat="tfcnn.evaluation.stretches:without_each",
+        load="tfcnn.data.text:load_text", look="tfcnn.data.text:look", options=("tokens", "vocabulary", "length"), networks=("kim_cnn",),
+        build="tfcnn.models.build:build_for_text", fewest_epochs=4, read_files="tfcnn.data.text:read_files",
+        draw="tfcnn.evaluation.draw:draw_text", heat="tfcnn.evaluation.stretches:without_each",
         takes="{length} numbers of {tokens} as int32; 0 stands behind the end of a shorter text, a longer one is cut. How a text becomes {tokens}: {how}. "
               "The number of one is its line in vocabulary.txt, counted from 0; 1 stands for all that are not in it"),
 }

@@ -59,7 +59,8 @@ def make_parser(functions: Mapping[str, Callable]) -> argparse.ArgumentParser:
     doctor.add_argument("--quick", action="store_true", help="measure nothing, which takes minutes")
 
     audit = add("audit", "say what is wrong with the data, before training; changes no file")
-    audit.add_argument("source", help=SOURCE)
+    audit.add_argument("source", help=ANY_SOURCE)
+    audit.add_argument("--kind", default=IMAGE, help="of the data: image, signal (time series), audio or text (default: %(default)s)")
     audit.add_argument("--output", help="folder for audit.json and audit.html, a page of pictures (default: saved_models/NAME OF SOURCE-audit)")
     audit.add_argument("--strict", action="store_true", help="exit 1 for warnings too, not only for what would spoil training")
     audit.add_argument("--image-size", type=int, default=224, help="side of the squares that are kept for the training (default: %(default)s)")

@@ -4,7 +4,8 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -36,6 +37,24 @@ class Arranged(NamedTuple):
     labels: tuple[str, ...]
     quarantined: tuple[Quarantined, ...]
     leaks: int
+
+
+class Found(NamedTuple):
+    """What a source of another kind than photos holds.
+
+    Attributes:
+        source: of the examples.
+        reads: all of them.
+        contents: what each that can be used holds, by its path.
+        facts: of all of them, as far as they are known before they are split.
+        notes: paths by what is unusual about them.
+    """
+
+    source: Source
+    reads: list[Read]
+    contents: dict[str, Any]
+    facts: Mapping[str, Any] = MappingProxyType({})
+    notes: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 
 
 def arrange(source: Source, reads: list[Read], *, near: Callable = lambda reads: [], split, seed: int, folds: int | None = None, fold: int = 0,

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tfcnn.data.arrange import arrange, check_examples, check_split, like_text
+from tfcnn.data.arrange import Found, arrange, check_examples, check_split, like_text
 from tfcnn.data.dataset import Dataset
 from tfcnn.data.read import Read, content_digest
 from tfcnn.data.sources import Example, open_source
@@ -23,6 +23,7 @@ KIND = "audio"
 ENDINGS = (".wav", ".flac", ".ogg")
 LONGEST = 10.0  # seconds of a window where none is asked for
 LEAST_PART = 0.25  # of a window: what is left of a long clip at its end is an example from here on
+SILENT = 1e-4  # between the lowest and the highest sample: three steps of 16 bits
 RATES = (1_000, 192_000)  # Hz
 
 logger = logging.getLogger(__name__)
@@ -52,12 +53,32 @@ def load_audio(source: Any, *, sample_rate: int | None = None, window: float | N
         InputError: a source that cannot be used, a rate or a window out of range, or the extra that is not installed.
     """
     known = check_split(split, folds, fold, like)
+    found = look(source, sample_rate=sample_rate, window=window, group_by=group_by, facts=facts, folds=folds, check=split is not None)
+    samples = found.facts["samples"]
+    arranged = arrange(found.source, found.reads, split=split, seed=seed, folds=folds, fold=fold, known=known)
+    inputs = np.zeros((len(arranged.reads), samples), np.float32)
+    for row, read in enumerate(arranged.reads):
+        part = found.contents[read.example.path]
+        inputs[row, :len(part)] = part
+    arguments = {"split": split and list(split), "seed": seed, "folds": folds, "fold": fold, "like": like_text(like), "kind": KIND,
+                 "sample_rate": sample_rate, "window": window, "group_by": group_by}
+    return Dataset(inputs=inputs, items=arranged.items, labels=arranged.labels, input_shape=(samples,), geometry=KIND, source=found.source.name,
+                   quarantined=arranged.quarantined, leaks=arranged.leaks, arguments=arguments, kind=KIND, facts=found.facts)
+
+
+def look(source: Any, *, sample_rate: int | None = None, window: float | None = None, group_by: str | None = None,
+         facts: Mapping[str, Any] | None = None, folds: int | None = None, check: bool = False) -> Found:
+    """The clips of a source, before they are split; for the arguments see `load_audio`.
+
+    Args:
+        check: whether there have to be enough of each label for a split, which is said before they are read.
+    """
     _check_numbers(sample_rate, window)
     _soundfile()
     opened = replace(open_source(source, group_by=group_by), kind=KIND)
     if opened.examples is None:
         raise InputError("expected files of sound, got arrays; give a folder, a CSV, a frame or (paths, labels)")
-    if split is not None:
+    if check:
         check_examples(opened, folds)
     paths = [example.path for example in opened.examples]
     rate = facts["sample_rate"] if facts else sample_rate or _common_rate(paths)
@@ -68,15 +89,8 @@ def load_audio(source: Any, *, sample_rate: int | None = None, window: float | N
         for read, part in _examples(example, clip, rate, samples):
             reads.append(read)
             parts[read.example.path] = part
-    arranged = arrange(opened, reads, split=split, seed=seed, folds=folds, fold=fold, known=known)
-    inputs = np.zeros((len(arranged.reads), samples), np.float32)
-    for row, read in enumerate(arranged.reads):
-        inputs[row, :len(parts[read.example.path])] = parts[read.example.path]
-    arguments = {"split": split and list(split), "seed": seed, "folds": folds, "fold": fold, "like": like_text(like), "kind": KIND,
-                 "sample_rate": sample_rate, "window": window, "group_by": group_by}
-    return Dataset(inputs=inputs, items=arranged.items, labels=arranged.labels, input_shape=(samples,), geometry=KIND, source=opened.name,
-                   quarantined=arranged.quarantined, leaks=arranged.leaks, arguments=arguments, kind=KIND,
-                   facts={"sample_rate": rate, "samples": samples})
+    silent = tuple(path for path, part in parts.items() if len(part) and np.ptp(part) < SILENT)
+    return Found(opened, reads, parts, {"sample_rate": rate, "samples": samples}, {"silent": silent} if silent else {})
 
 
 def read_files(inputs: Sequence[str | Path], shape: tuple[int, ...], facts: Mapping[str, Any]) -> tuple[list[str], Callable]:

@@ -18,6 +18,7 @@ from tfcnn.data.sources import below, check_outside, open_source, sort_labels
 from tfcnn.data.split import SPLITS, check_fractions
 from tfcnn.errors import InputError
 from tfcnn.files import prepare_folder
+from tfcnn.kinds import IMAGE, KINDS, Kind, function_of, in_words, kind_of
 from tfcnn.progress import stage
 from tfcnn.tables import html_list, html_table
 
@@ -67,6 +68,7 @@ class Audit:
         problems: one sentence for each thing that would spoil training.
         warnings: one sentence for each thing to look at.
         files: one dict an example: path, label, split, sha256, bytes, format, width, height, notes, reason.
+        kind: of the data, a name of `tfcnn.kinds.KINDS`.
     """
 
     source: str
@@ -82,6 +84,7 @@ class Audit:
     problems: tuple[str, ...]
     warnings: tuple[str, ...]
     files: tuple[dict, ...] = field(repr=False)
+    kind: str = IMAGE
 
     def to_dict(self) -> dict:
         """Plain dicts, lists and numbers, as stored in audit.json."""
@@ -96,7 +99,9 @@ class Audit:
 
     def __str__(self) -> str:
         usable = sum(self.counts.values())
-        lines = [f"{self.n} files, {usable} readable photos in {len(self.counts)} classes: " + ", ".join(f"{k} {v}" for k, v in self.counts.items())]
+        what = "files" if self.kind == IMAGE else KINDS[self.kind].many
+        good = "readable photos" if self.kind == IMAGE else "usable"
+        lines = [f"{self.n} {what}, {usable} {good} in {len(self.counts)} classes: " + ", ".join(f"{k} {v}" for k, v in self.counts.items())]
         lines += [f"PROBLEM  {text}" for text in self.problems] + [f"warning  {text}" for text in self.warnings]
         notes = [f"{len(paths)} {name.replace('_', ' ')}" for name, paths in self.notes.items() if name not in ("wrong_extension", "extreme_size", "blank")]
         lines += [f"fine     {', '.join(notes)}: read as they should be"] if notes else []
@@ -105,7 +110,7 @@ class Audit:
 
 def audit(source: Any, *, output: str | Path | None = None, image_size: int = FILE_SIZE, geometry: str = "stretch",
           split: tuple[float, float, float] = (0.7, 0.1, 0.2), difference: float = 0.05, group_by: str | None = None,
-          data_dir: str | Path | None = None) -> Audit:
+          data_dir: str | Path | None = None, kind: str = IMAGE) -> Audit:
     """Decodes every photo and says what would spoil training and what to look at. Nothing is changed or deleted.
 
     What it decodes is kept in the store, so that a training at the same size and geometry finds it.
@@ -119,14 +124,18 @@ def audit(source: Any, *, output: str | Path | None = None, image_size: int = FI
         difference: the difference of accuracy that one wants to see on the test split, above 0 to 0.5.
         group_by: a column of a CSV or frame; a value that is in several of the splits that the source came with is a leak.
         data_dir: where tensorflow-datasets keeps its data.
+        kind: of the data: image, signal, audio or text; image size, geometry and `data_dir` are of photos alone.
 
     Raises:
         InputError: a source that cannot be opened.
     """
+    row = kind_of(kind)
     check_geometry(image_size, geometry)
     check_fractions(split)
     if not 0 < difference <= 0.5:
         raise InputError(f"expected a difference of accuracies above 0 and up to 0.5, got difference={difference}")
+    if kind != IMAGE:
+        return _audit_others(source, kind, row, output, split, difference, group_by)
     opened = open_source(source, group_by=group_by, data_dir=data_dir)
     if output is not None:
         check_outside(output, opened.name)
@@ -135,7 +144,7 @@ def audit(source: Any, *, output: str | Path | None = None, image_size: int = FI
         photos = read_photos(opened, image_size, geometry, advance=advance, always_decode=True)
     with stage("compare photos"):
         same = _same_photos(photos)
-    result = _judge(opened.name, photos, same, split, difference)
+    result = _judge(opened.name, photos.reads, same, _notes(photos), split, difference)
     if output is not None:
         from tfcnn.data.audit_page import write_audit
 
@@ -144,12 +153,37 @@ def audit(source: Any, *, output: str | Path | None = None, image_size: int = FI
     return result
 
 
-def _same_photos(photos: Photos) -> list[Same]:
-    """Groups of equal content, then pairs of near copies."""
+def _audit_others(source: Any, kind: str, row: Kind, output, split, difference: float, group_by: str | None) -> Audit:
+    """Of another kind than photos; its page has no pictures."""
+    if group_by is not None and "group_by" not in row.options:
+        raise InputError(f"expected no group_by for {row.many}, got group_by='{group_by}'; a column named group says which stay together")
+    if output is not None:
+        check_outside(output, source)
+        prepare_folder(Path(output))
+    with stage(f"read {row.many}"):
+        found = function_of(row.look)(source, **({"group_by": group_by} if group_by else {}))
+    members = _members(found.reads)
+    same = [_same("exact", False, reads) for reads in members.values() if len(reads) > 1]
+    result = _judge(found.source.name, found.reads, same, dict(found.notes), split, difference, kind)
+    if output is not None:
+        from tfcnn.data.audit_page import write_audit
+
+        write_audit(Path(output), result, None)
+    return result
+
+
+def _members(reads: list[Read]) -> dict[str, list[Read]]:
+    """Those of equal content, by their digest."""
     members: dict[str, list[Read]] = {}
-    for read in photos.reads:
+    for read in reads:
         if read.digest:
             members.setdefault(read.digest, []).append(read)
+    return members
+
+
+def _same_photos(photos: Photos) -> list[Same]:
+    """Groups of equal content, then pairs of near copies."""
+    members = _members(photos.reads)
     found = [_same("exact", False, reads) for reads in members.values() if len(reads) > 1]
     digests = list(members)
     pairs = near_duplicates(photos.thumbnails.rows(digests)) if digests else []
@@ -170,23 +204,22 @@ def _divided_groups(reads: list[Read]) -> list[Same]:
     return [_same("group", False, list(splits.values())) for splits in members.values()]
 
 
-def _judge(source: str, photos: Photos, same: list[Same], split, difference: float) -> Audit:
-    reads = photos.reads
+def _judge(source: str, reads: list[Read], same: list[Same], notes: dict[str, tuple[str, ...]], split, difference: float, kind: str = IMAGE) -> Audit:
     counts = Counter(read.example.label for read in reads if read.digest)
     labels = sort_labels({read.example.label for read in reads})
     given = Counter(read.example.split for read in reads if read.digest and read.example.split)
     duplicates = tuple(s for s in same if len(set(s.labels)) == 1)
     contradictions = tuple(s for s in same if len(set(s.labels)) > 1)
     leaks = tuple(s for s in [*same, *_divided_groups(reads)] if len(set(s.splits)) > 1)
-    good, quarantined = sort_out(reads)
-    notes = _notes(photos)
+    good, quarantined = sort_out(reads, kind)
+    said = lambda sentences: tuple(in_words(sentence, kind) for sentence in sentences)
     test = _test_size(given, counts, split, difference)
     return Audit(
         source=source, n=len(reads), counts={label: counts[label] for label in labels}, split_counts={s: given[s] for s in SPLITS if given[s]},
         quarantined=quarantined, duplicates=duplicates, contradictions=contradictions, leaks=leaks, notes=notes, test=test,
-        problems=tuple(_problems(source, labels, _different(reads, labels), _why_not_split(good, same, split), contradictions, leaks, given)),
-        warnings=tuple(_warnings(source, labels, counts, given, quarantined, duplicates, contradictions, notes, test)),
-        files=tuple(_file(read) for read in reads))
+        problems=said(_problems(source, labels, _different(reads, labels), _why_not_split(good, same, split), contradictions, leaks, given)),
+        warnings=said(_warnings(source, labels, counts, given, quarantined, duplicates, contradictions, notes, test)),
+        files=tuple(_file(read) for read in reads), kind=kind)
 
 
 def _different(reads: list[Read], labels) -> dict[str, int]:
@@ -274,7 +307,8 @@ def _warnings(source: str, labels, counts, given: Counter, quarantined, duplicat
         if found:
             yield (f"{_number(found, group)} of {of} under the same label, for instance {_example(source, found[0])}; "
                    "they count more than once" + ("" if given else ", and are kept in one split"))
-    worth_a_look = {"wrong_extension": "whose name says another format than their content", "extreme_size": "of extreme size", "blank": "of one colour"}
+    worth_a_look = {"constant": "that never change", "silent": "in which nothing is to be heard",
+                    "wrong_extension": "whose name says another format than their content", "extreme_size": "of extreme size", "blank": "of one colour"}
     for name in (name for name in worth_a_look if name in notes):
         yield f"{_number(notes[name], 'photo')} {worth_a_look[name]}, for instance {below(source, notes[name][0])}"
     alike = Counter(label.casefold().strip() for label in labels)

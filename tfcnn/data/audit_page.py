@@ -11,25 +11,31 @@ from tfcnn.data.audit import Audit, Same
 from tfcnn.data.photo import NOTES, jpeg_text
 from tfcnn.data.read import Photos
 from tfcnn.files import write_text
+from tfcnn.kinds import KINDS
 
 SIDE = 112  # of a picture on the page, in pixels
 SHOWN = 24  # findings of one kind; the rest is counted, and named in audit.json
 IN_A_NOTEBOOK = 4  # findings
+OTHER_NOTES = {"blank": "nearly one colour", "constant": "never changes", "missing_values": "lacks values", "silent": "nothing to hear"}
 FROM_EACH_CLASS = 8  # pictures of the contact sheet
 
 
-def write_audit(folder: Path, result: Audit, photos: Photos) -> Path:
-    """Writes both files; returns the path of the page."""
+def write_audit(folder: Path, result: Audit, photos: Photos | None) -> Path:
+    """Writes both files; returns the path of the page, which has no pictures without photos."""
     import jinja2
 
-    digest_of = {read.example.path: read.digest for read in photos.reads if read.digest}
+    reads = photos.reads if photos else []
+    digest_of = {read.example.path: read.digest for read in reads if read.digest}
+    one = KINDS[result.kind].one
 
-    paths_of: dict[str, list[str]] = {label: [] for label in result.counts}
-    for read in photos.reads:
+    paths_of: dict[str, list[str]] = {label: [] for label in result.counts if photos}
+    for read in reads:
         if read.digest:
             paths_of[read.example.label].append(read.example.path)
 
     def pictures(paths: Iterable[str]) -> list[dict]:
+        if photos is None:
+            return [{"path": path, "name": Path(path).name} for path in paths]
         paths = [path for path in paths if path in digest_of]
         rows = photos.pixels.rows([digest_of[path] for path in paths])[:] if paths else []
         return [{"path": path, "name": Path(path).name, "data": _jpeg(row)} for path, row in zip(paths, rows, strict=True)]
@@ -40,11 +46,11 @@ def write_audit(folder: Path, result: Audit, photos: Photos) -> Path:
 
     values = {
         "audit": result, "largest": max(result.counts.values(), default=1) or 1, "shown": SHOWN,
-        "groups": [
-            ("contradictions", "The same photo under several labels", result.contradictions, findings(result.contradictions)),
-            ("leaks", "The same photo or group in several splits", result.leaks, findings(result.leaks)),
-            ("duplicates", "The same photo more than once under one label", result.duplicates, findings(result.duplicates))],
-        "notes": [(name, {**NOTES, "blank": "nearly one colour"}[name], len(paths), pictures(paths[:SHOWN])) for name, paths in result.notes.items()],
+        "kind": result.kind, "many": KINDS[result.kind].many, "groups": [
+            ("contradictions", f"The same {one} under several labels", result.contradictions, findings(result.contradictions)),
+            ("leaks", f"The same {one} or group in several splits", result.leaks, findings(result.leaks)),
+            ("duplicates", f"The same {one} more than once under one label", result.duplicates, findings(result.duplicates))],
+        "notes": [(name, {**NOTES, **OTHER_NOTES}[name], len(paths), pictures(paths[:SHOWN])) for name, paths in result.notes.items()],
         "sheet": [(label, pictures(_spread(paths))) for label, paths in paths_of.items()],
     }
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True,

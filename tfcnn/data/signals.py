@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tfcnn.data.arrange import arrange, check_examples, check_split, like_text
+from tfcnn.data.arrange import Found, arrange, check_examples, check_split, like_text
 from tfcnn.data.dataset import Dataset
 from tfcnn.data.read import Read, content_digest
 from tfcnn.data.series import ENDINGS, Series, check_series, read_series
@@ -47,21 +47,29 @@ def load_signals(source: Any, *, split: tuple[float, float, float] | None = (0.7
         InputError: a source that cannot be used, fewer than two labels, or a label with too few series.
     """
     known = check_split(split, folds, fold, like)
-    name, found = read_series(source)
-    channels = check_series(found, name)
-    reads = [_read(series) for series in found]
-    opened = Source(name, lambda: iter(()), tuple(read.example for read in reads), len(reads), kind=KIND)
+    found = look(source)
     if split is not None:
-        check_examples(opened, folds)
-    arranged = arrange(opened, reads, split=split, seed=seed, folds=folds, fold=fold, known=known)
-    values = {read.example.path: series.values for read, series in zip(reads, found, strict=True)}
-    inputs = _padded([_whole(values[read.example.path]) for read in arranged.reads], channels)
-    lengths = {len(_whole(values[read.example.path])) for read in arranged.reads}
+        check_examples(found.source, folds)
+    arranged = arrange(found.source, found.reads, split=split, seed=seed, folds=folds, fold=fold, known=known)
+    values, channels = [found.contents[read.example.path] for read in arranged.reads], found.facts["channels"]
+    inputs, lengths = _padded(values, channels), {len(own) for own in values}
     arguments = {"split": split and list(split), "seed": seed, "folds": folds, "fold": fold,
                  "like": like_text(like), "kind": KIND}
     data = Dataset(inputs=inputs, items=arranged.items, labels=arranged.labels, input_shape=(lengths.pop() if len(lengths) == 1 else None, channels),
-                   geometry=KIND, source=name, quarantined=arranged.quarantined, leaks=arranged.leaks, arguments=arguments, kind=KIND)
+                   geometry=KIND, source=found.source.name, quarantined=arranged.quarantined, leaks=arranged.leaks, arguments=arguments, kind=KIND)
     return _like_a_run(data, facts) if facts is not None else replace(data, facts=_facts(data))
+
+
+def look(source: Any) -> Found:
+    """The series of a source, before they are split."""
+    name, found = read_series(source)
+    channels = check_series(found, name)
+    reads = [_read(series) for series in found]
+    values = {read.example.path: _whole(series.values) for read, series in zip(reads, found, strict=True)}
+    opened = Source(name, lambda: iter(()), tuple(read.example for read in reads), len(reads), kind=KIND)
+    constant = tuple(path for path, own in values.items() if len(own) and not np.isinf(own).any() and (np.nanmax(own, 0) == np.nanmin(own, 0)).all())
+    lacking = tuple(path for path, own in values.items() if np.isnan(own).any())
+    return Found(opened, reads, values, {"channels": channels}, {name: paths for name, paths in (("constant", constant), ("missing_values", lacking)) if paths})
 
 
 def read_files(inputs: Sequence[str | Path], shape: tuple[int | None, ...], facts: Mapping[str, Any]) -> tuple[list[str], Callable]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tfcnn.data.arrange import arrange, check_examples, check_split, like_text
+from tfcnn.data.arrange import Found, arrange, check_examples, check_split, like_text
 from tfcnn.data.dataset import Dataset
 from tfcnn.data.read import Read, content_digest
 from tfcnn.data.sources import Example, Source, list_class_folders
@@ -69,16 +69,11 @@ def load_text(source: Any, *, tokens: str = WORDS, vocabulary: int = 20_000, len
             raise InputError(f"expected a whole number from {least} up, got {name}={value}")
     if facts is None and split is None:
         raise InputError("expected a split, from whose training texts the vocabulary is made, got split=None; give one, or the facts of a run")
-    name, found = _read(source)
-    if not found:
-        raise InputError(f"expected texts in '{name}', found none")
-    reads = [Read(example, content_digest(text.encode("utf-8", "surrogatepass")) if text.strip() else "", "" if text.strip() else "no text", None, len(text))
-             for example, text in found]
-    opened = Source(name, lambda: iter(()), tuple(example for example, _ in found), len(found), kind=KIND)
+    found = look(source)
     if split is not None:
-        check_examples(opened, folds)
-    arranged = arrange(opened, reads, split=split, seed=seed, folds=folds, fold=fold, known=known)
-    texts = {read.digest: text for read, (_, text) in zip(reads, found, strict=True) if read.digest}
+        check_examples(found.source, folds)
+    arranged = arrange(found.source, found.reads, split=split, seed=seed, folds=folds, fold=fold, known=known)
+    texts = {read.digest: found.contents[read.example.path] for read in found.reads if read.digest}
     own = [texts[read.digest] for read in arranged.reads]
     if facts is None:
         facts = _facts([text for text, item in zip(own, arranged.items, strict=True) if item.split == "train"], tokens, vocabulary, length)
@@ -86,8 +81,19 @@ def load_text(source: Any, *, tokens: str = WORDS, vocabulary: int = 20_000, len
     _say_unknown(inputs)
     arguments = {"split": split and list(split), "seed": seed, "folds": folds, "fold": fold, "like": like_text(like), "kind": KIND, "tokens": tokens,
                  "vocabulary": vocabulary, "length": length}
-    return Dataset(inputs=inputs, items=arranged.items, labels=arranged.labels, input_shape=(facts["length"],), geometry=KIND, source=name,
+    return Dataset(inputs=inputs, items=arranged.items, labels=arranged.labels, input_shape=(facts["length"],), geometry=KIND, source=found.source.name,
                    quarantined=arranged.quarantined, leaks=arranged.leaks, arguments=arguments, kind=KIND, facts=facts, texts=texts)
+
+
+def look(source: Any) -> Found:
+    """The texts of a source, before they are split."""
+    name, found = _read(source)
+    if not found:
+        raise InputError(f"expected texts in '{name}', found none")
+    reads = [Read(example, content_digest(text.encode("utf-8", "surrogatepass")) if text.strip() else "", "" if text.strip() else "no text", None, len(text))
+             for example, text in found]
+    opened = Source(name, lambda: iter(()), tuple(example for example, _ in found), len(found), kind=KIND)
+    return Found(opened, reads, {example.path: text for example, text in found})
 
 
 def tokens_of(text: str, tokens: str) -> list[str]:
