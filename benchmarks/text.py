@@ -57,7 +57,7 @@ def one_fold(fold: int, seed: int) -> float:
 def sentences() -> tuple[list[str], list[str]]:
     """Texts and labels."""
     found = [(line.strip(), label) for name, label in (("pos", "positive"), ("neg", "negative"))
-             for line in (FOLDER / f"rt-polarity.{name}").read_text(encoding="latin-1").splitlines()]
+             for line in (FOLDER / f"rt-polarity.{name}").read_text(encoding="latin-1").strip("\n").split("\n")]
     return [text for text, _ in found], [label for _, label in found]
 
 

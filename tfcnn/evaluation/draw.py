@@ -107,12 +107,12 @@ def _curves(values: np.ndarray, width: int, height: int) -> list[str]:
 
 def _spectrogram(samples: np.ndarray, rate: int) -> np.ndarray:
     """(mels, frames) of a clip, 0-1, low tones below."""
-    from tfcnn.models.audio import FLOOR, frame_of, mel_bands
+    from tfcnn.models.audio import FLOOR, frame_of, mel_bands, window_of
 
     frame, hop = frame_of(rate)
     size = 1 << (frame - 1).bit_length()
     starts = np.arange(0, max(1, len(samples) - frame + 1), hop)
-    frames = np.pad(samples, (0, frame))[starts[:, None] + np.arange(frame)] * np.hanning(frame)
+    frames = np.pad(samples, (0, frame))[starts[:, None] + np.arange(frame)] * window_of(frame)
     power = np.log(np.abs(np.fft.rfft(frames, size)) ** 2 @ mel_bands(size, rate) + FLOOR)
     low, high = np.log(FLOOR), max(power.max(), np.log(FLOOR) + 1)
     return np.clip((power.T[::-1] - low) / (high - low), 0, 1)

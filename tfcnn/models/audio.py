@@ -10,14 +10,14 @@ from tfcnn.errors import InputError
 FRAME, HOP = 0.025, 0.010  # seconds, as is usual in speech recognition
 MELS = 64
 LOWEST = 20.0  # Hz; below it there is nothing to hear
-FLOOR = 1e-5  # of power, so that silence has a logarithm: 50 dB below a full sine in a frame
+FLOOR = 1e-8  # of power, so that silence has a logarithm: 80 dB below the loudest sine
 SHIFT = 0.1  # farthest to each side, a share of the window
 MASKS, WIDEST_TIME, WIDEST_MELS = 2, 0.15, 0.2  # SpecAugment: stretches of time, and of frequency, and how wide they may be, shares of the whole
 STRENGTHS = {"none": 0.0, "light": 0.5, "medium": 1.0, "strong": 1.5}  # of `TrainingConfig.augmentation`: by which ranges are multiplied
 MEL_FILTERS = (32, 64, 128, 128)  # of the blocks of `mel_cnn`
 M5_BLOCKS = ((128, 80, 4), (128, 3, 1), (256, 3, 1), (512, 3, 1))  # filters, kernel, stride
 MOMENTUM = 0.9  # of the averages of BatchNorm, as in `tfcnn.models.networks`
-TO_PIXELS = (np.log(FLOOR), np.log(1e3))  # logarithms of power that become 0 and 255 for a backbone of photos
+TO_PIXELS = (np.log(FLOOR), 0.0)  # logarithms of power that become 0 and 255 for a backbone of photos
 
 
 def build_mel_cnn(frames: int, mels: int = MELS):
@@ -100,6 +100,12 @@ def frame_of(sample_rate: int) -> tuple[int, int]:
     return max(16, round(FRAME * sample_rate)), max(4, round(HOP * sample_rate))
 
 
+def window_of(frame: int) -> np.ndarray:
+    """A Hann window (frame,) in which the loudest sine, from -1 to 1, has the power 1 whatever the sampling rate."""
+    window = np.hanning(frame + 2)[1:-1]
+    return 2 * window / window.sum()
+
+
 def frames_of(samples: int, sample_rate: int) -> int:
     """How many frames a clip has, the last one filled up with zeros."""
     frame, hop = frame_of(sample_rate)
@@ -118,7 +124,7 @@ class LogMel(keras.layers.Layer):
         frame, _ = frame_of(self.sample_rate)
         # As one convolution: window and transform of a frame, real parts then imaginary ones. A frame is padded to a power of two by the number of waves.
         size = 1 << (frame - 1).bit_length()
-        wave = np.exp(-2j * np.pi * np.arange(frame)[:, None] * np.arange(size // 2 + 1) / size) * np.hanning(frame + 2)[1:-1, None]
+        wave = np.exp(-2j * np.pi * np.arange(frame)[:, None] * np.arange(size // 2 + 1) / size) * window_of(frame)[:, None]
         self._waves = np.concatenate([wave.real, wave.imag], axis=1).astype(np.float32)[:, None]      # (frame, 1, 2 x tones)
         self._bands = mel_bands(size, self.sample_rate).astype(np.float32)                             # (tones, mels)
 

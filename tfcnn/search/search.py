@@ -15,6 +15,7 @@ from tfcnn.errors import InputError, WorkError
 from tfcnn.files import alone_in, name_aside, prepare_folder, publish
 from tfcnn.finish import export_missing
 from tfcnn.flow import check_all, open_checked
+from tfcnn.kinds import IMAGE
 from tfcnn.locks import NAME as LOCK
 from tfcnn.models.classifier import BACKBONE, IMAGENET, ModelConfig
 from tfcnn.search.config import SearchConfig, check_search
@@ -122,6 +123,8 @@ def _read_job(source, output, backbone, weights, image_size, model, training, da
     if not isinstance(source, (str, Path)):
         raise InputError("expected the path of the photos, since each fine-tuning is a process of its own, got data in memory; "
                          "save it as an .npz or in folders")
+    if data.kind != IMAGE:
+        raise InputError(f"expected photos to search on, got kind='{data.kind}': heads are searched on the features of backbones of photos")
     check_search(config)
     _check_cluster(os.environ)
     if data.folds is not None:
