@@ -190,14 +190,14 @@ def test_a_backbone_of_photos_stands_behind_the_spectrogram_with_its_stages(v3_s
 def run(tones, tmp_path_factory):
     """A run of the command line."""
     folder = tmp_path_factory.mktemp("audio") / "run"
-    assert main(["train", str(tones), "--kind", "audio", "--epochs", "40", "--export", "tflite_float32", "saved_model", "--output", str(folder)]) == 0
+    assert main(["train", str(tones), "--kind", "audio", "--epochs", "30", "--export", "tflite_float32", "--output", str(folder)]) == 0
     return tfcnn.load_run(folder)
 
 
 def test_a_run_of_sound_is_tested_exported_and_reported(run, tones):
     record = run.record
     assert (run.kind, record["model"]["backbone"], record["training"]["augmentation"]) == ("audio", "mel_cnn", "medium")
-    assert record["test"]["accuracy"] == 1 and [e["agreement"] for e in record["exports"]] == [1, 1] and record["exports"][0]["max_score_difference"] < 1e-4
+    assert record["test"]["accuracy"] == 1 and [e["agreement"] for e in record["exports"]] == [1] and record["exports"][0]["max_score_difference"] < 1e-4
     page = (run.path / "report.html").read_text(encoding="utf-8")
     assert page.count("<audio controls") == page.count('src="data:audio/wav;base64,') >= 6 and "spectrogram of 0." in page
     words = " ".join(re.sub(r"<[^>]*>", " ", page.split("<body")[1]).split())

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from tfcnn.data.config import DataConfig
-from tfcnn.data.sources import open_source, sort_labels
+from tfcnn.data.sources import sort_labels
 from tfcnn.errors import InputError, WorkError
-from tfcnn.flow import train_and_export
+from tfcnn.flow import open_checked, train_and_export
 from tfcnn.models.classifier import ModelConfig
 from tfcnn.record import Run, differences, load_run, read_history
 from tfcnn.training.config import TrainingConfig
@@ -82,8 +82,8 @@ def repeat(run: Run | str | Path, *, output: str | Path | None = None, machine: 
     if output.resolve() == run.path.resolve():
         raise InputError(f"expected another folder for the repetition than that of the run, got output='{output}'")
     source = record["data"]["source"]
-    opened = open_source(source, group_by=data.group_by, data_dir=data.data_dir, channels=model.channels)
-    labels = sort_labels(example.label for example in opened.examples or ())
+    opened = open_checked(source, model, data)
+    labels = sort_labels(example.label for example in getattr(opened, "examples", None) or ())
     if labels and list(labels) != run.labels:
         raise InputError(f"expected the labels of the run in '{source}', {', '.join(run.labels)}, got {', '.join(labels)}; train anew")
     again = train_and_export(source, output=output, model=model, training=training, data=data, formats=(), machine=machine, overwrite=overwrite,

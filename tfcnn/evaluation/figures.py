@@ -15,16 +15,17 @@ STYLE = {"text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": SOFT, "xti
          "svg.fonttype": "none", "svg.hashsalt": "tfcnn", "font.family": "sans-serif"}
 
 
-def curves_svg(history: Sequence[Mapping[str, float]], head_accuracy: float | None) -> str:
+def curves_svg(history: Sequence[Mapping[str, float]], head_accuracy: float | None, *, augmented: bool = True) -> str:
     """Loss, accuracy and the learning rates of each epoch of a fine-tuning, with a line where more stages open; empty without one.
 
     Args:
         history: rows of history.csv.
-        head_accuracy: on the validation photos before the fine-tuning, phase 1.
+        head_accuracy: on the validation photos before the fine-tuning, phase 1; None without one.
+        augmented: whether training photos were.
     """
     if not history:
         return ""
-    return _drawn((9.6, 2.8), 3, lambda axes: _draw_curves(axes, history, head_accuracy), "loss, accuracy and learning rates by epoch of the fine-tuning")
+    return _drawn((9.6, 2.8), 3, lambda axes: _draw_curves(axes, history, head_accuracy, augmented), "loss, accuracy and learning rates by epoch of the fine-tuning")
 
 
 def reliability_svg(calibration: Mapping[str, Any]) -> str:
@@ -39,11 +40,11 @@ def reliability_svg(calibration: Mapping[str, Any]) -> str:
     return _drawn((3.5 * len(told), 3.2), len(told), lambda axes: _draw_reliability(axes, told), label)
 
 
-def _draw_curves(axes, history: Sequence[Mapping[str, float]], head_accuracy: float | None) -> None:
+def _draw_curves(axes, history: Sequence[Mapping[str, float]], head_accuracy: float | None, augmented: bool) -> None:
     loss, accuracy, rates = axes
     epochs = [row["epoch"] for row in history]
     for axis, name in ((loss, "loss"), (accuracy, "accuracy")):
-        axis.plot(epochs, [row[name] for row in history], marker=".", label="training, augmented", color=SOFT)
+        axis.plot(epochs, [row[name] for row in history], marker=".", label="training, augmented" if augmented else "training", color=SOFT)
         axis.plot(epochs, [row[f"val_{name}"] for row in history], marker=".", label="validation", color=ACCENT)
         axis.set_title(name)
     if head_accuracy is not None:
@@ -57,7 +58,7 @@ def _draw_curves(axes, history: Sequence[Mapping[str, float]], head_accuracy: fl
         rates.set_yscale("log")
     opened = [row["epoch"] for before, row in itertools.pairwise(history) if any(row[f"rate_{stage}"] and not before[f"rate_{stage}"] for stage in stages)]
     for axis in axes:
-        axis.set_xlabel("epoch of phase 2")
+        axis.set_xlabel("epoch" if head_accuracy is None else "epoch of phase 2")
         axis.xaxis.get_major_locator().set_params(integer=True)
         for epoch in opened:
             axis.axvline(epoch - 0.5, color=SOFT, linewidth=0.8, linestyle="--")

@@ -82,13 +82,14 @@ def _rendered(run: Run, file: str, **more) -> str:
 def _pictures(run: Run) -> dict:
     """What the page shows besides the record, from the other files of the run."""
     head = (run.record.get("validation_of_head") or {}).get("accuracy")
-    return {"curves": _curves(run.path / "history.csv", head), "augmentation": _embedded(run.path / "augmentation.jpg"),
+    augmented = run.record["training"].get("augmentation") != "none"
+    return {"curves": _curves(run.path / "history.csv", head, augmented), "augmentation": _embedded(run.path / "augmentation.jpg"),
             "examples": read_examples(run), "counts": _counts(run)}
 
 
-def _curves(file: Path, head: float | None) -> str:
+def _curves(file: Path, head: float | None, augmented: bool) -> str:
     try:
-        return curves_svg(read_history(file), head)
+        return curves_svg(read_history(file), head, augmented=augmented)
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"expected the history of a run in '{file}', but it is damaged ({error!r:.80}); remove it to have the page without curves") from error
 
