@@ -25,7 +25,8 @@ def curves_svg(history: Sequence[Mapping[str, float]], head_accuracy: float | No
     """
     if not history:
         return ""
-    return _drawn((9.6, 2.8), 3, lambda axes: _draw_curves(axes, history, head_accuracy, augmented), "loss, accuracy and learning rates by epoch of the fine-tuning")
+    label = "loss, accuracy and learning rates by epoch of the fine-tuning"
+    return _drawn((9.6, 2.8), 3, lambda axes: _draw_curves(axes, history, head_accuracy, augmented), label)
 
 
 def reliability_svg(calibration: Mapping[str, Any]) -> str:
