@@ -1,5 +1,6 @@
 """Series: what is read, what is refused in one line, and the flow from a folder to a run that is evaluated again."""
 
+import json
 import shutil
 from dataclasses import replace
 
@@ -7,12 +8,15 @@ import numpy as np
 import pytest
 
 import tfcnn
+from tfcnn.cli import main
 from tfcnn.data.run_data import load_for_run, load_run_data
 from tfcnn.data.series import read_series, read_ts
 from tfcnn.data.signals import channel_statistics, load_signals
 from tfcnn.export.contract import contract_of
 from tfcnn.export.read_tflite import check_tflite, read_tflite
 from tfcnn.export.serve import serve
+from tfcnn.models.build import build_for_signals
+from tfcnn.models.classifier import ModelConfig
 from tfcnn.training.rule import complete
 
 HEADER = "@problemName made\n@timeStamps false\n@missing true\n@univariate false\n@classLabel true up down\n@data\n"
@@ -273,3 +277,57 @@ def test_a_source_is_opened_by_what_it_is_called(tmp_path):
     (tmp_path / "made" / "second_TRAIN.ts").write_text(HEADER)
     with pytest.raises(tfcnn.InputError, match=r"expected one \*_TRAIN\.ts in '.*made', found 2"):
         read_series(tmp_path / "made")
+
+
+def test_the_command_line_trains_tests_and_reports_series_and_predicts_new_ones(tmp_path, capsys):
+    folder = archive(tmp_path / "made")
+    arguments = ["train", str(folder), "--kind", "signal", "--backbone", "fcn", "--epochs", "25", "--export", "tflite_float32"]
+    assert main([*arguments, "--output", str(tmp_path / "run"), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert told["test"]["n"] == 10 and told["test"]["accuracy"] >= 0.9 and told["exports"][0]["accepted"]
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert '<svg class="series"' in page and '<rect x="' in page and "10 test series" in page and "any number of steps and 2 channels" in page
+    values, labels = waves(4, seed=9)
+    lines = [f"{row},{step[0]},{step[1]}" for row, one in enumerate(values) for step in one]
+    (tmp_path / "new.csv").write_text("\n".join(["series,a,b", *lines]) + "\n")
+    assert main(["predict", str(tmp_path / "run"), str(tmp_path / "new.csv"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])["predictions"]
+    assert [row["label"] for row in found] == labels.tolist()
+    (tmp_path / "thin.csv").write_text("series,a\n0,1\n0,2\n")
+    (thin,) = tfcnn.predict(tmp_path / "run", [tmp_path / "thin.csv"])
+    assert "1 channels, the network takes 2" in thin.error
+    assert main(["report", str(tmp_path / "run"), "--again"]) == 0
+    assert main(["explain", str(tmp_path / "run"), "new.csv"]) == 2
+    assert "expected a run of photos to explain, got one of series" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_run_of_series_gives_its_weights_to_a_network_for_others(run, tmp_path, capsys):
+    run, _ = run
+    values, labels = waves(30, steps=50)
+    data = load_signals((values * 10 + 3, np.where(labels == "up", "rise", "fall").tolist()))
+    build = lambda weights: build_for_signals(ModelConfig("fcn", weights), data.labels, data.input_shape, data.facts)
+    model, old = build(str(run.path)).get_layer("backbone"), run.load_model().get_layer("backbone")
+    for layer in ("block1", "block2", "block3"):
+        for new, before in zip(model.get_layer(layer).get_weights(), old.get_layer(layer).get_weights(), strict=True):
+            np.testing.assert_array_equal(new, before)
+    np.testing.assert_allclose(np.ravel(model.get_layer("standardise").mean), data.facts["mean"], rtol=1e-5)  # of the new series
+    folder = archive(tmp_path / "made")
+    for flags, message in ((["--weights", str(run.path)], "with the network resnet as --weights, got one of signal data with fcn"),
+                           (["--weights", str(tmp_path)], "has no run.json")):
+        assert main(["train", str(folder), "--kind", "signal", "--output", str(tmp_path / "run"), *flags]) == 2
+        assert message in capsys.readouterr().err
+    with pytest.raises(tfcnn.InputError, match=r"layer 'block1' wants"):
+        build_for_signals(ModelConfig("fcn", str(run.path)), ["a", "b"], (50, 3), {"mean": [0] * 3, "variance": [1] * 3})
+
+
+@pytest.mark.slow
+def test_series_are_cross_validated_and_a_run_is_repeated_to_the_last_bit(tmp_path):
+    values, labels = waves(24)
+    np.savez(tmp_path / "waves.npz", x=values, y=labels)
+    arguments = ["--kind", "signal", "--backbone", "fcn", "--epochs", "2", "--export", "none"]
+    assert main(["train", str(tmp_path / "waves.npz"), *arguments, "--folds", "3", "--output", str(tmp_path / "folds")]) == 0
+    assert json.loads((tmp_path / "folds" / "folds.json").read_text())["n"] == 24
+    assert main(["train", str(tmp_path / "waves.npz"), *arguments, "--output", str(tmp_path / "run")]) == 0
+    again = tfcnn.repeat(tmp_path / "run")
+    assert again.equal and not again.differences
+    assert main(["find-rate", str(tmp_path / "waves.npz"), "--kind", "signal", "--steps", "5", "--output", str(tmp_path / "rates.png")]) == 0

@@ -23,7 +23,7 @@ from tfcnn.record import Run, damaged, load_run, read_history
 
 HEATS = {  # in words, what is drawn by `tfcnn.kinds.Kind.draw`
     "signal": "Shaded is the stretch that the answer rests on, by Grad-CAM over time (Selvaraju et al. 2017).",
-    "audio": "The line below a spectrogram is dark where the answer rests on it, by Grad-CAM over time (Selvaraju et al. 2017).",
+    "audio": "The line below a spectrogram has the more colour the more the answer rests on that moment, by Grad-CAM over time (Selvaraju et al. 2017).",
     "text": "Blue is what speaks for the answer, orange what speaks against it: how much the answer's score falls or rises when the word is not known "
             "(Li et al. 2016). Dotted words are not in the vocabulary.",
 }

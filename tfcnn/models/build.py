@@ -103,5 +103,6 @@ def _on(network, config: ModelConfig, labels: Sequence[str], *, before=None):
     if config.weights != "none" and Path(config.weights).is_dir():
         load_layers(network, config.weights, config.backbone)
     model = build_classifier(network, labels=labels, before=before, **{name: getattr(config, name) for name in HEAD})
-    model.model_config = replace(model.model_config, backbone=config.backbone, weights=config.weights, image_size=None, channels=ModelConfig.channels)
+    given = {"image_size": None, "pooling": None, "channels": ModelConfig.channels}  # of photos
+    model.model_config = replace(model.model_config, backbone=config.backbone, weights=config.weights, **given)
     return model
