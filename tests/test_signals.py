@@ -330,4 +330,4 @@ def test_series_are_cross_validated_and_a_run_is_repeated_to_the_last_bit(tmp_pa
     assert main(["train", str(tmp_path / "waves.npz"), *arguments, "--output", str(tmp_path / "run")]) == 0
     again = tfcnn.repeat(tmp_path / "run")
     assert again.equal and not again.differences
-    assert main(["find-rate", str(tmp_path / "waves.npz"), "--kind", "signal", "--steps", "5", "--output", str(tmp_path / "rates.png")]) == 0
+    assert main(["find-rate", str(tmp_path / "waves.npz"), "--kind", "signal", "--steps", "20", "--output", str(tmp_path / "rates.png")]) == 0
