@@ -38,7 +38,7 @@ MAY_IMPORT = {
     "console": {"kinds"},
     "flags": {"errors", "training"},
     "parser": {"data", "kinds", "models", "training", "export", "search", "flags"},
-    "texts": {"evaluation"},
+    "texts": {"evaluation", "kinds"},
     "cli": BASE | {"data", "models", "training", "evaluation", "export", "finish", "flow", "cross_validation", "demo", "diagnosis", "labels", "repetition",
                    "search", "flags", "parser", "texts", "console"},
     "__main__": {"cli"},

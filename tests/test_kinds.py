@@ -8,7 +8,12 @@ import pytest
 
 import tfcnn
 from tfcnn.cli import main
+from tfcnn.data.text import encode
 from tfcnn.kinds import COMMON, IMAGE, KINDS, function_of, in_words, kind_of, said_of, takes_of
+from tfcnn.models.build import build_for_text
+from tfcnn.models.forward import forward
+from tfcnn.record import write_record
+from tfcnn.training.features import cached_features, feature_network
 
 OTHERS = [name for name in KINDS if name != IMAGE]
 
@@ -43,6 +48,7 @@ def test_every_field_of_the_configuration_belongs_to_a_kind():
 @pytest.mark.parametrize(("text", "said"), [
     ("on 3 photos", "on 3 clips"), ("a photo, or photos.", "a clip, or clips."), ("ms/photo and 5 photos/s", "ms/clip and 5 clips/s"),
     ("in '/photos/photo 1.wav'", "in '/photos/photo 1.wav'"), ("saved_models/photos/report.html", "saved_models/photos/report.html"),
+    ("of the run's photos in '/photos'", "of the run's clips in '/photos'"),
     ("photo.jpg and photos-audit", "photo.jpg and photos-audit"), ("photograph", "photograph")])
 def test_words_of_photos_are_those_of_clips_but_not_in_names(text, said):
     assert in_words(text, "audio") == said and in_words(text, IMAGE) == text
@@ -86,3 +92,67 @@ def test_predictions_of_arrays_are_checked_by_the_words_of_the_kind(tmp_path):
     run = tfcnn.train(model, data, tfcnn.TrainingConfig(epochs=1), output=tmp_path / "run")
     with pytest.raises(tfcnn.InputError, match=r"expected series of shape \(n, 12, 1\), got \(20, 5, 1\)"):
         tfcnn.predict(run, values[:, :5])
+
+
+def made(kind, folder):
+    """A small source of a kind, and flags that make its training short."""
+    rng = np.random.default_rng(0)
+    if kind == "signal":
+        np.savez(folder / "made.npz", x=rng.normal(size=(24, 20, 1)).astype(np.float32), y=["a", "b"] * 12)
+        return folder / "made.npz", ["--backbone", "fcn"]
+    if kind == "text":
+        lines = [f"word{number % 5} and {'good' if number % 2 else 'bad'} {number},{'x' if number % 2 else 'y'}" for number in range(24)]
+        (folder / "made.csv").write_text("\n".join(["text,label", *lines]) + "\n")
+        return folder / "made.csv", []
+    import soundfile
+
+    for label in ("x", "y"):
+        (folder / "made" / label).mkdir(parents=True)
+        for number in range(12):
+            soundfile.write(folder / "made" / label / f"{number}.wav", rng.normal(0, 0.1, 800).astype(np.float32), 8000)
+    return folder / "made", []
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_training_of_a_kind_is_resumed_and_repeated_with_the_same_arguments(name, tmp_path, capsys):
+    source, flags = made(name, tmp_path)
+    arguments = ["train", str(source), "--kind", name, *flags, "--epochs", "1", "--export", "none", "--output", str(tmp_path / "run")]
+    assert main(arguments) == 0
+    run = tfcnn.load_run(tmp_path / "run")
+    write_record(run.path, {**run.record, "status": "started"})
+    assert main([*arguments, "--resume"]) == 0
+    again = tfcnn.repeat(tmp_path / "run")
+    assert again.equal, again.largest_difference
+    capsys.readouterr()
+    assert main([*arguments, "--resume"]) == 0 and "is finished already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_network_of_a_kind_computes_in_16_bits_too(name, tmp_path):
+    source, flags = made(name, tmp_path)
+    arguments = ["train", str(source), "--kind", name, *flags, "--epochs", "1", "--export", "none", "--mixed-precision", "--output", str(tmp_path / "run")]
+    assert main(arguments) == 0
+    history = tfcnn.record.read_history(tmp_path / "run" / "history.csv")
+    assert np.isfinite(history[0]["loss"]) and np.isfinite(history[0]["val_loss"])
+
+
+def test_data_of_another_rate_or_vocabulary_is_refused(tmp_path):
+    texts = [f"{'good' if number % 2 else 'bad'} word {number % 3}" for number in range(30)]
+    data, other = (tfcnn.load_text((said, ["x", "y"] * 15), length=9) for said in (texts, [text.replace("word", "else") for text in texts]))
+    model = build_for_text(tfcnn.ModelConfig("kim_cnn", "none"), data.labels, data.input_shape, data.facts)
+    with pytest.raises(tfcnn.InputError, match="expected texts of the same vocabulary that the model was built for"):
+        tfcnn.train(model, other, output=tmp_path / "run")
+    run = tfcnn.train(model, data, tfcnn.TrainingConfig(epochs=1), output=tmp_path / "run")
+    with pytest.raises(tfcnn.InputError, match="expected texts of the vocabulary of the run, got another"):
+        tfcnn.evaluate(run, other)
+
+
+def test_features_of_a_text_are_those_of_its_vocabulary():
+    texts = [f"{'good' if number % 2 else 'bad'} word {number % 3}" for number in range(30)]
+    data = tfcnn.load_text((texts, ["x", "y"] * 15), length=9)
+    words = data.facts["vocabulary"]
+    turned = {**data.facts, "vocabulary": [*words[:2], *words[:1:-1]]}
+    other = dataclasses.replace(data, facts=turned, inputs=encode([data.texts[item.sha256] for item in data.items], turned))
+    model = build_for_text(tfcnn.ModelConfig("kim_cnn", "none"), data.labels, data.input_shape, data.facts)
+    for some in (data, other):
+        np.testing.assert_allclose(cached_features(model, some)[:], forward(feature_network(model), some.inputs), atol=1e-6)

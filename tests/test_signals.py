@@ -266,7 +266,7 @@ def test_series_are_not_augmented_and_something_has_to_be_trained(tmp_path):
 
 def test_the_rule_gives_networks_of_series_so_many_steps():
     for count, batch in ((50, 16), (1000, 16), (5000, 32)):
-        config = complete(tfcnn.TrainingConfig(), photos=count, stages=["block1"], kind="signal")
+        config = complete(tfcnn.TrainingConfig(), photos=count, stages=["block1"], kind="signal", scratch=True)
         assert config.batch_size == batch and config.trainable is True and config.augmentation == "none" and not config.head_first
         assert config.epochs * -(-count // batch) == pytest.approx(1500, rel=0.1) or config.epochs == 20
 

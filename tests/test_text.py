@@ -2,6 +2,7 @@
 
 import csv
 import json
+import unicodedata
 
 import numpy as np
 import pytest
@@ -36,9 +37,12 @@ def table(tmp_path_factory):
 
 @pytest.mark.parametrize(("text", "words"), [
     ("It's GREAT!", ["it", "'", "s", "great", "!"]), ("Straße  \n 12.5%", ["strasse", "12", ".", "5", "%"]), ("ｆｕｌｌ ﬁne", ["full", "fine"]),
-    ("Привет, мир", ["привет", ",", "мир"]), ("我喜欢", ["我喜欢"]), ("مرحبا بك", ["مرحبا", "بك"]), ("naïve 👍", ["naïve", "👍"]), ("   ", [])])
+    ("Привет, мир", ["привет", ",", "мир"]), ("我喜欢", ["我喜欢"]), ("مرحبا بك", ["مرحبا", "بك"]), ("naïve 👍", ["naïve", "👍"]), ("   ", []),
+    ("हिन्दी भाषा", ["हिन्दी", "भाषा"]), ("Μαΐου", ["μαΐου"]), ("İstanbul is", ["i̇stanbul", "is"]), ("half \ud800 end", ["half", "?", "end"])])
 def test_words_are_told_apart_in_any_script(text, words):
-    assert tokens_of(text, "words") == words
+    found = load_text(([text, "a", "b"] * 3, ["x"] * 9), split=None, facts={"tokens": "words", "length": 9, "vocabulary": ["", ""]}) if text.strip() else None
+    text = found.texts[found.items[0].sha256] if found else text  # as it was read
+    assert [unicodedata.normalize("NFC", word) for word in tokens_of(text, "words")] == [unicodedata.normalize("NFC", word) for word in words]
 
 
 def test_characters_are_told_apart_and_white_space_is_one_blank():
@@ -92,7 +96,7 @@ def test_texts_of_another_language_are_said(caplog):
     (reviews(), {"tokens": "letters"}, "expected words or characters, got tokens='letters'"),
     (reviews(), {"vocabulary": 1}, "whole number from 10 up, got vocabulary=1"),
     (reviews(), {"length": 0}, "whole number from 1 up, got length=0"), (reviews(), {"split": None}, "expected a split, from whose training texts"),
-    ((["a", "b"], ["x", "y\nz"]), {}, "expected a text and a label of one line in row 1"), (5, {}, "expected texts, got int"),
+    ((["a", "b"], ["x", "y\nz"]), {}, "expected a label of one line in row 1"), (5, {}, "expected texts, got int"),
     ((["a b"] * 9, ["x"] * 9), {}, "expected texts of at least two classes")])
 def test_what_is_no_text_is_one_line(source, arguments, message):
     with pytest.raises(tfcnn.InputError, match=message):
@@ -195,3 +199,58 @@ def test_the_vocabulary_of_another_run_is_refused(run, table, tmp_path):
 def test_labels_that_the_run_does_not_know_are_named_as_of_texts(run):
     with pytest.raises(tfcnn.InputError, match=r"got so-so besides; rename or leave out their texts"):
         load_for_run(run, (["a film"], ["so-so"]))
+
+
+def test_what_is_no_text_in_a_folder_is_left_out_with_its_reason(tmp_path, caplog):
+    for label in ("x", "y"):
+        (tmp_path / label).mkdir()
+        for number in range(5):
+            (tmp_path / label / f"{number}.txt").write_text(f"text {number} of {label}")
+    (tmp_path / "x" / "pic.png").write_bytes(b"\x89PNG")
+    (tmp_path / "x" / "zero.txt").write_bytes(b"a\0b")
+    (tmp_path / "x" / "old.txt").write_bytes("Größe".encode("latin-1"))
+    data = load_text(tmp_path)
+    assert {q.path.rpartition("/")[2]: q.reason for q in data.quarantined} == {"pic.png": "not a .txt file", "zero.txt": "not a text: it holds the byte 0"}
+    assert "Größe" in data.texts.values() and "1 of the 13 files are not UTF-8: they are read as Latin-1" in caplog.text
+
+
+def test_what_a_frame_lacks_is_no_word_nan():
+    pandas = pytest.importorskip("pandas")
+    texts, labels = reviews(60)
+    frame = pandas.DataFrame({"text": [*texts, None], "label": [*labels, "good"], "group": [None] * 61})
+    data = load_text(frame)
+    assert len(data.items) == 60 and [q.reason for q in data.quarantined] == ["no text"]
+    frame.loc[3, "label"] = None
+    with pytest.raises(tfcnn.InputError, match="expected a label of one line in row 3 of 'frame', got ''"):
+        load_text(frame)
+
+
+def test_a_run_gives_its_words_to_another_vocabulary(run, tmp_path):
+    texts, labels = reviews(60)
+    data = load_text(([f"brandnew {text}" for text in texts], labels), seed=3)
+    assert data.facts["vocabulary"] != run.facts["vocabulary"]
+    model = build_for_text(ModelConfig("kim_cnn", str(run.path)), data.labels, data.input_shape, data.facts)
+    new, old = (part.get_layer("backbone").get_layer("words").get_weights()[0] for part in (model, run.load_model()))
+    for word in ("lovely", "dreadful"):
+        np.testing.assert_array_equal(new[data.facts["vocabulary"].index(word)], old[run.facts["vocabulary"].index(word)])
+    assert new[data.facts["vocabulary"].index("brandnew")].std() > 0
+    characters = load_text((texts, labels), tokens="characters")
+    with pytest.raises(tfcnn.InputError, match="expected a run of characters as --weights, got one of words"):
+        build_for_text(ModelConfig("kim_cnn", str(run.path)), data.labels, characters.input_shape, characters.facts)
+
+
+def test_a_name_of_a_file_that_is_not_there_is_no_text(run, table, capsys):
+    for given, message in (("missing.txt", "looks like a file that is not there"), ("inbox/review", "looks like a file that is not there"),
+                           (str(table), "expected .txt files with a text each")):
+        assert main(["predict", str(run.path), given]) == 2
+        assert message in capsys.readouterr().err
+    assert main(["predict", str(run.path), "the photo is lovely"]) == 0
+    assert capsys.readouterr().out.startswith("the photo is lovely  good")
+
+
+def test_a_word_that_grows_when_it_is_folded_keeps_its_mark():
+    from tfcnn.evaluation.draw import draw_text
+
+    facts = {"tokens": "words", "length": 4, "vocabulary": ["", "", "i̇stanbul", "is", "bad"]}
+    drawn = draw_text(encode(["İstanbul is bad"], facts)[0], np.array([0, 0, 1, 0], np.float32), facts, "İstanbul is bad", large=True)
+    assert '>bad</mark>' in drawn and drawn.count("<mark") == 1

@@ -71,7 +71,7 @@ def _train(args) -> int:
         raise InputError(f"expected --folds, all of them, for repeated splits, got --repeats {args.repeats}; --folds 5 tests every photo once a repeat")
     if crossed:
         result = cross_validate(args.source, **arguments, formats=asked, repeats=1 if args.repeats is None else args.repeats)
-        say(folds_text(result))
+        say(folds_text(result, data.kind))
         say_json(args, result)
         return max(_verdict(load_run(run).record["exports"], asked) for run in result["runs"]) if asked else EXIT_DONE
     formats = [] if args.export == ["none"] else asked or list(DEFAULT_FORMATS)
@@ -159,7 +159,7 @@ def _audit(args) -> int:
     speak_of(args.kind if args.kind in KINDS else IMAGE)
     output = Path(args.output or Path("saved_models") / f"{_name_of(args.source)}-audit")
     result = audit(args.source, output=output, image_size=args.image_size, geometry=args.geometry, split=tuple(args.split), difference=args.difference,
-                   group_by=args.group_by, data_dir=args.data_dir, kind=args.kind)
+                   group_by=args.group_by, data_dir=args.data_dir, kind=args.kind, sample_rate=args.sample_rate, window=args.window)
     say(f"{result}\n\npictures: {output / 'audit.html'}")
     say_json(args, {key: value for key, value in result.to_dict().items() if key != "files"})
     return EXIT_FAILED if result.problems or (args.strict and result.warnings) else EXIT_DONE
@@ -179,17 +179,16 @@ def _cache(args) -> int:
 
 
 def _predict(args) -> int:
-    from tfcnn.data.text import KIND as TEXT
     from tfcnn.evaluation.predict import predict
     from tfcnn.record import load_run
 
     run = load_run(args.run)
     speak_of(run.kind)
-    files = [Path(file) if os.path.exists(file) else file for file in args.files] if run.kind == TEXT else args.files
+    files = [Path(file) if os.path.exists(file) else file for file in args.files]
     predictions = predict(run, files, output=args.output)
     damaged = [p for p in predictions if p.error]
     if args.output:
-        say(f"{len(predictions) - len(damaged)} photos: {args.output}")
+        say(f"{len(predictions) - len(damaged)} {KINDS[run.kind].many}: {args.output}")
     else:
         for p in predictions:
             say(f"{p.name}  {p.label}  {p.score:.3f}" if p.error is None else f"{p.name}  -  cannot be read")
@@ -217,7 +216,7 @@ def _compare(args) -> int:
 
     speak_of(load_run(args.first).kind)
     found = compare(args.first, args.second, args.source, data_dir=args.data_dir, output=args.output)
-    say(str(found) + (f"\n\nphotos with different answers: {args.output}" if args.output else ""))
+    say(str(found) + (f"\n\n{found.reports[0].many} with different answers: {args.output}" if args.output else ""))
     say_json(args, found.to_dict())
     return EXIT_DONE
 
@@ -255,7 +254,7 @@ def _export(args) -> int:
     check_formats(formats, run.kind)  # before photos are decoded
     written = export(run, _other_photos(args, run), formats=formats, **{name: getattr(args, name) for name in EXPORT_FLAGS})
     exports, bundle = [dataclasses.asdict(e) for e in written], args.bundle if shippable(written) else None
-    say(exports_text(exports) + (f"\nbundle: {bundle}" if bundle else ""))
+    say(exports_text(exports, run.kind) + (f"\nbundle: {bundle}" if bundle else ""))
     say_json(args, {"run": str(args.run), "exports": exports, "bundle": bundle})
     return _verdict(exports, formats)
 

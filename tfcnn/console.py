@@ -16,7 +16,7 @@ _kind = IMAGE
 
 
 def speak_of(kind: str) -> None:
-    """From here on what is said of photos is said of examples of this kind of data."""
+    """From here on what logs and errors say of photos is said of examples of this kind of data."""
     global _kind
     _kind = kind
 
@@ -75,10 +75,6 @@ def with_flags(text: str, args) -> str:
 
 def say(text: str) -> None:
     """Prints to standard output; whoever reads it, such as `head`, may have enough and close it, which changes no exit code."""
-    _print(in_words(text, _kind))
-
-
-def _print(text: str) -> None:
     try:
         print(text, flush=True)
     except BrokenPipeError:
@@ -88,4 +84,4 @@ def _print(text: str) -> None:
 def say_json(args, values: dict) -> None:
     """Prints the line of --json, where it is asked for."""
     if args.json:
-        _print(json.dumps(values, ensure_ascii=False))
+        say(json.dumps(values, ensure_ascii=False))

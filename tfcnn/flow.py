@@ -33,7 +33,7 @@ from tfcnn.training.course import fine_tunes, phases_of
 from tfcnn.training.find_rate import RateRange, check_steps, find_learning_rate
 from tfcnn.training.machine import MachineConfig, check_machine
 from tfcnn.training.optimizers import check_rates
-from tfcnn.training.provenance import check_arguments, check_code
+from tfcnn.training.provenance import check_arguments, check_code, digest_of
 from tfcnn.training.strategy import make_strategy
 from tfcnn.training.train import train
 from tfcnn.workers import check_same, is_chief, on_chief, together
@@ -152,6 +152,8 @@ def check_all(source, output, model: ModelConfig, training: TrainingConfig, data
         raise InputError("expected the name of a backbone, got a keras.Model; give it to build_classifier, then train, evaluate and export")
     if data.kind == IMAGE or (model.backbone in BACKBONES and row.takes_backbones):
         check_config(model)
+        if data.kind != IMAGE and model.channels != ModelConfig.channels:
+            raise InputError(f"expected no channels for {row.many}, got channels={model.channels}; a backbone of photos gets grey pixels of them")
     elif model.backbone not in row.networks:
         others = [*row.networks, *(BACKBONES if row.takes_backbones else ())]
         raise InputError(f"expected a network for {row.many}, got '{model.backbone}'; {closest(model.backbone, others)}")
@@ -197,7 +199,7 @@ def _build_and_load(opened, model: ModelConfig, training: TrainingConfig, data: 
         told = {**asdict(model), **asdict(training), **asdict(data), **asdict(machine), "weights": "", "devices": "",  # these may differ by machine
                 **({"overwrite": target.overwrite, "resume": target.resume} if target else {})}
         check_same(strategy, "the same arguments", json.loads(json.dumps(told, default=str)), "start all with the same command")
-        if data.kind == IMAGE:
+        if data.kind == IMAGE:  # of others all are read already
             check_files(opened, strategy)
         if target:
             on_chief(strategy, lambda: _look_at(target, _given(model, training, data)) and None)
@@ -205,8 +207,8 @@ def _build_and_load(opened, model: ModelConfig, training: TrainingConfig, data: 
     if data.kind != IMAGE:
         row = kind_of(data.kind)
         with together(strategy):
-            with stage(f"read {row.many}", seconds=seconds):
-                examples = function_of(row.load)(opened, seed=training.seed, **_options_of(data))
+            examples = function_of(row.load)(opened, seed=training.seed, **_options_of(data))
+            check_same(strategy, f"the same {row.many} in the same splits", digest_of(examples), "give all workers the same data")
             with stage("build the classifier", seconds=seconds), strategy.scope():
                 keras.utils.set_random_seed(training.seed)
                 return function_of(row.build)(model, examples.labels, examples.input_shape, examples.facts), examples
@@ -248,11 +250,16 @@ def _alone_where_trained(machine: MachineConfig, output, *, resume: bool) -> tup
 
 
 def open_checked(source, model: ModelConfig, data: DataConfig):
-    """The source, as far as it is known to fit before it is read; that of another kind than photos as it is."""
+    """The source, as far as it is known to fit before it is read; of another kind than photos what it holds, a `Found`."""
+    row = kind_of(data.kind)
     if data.kind != IMAGE:
         if isinstance(source, (str, Path)) and not Path(source).exists():
-            raise InputError(f"expected {KINDS[data.kind].many} in '{source}', but there is nothing; check the path")
-        return source
+            raise InputError(f"expected {row.many} in '{source}', but there is nothing; check the path")
+        with stage(f"read {row.many}"):
+            found = function_of(row.look)(source, **{name: getattr(data, name) for name in row.reading})
+        if data.split is not None:
+            check_examples(found.source, data.folds)
+        return found
     opened = open_source(source, group_by=data.group_by, data_dir=data.data_dir, channels=model.channels)
     check_shape(opened, model.image_size, model.channels)
     check_examples(opened, data.folds)

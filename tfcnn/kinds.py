@@ -23,7 +23,7 @@ class Kind(NamedTuple):
         source: what can be trained on, for help.
         load: (source, *, split, seed, folds, fold, like, and the options) → `Dataset`.
         look: (source, and of the options what concerns reading) → what it holds, a `Found`, for `audit`.
-        options: fields of `DataConfig` that `load` takes besides.
+        options: fields of `DataConfig` that `load` takes besides, and `reading`: those of them that `look` takes too.
         networks: names of the networks that learn from random weights, the default first; empty where the backbones of photos serve.
         build: (`ModelConfig`, labels, a `Dataset`'s shape and facts) → classifier.
         layers: a module with layers of our own, which has to be imported before a network is loaded.
@@ -32,8 +32,8 @@ class Kind(NamedTuple):
         fewest_epochs: of a network from random weights, however many examples there are.
         read_files: (paths or values, shape, facts) → (names, reader of rows), for `predict`.
         draw: (an example as the network gets it, heat or None, facts, its text, whether large) → HTML, for the report.
-        heat: (model, inputs, targets) → how much each part of each example counts, for `draw`.
-        takes: what an app has to feed, with places for the shape and the facts.
+        heat: (model, inputs, targets) → how much each part of each example counts, for `draw`; `heat_text`: what that is, for the report.
+        takes: what an app has to feed, with places for the shape and the facts; `dtype`: of which type.
     """
 
     one: str
@@ -42,6 +42,7 @@ class Kind(NamedTuple):
     load: str
     look: str = ""
     options: tuple[str, ...] = ()
+    reading: tuple[str, ...] = ()
     networks: tuple[str, ...] = ()
     build: str = ""
     layers: str = ""
@@ -51,7 +52,9 @@ class Kind(NamedTuple):
     read_files: str = ""
     draw: str = ""
     heat: str = ""
+    heat_text: str = ""
     takes: str = ""
+    dtype: str = "float32"
 
 
 KINDS = {
@@ -64,20 +67,25 @@ KINDS = {
         load="tfcnn.data.signals:load_signals", look="tfcnn.data.signals:look", networks=("resnet", "fcn", "inception_time"),
         build="tfcnn.models.build:build_for_signals", fewest_epochs=20, read_files="tfcnn.data.signals:read_files",
         draw="tfcnn.evaluation.draw:draw_signal", heat="tfcnn.evaluation.stretches:stretches",
+        heat_text="Shaded is the stretch that the answer rests on, by Grad-CAM over time (Selvaraju et al. 2017).",
         takes="a series of {steps} steps and {channels} channels, as it was measured; NaN stands for a value that is missing and for the steps behind the "
               "end of a shorter series, which change nothing"),
     "audio": Kind(
         "clip", "clips", "folder of class folders with wav, flac or ogg files, or CSV (path,label[,split])",
-        load="tfcnn.data.audio:load_audio", look="tfcnn.data.audio:look", options=("group_by", "sample_rate", "window"), networks=("mel_cnn", "m5"),
+        load="tfcnn.data.audio:load_audio", look="tfcnn.data.audio:look", options=("group_by", "sample_rate", "window"),
+        reading=("group_by", "sample_rate", "window", "like"), networks=("mel_cnn", "m5"),
         build="tfcnn.models.build:build_for_audio", layers="tfcnn.models.audio", takes_backbones=True, augments=True,
         fewest_epochs=20, read_files="tfcnn.data.audio:read_files",
         draw="tfcnn.evaluation.draw:draw_audio", heat="tfcnn.evaluation.stretches:stretches",
+        heat_text="The line below a spectrogram has the more colour the more the answer rests on that moment, by Grad-CAM over time (Selvaraju et al. 2017).",
         takes="{samples} samples from -1 to 1 at {sample_rate} Hz, one channel; zeros stand behind the end of a shorter clip, a longer one is given in parts"),
     "text": Kind(
         "text", "texts", "folder of class folders with .txt files, or CSV (text,label[,split])",
         load="tfcnn.data.text:load_text", look="tfcnn.data.text:look", options=("tokens", "vocabulary", "length"), networks=("kim_cnn",),
-        build="tfcnn.models.build:build_for_text", fewest_epochs=4, read_files="tfcnn.data.text:read_files",
+        build="tfcnn.models.build:build_for_text", fewest_epochs=4, read_files="tfcnn.data.text:read_files", dtype="int32",
         draw="tfcnn.evaluation.draw:draw_text", heat="tfcnn.evaluation.stretches:without_each",
+        heat_text="Blue is what speaks for the answer, orange what speaks against it: how much the answer's score falls or rises when the word is not "
+                  "known (Li et al. 2016). Dotted words are not in the vocabulary.",
         takes="{length} numbers of {tokens} as int32; 0 stands behind the end of a shorter text, a longer one is cut. How a text becomes {tokens}: {how}. "
               "The number of one is its line in vocabulary.txt, counted from 0; 1 stands for all that are not in it"),
 }
@@ -100,6 +108,14 @@ def takes_of(kind: str, facts: Mapping[str, Any]) -> str:
     return KINDS[kind].takes.format(**{name: "any number of" if value is None else value for name, value in facts.items()})
 
 
+FIXED = {"sample_rate": "sampling rate", "samples": "window", "tokens": "tokens", "vocabulary": "vocabulary"}  # facts that a network is made for
+
+
+def differing(facts: Mapping[str, Any], others: Mapping[str, Any]) -> str:
+    """What two data sets or runs do not have in common and would have to, in words; "" for nothing."""
+    return ", ".join(text for name, text in FIXED.items() if name in facts and name in others and facts[name] != others[name])
+
+
 def function_of(reference: str) -> Callable:
     """The function that a row names."""
     module, name = reference.split(":")
@@ -113,7 +129,7 @@ def in_words(text: str, kind: str) -> str:
     row = KINDS[kind]
     word = lambda found: row.many if found[0].endswith("s") else row.one
     alone = r"(?:(?<![\w/.\\-])|(?<=\bms/))photos?(?:(?![\w/\\.-])|(?=/s\b)|(?=\.(?!\w)))"
-    return "".join(part if part.startswith("'") else re.sub(alone, word, part) for part in re.split(r"('[^'\n]*')", text))
+    return "".join(part if part.startswith("'") else re.sub(alone, word, part) for part in re.split(r"((?<!\w)'[^'\n]*')", text))
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from tfcnn.kinds import IMAGE, KINDS
 
 SOURCE = KINDS[IMAGE].source
 ANY_SOURCE = "; ".join(f"{name}: {row.source}" for name, row in KINDS.items())
-OF_OTHER_KINDS = ("kind", "sample_rate", "window", "tokens", "vocabulary", "length")  # fields of `DataConfig`
+OF_OTHER_KINDS = ("kind", *{option: None for row in KINDS.values() for option in row.options if option not in KINDS[IMAGE].options})  # of `DataConfig`
 NOT_OF_A_SEARCH = ("backbone", "weights", "image_size", "folds", "fold", *OF_OTHER_KINDS)  # fields of the configs that have other flags there, or none
 USAGE = 2  # exit code
 
@@ -60,6 +60,8 @@ def make_parser(functions: Mapping[str, Callable]) -> argparse.ArgumentParser:
 
     audit = add("audit", "say what is wrong with the data, before training; changes no file")
     audit.add_argument("source", help=ANY_SOURCE)
+    audit.add_argument("--sample-rate", type=int, help="of audio: in Hz, as for tfcnn train")
+    audit.add_argument("--window", type=float, help="of audio: seconds of an example, as for tfcnn train")
     audit.add_argument("--kind", default=IMAGE, help="of the data: image, signal (time series), audio or text (default: %(default)s)")
     audit.add_argument("--output", help="folder for audit.json and audit.html, a page of pictures (default: saved_models/NAME OF SOURCE-audit)")
     audit.add_argument("--strict", action="store_true", help="exit 1 for warnings too, not only for what would spoil training")
@@ -110,7 +112,7 @@ def make_parser(functions: Mapping[str, Callable]) -> argparse.ArgumentParser:
 
     evaluate = add("evaluate", "measure a run on one split of its own photos or of another folder")
     evaluate.add_argument("run", help="run folder")
-    evaluate.add_argument("source", nargs="?", help=f"{SOURCE} (default: the run's own photos and split)")
+    evaluate.add_argument("source", nargs="?", help=f"{SOURCE}, or what is trained on in the kind of the run (default: the run's own data and split)")
     evaluate.add_argument("--data-dir", metavar="DATA_DIR", help="the folder where tensorflow-datasets keeps its data")
     evaluate.add_argument("--split", default="test", help="train, validation or test (default: %(default)s)")
     evaluate.add_argument("--precision", type=float, nargs="+", metavar="SHARE",

@@ -99,8 +99,8 @@ class Run:
 
 
 def kind_in(record: dict) -> str:
-    """The kind that a record says; records of earlier versions are of photos."""
-    return record.get("kind", IMAGE)
+    """The kind that a record says; those of earlier versions tell it by their shape."""
+    return record.get("kind") or (IMAGE if len(record["input_shape"]) == 3 else "signal")
 
 
 def load_run(path: str | Path) -> Run:

@@ -3,6 +3,8 @@
 import time
 from pathlib import Path
 
+from tfcnn.kinds import IMAGE, KINDS, in_words
+
 
 def run_text(run) -> str:
     """What a finished training says: times, test, what was kept and why, files left out, exports."""
@@ -11,11 +13,11 @@ def run_text(run) -> str:
     record = run.record
     test = {**record["test"], "interval": tuple(record["test"]["interval"])}
     lines = ["", *(f"{name:<34} {taken:7.1f} s" for name, taken in record["seconds"].items()), "", str(Report(**test))]
-    lines += ["", record["kept_because"]] if record.get("kept_because") else []
+    lines += ["", in_words(record["kept_because"], run.kind)] if record.get("kept_because") else []
     left_out = record["data"]["quarantined"]
     lines += left_out_text(left_out, "in run.json")
     if record.get("exports"):
-        lines += ["", exports_text(record["exports"])]
+        lines += ["", exports_text(record["exports"], run.kind)]
     return "\n".join([*lines, "", f"report: {run.path / 'report.html'}"])
 
 
@@ -27,12 +29,12 @@ def left_out_text(left_out: list[dict], rest: str = "in the line of --json") -> 
     return [*lines, f"  ... the rest is {rest}"] if len(left_out) > 5 else lines
 
 
-def exports_text(exports: list[dict]) -> str:
+def exports_text(exports: list[dict], kind: str = IMAGE) -> str:
     """A table of exports, as `tfcnn.export.check.Export` has them, with the reason where one is not plainly accepted."""
     from tfcnn.evaluation.words import layers_in_float
 
     shown = lambda value, form, width: f"{'-' if value is None else format(value, form):>{width}}"
-    lines = [f"{'format':<18} {'MB':>7} {'accuracy':>9} {'lost':>6} {'agreement':>10} {'max diff':>9} {'ms/photo':>9}  file"]
+    lines = [f"{'format':<18} {'MB':>7} {'accuracy':>9} {'lost':>6} {'agreement':>10} {'max diff':>9} {f'ms/{KINDS[kind].one}':>9}  file"]
     for e in exports:
         lost = None if e["accuracy_drop"] is None else 100 * e["accuracy_drop"]
         lines.append(f"{e['format']:<18} {e['bytes'] / 1e6:>7.2f} {shown(e['accuracy'], '.3f', 9)} {shown(lost, '.1f', 6)} "
@@ -43,11 +45,11 @@ def exports_text(exports: list[dict]) -> str:
             lines.append(f"{'':<18} {e['verdict']}{': ' if e['reason'] else ''}{e['reason']}{f', but {over}' if over else ''}")
         if e["details"].get("float_layers"):
             lines.append(f"{'':<18} {layers_in_float(e['details'])}")
-    photos = " and ".join(dict.fromkeys(f"{e['n']} {e['photos']} photos" for e in exports if e["accuracy"] is not None))
+    photos = " and ".join(dict.fromkeys(f"{e['n']} {e['photos']} {KINDS[kind].many}" for e in exports if e["accuracy"] is not None))
     return "\n".join([*lines, f"lost: points of accuracy against Keras{f' on {photos}' if photos else ''}; ms: one thread of this computer"])
 
 
-def folds_text(result: dict) -> str:
+def folds_text(result: dict, kind: str = IMAGE) -> str:
     """What a cross-validation gave, by fold and in all."""
     low, high = result["interval"]
     several = result["repeats"]["sd"] is not None
@@ -55,10 +57,11 @@ def folds_text(result: dict) -> str:
     lines = [f"{name_of(run)}: accuracy {accuracy:.3f}  {run}" for accuracy, run in zip(result["accuracies"], result["runs"], strict=True)]
     lines += ["", f"{len(result['runs'])} runs: accuracy {result['mean']:.3f} ± {result['sd']:.3f} (mean and standard deviation)"]
     if several:
-        lines.append(f"{len(result['repeats']['seeds'])} repeats over all photos: {', '.join(f'{share:.3f}' for share in result['repeats']['accuracies'])}, "
+        shares = ", ".join(f"{share:.3f}" for share in result["repeats"]["accuracies"])
+        lines.append(f"{len(result['repeats']['seeds'])} repeats over all {KINDS[kind].many}: {shares}, "
                      f"standard deviation {result['repeats']['sd']:.3f}")
     once = f"each tested once{' a repeat' if several else ''}"
-    return "\n".join(["", *lines, f"all {result['n']} photos, {once}: {result['accuracy']:.3f} [{low:.3f}, {high:.3f}]"])
+    return "\n".join(["", *lines, f"all {result['n']} {KINDS[kind].many}, {once}: {result['accuracy']:.3f} [{low:.3f}, {high:.3f}]"])
 
 
 def cache_text(entries, freed: int, folder, bound: int) -> str:

@@ -17,7 +17,7 @@ from tfcnn.data.read import Read, content_digest
 from tfcnn.data.sources import Example, open_source
 from tfcnn.errors import InputError
 from tfcnn.files import found_files
-from tfcnn.record import Run
+from tfcnn.record import Run, load_run
 
 KIND = "audio"
 ENDINGS = (".wav", ".flac", ".ogg")
@@ -53,13 +53,16 @@ def load_audio(source: Any, *, sample_rate: int | None = None, window: float | N
         InputError: a source that cannot be used, a rate or a window out of range, or the extra that is not installed.
     """
     known = check_split(split, folds, fold, like)
-    found = look(source, sample_rate=sample_rate, window=window, group_by=group_by, facts=facts, folds=folds, check=split is not None)
-    samples = found.facts["samples"]
+    asked = {"sample_rate": sample_rate, "window": window, "group_by": group_by, "facts": facts, "like": like}
+    found = source if isinstance(source, Found) else look(source, **asked, folds=folds, check=split is not None)
+    samples, rate = found.facts["samples"], found.facts["sample_rate"]
     arranged = arrange(found.source, found.reads, split=split, seed=seed, folds=folds, fold=fold, known=known)
     inputs = np.zeros((len(arranged.reads), samples), np.float32)
     for row, read in enumerate(arranged.reads):
         part = found.contents[read.example.path]
         inputs[row, :len(part)] = part
+    empty = 1 - sum(len(found.contents[read.example.path]) for read in arranged.reads) / max(1, inputs.size)
+    logger.info("clips of %.2f s at %d Hz, of which %.0f %% is silence behind the end of shorter ones", samples / rate, rate, 100 * empty)
     arguments = {"split": split and list(split), "seed": seed, "folds": folds, "fold": fold, "like": like_text(like), "kind": KIND,
                  "sample_rate": sample_rate, "window": window, "group_by": group_by}
     return Dataset(inputs=inputs, items=arranged.items, labels=arranged.labels, input_shape=(samples,), geometry=KIND, source=found.source.name,
@@ -67,7 +70,7 @@ def load_audio(source: Any, *, sample_rate: int | None = None, window: float | N
 
 
 def look(source: Any, *, sample_rate: int | None = None, window: float | None = None, group_by: str | None = None,
-         facts: Mapping[str, Any] | None = None, folds: int | None = None, check: bool = False) -> Found:
+         like: Run | str | Path | None = None, facts: Mapping[str, Any] | None = None, folds: int | None = None, check: bool = False) -> Found:
     """The clips of a source, before they are split; for the arguments see `load_audio`.
 
     Args:
@@ -75,6 +78,7 @@ def look(source: Any, *, sample_rate: int | None = None, window: float | None = 
     """
     _check_numbers(sample_rate, window)
     _soundfile()
+    facts = facts if facts is not None else _facts_of(like, sample_rate, window)
     opened = replace(open_source(source, group_by=group_by), kind=KIND)
     if opened.examples is None:
         raise InputError("expected files of sound, got arrays; give a folder, a CSV, a frame or (paths, labels)")
@@ -91,6 +95,18 @@ def look(source: Any, *, sample_rate: int | None = None, window: float | None = 
             parts[read.example.path] = part
     silent = tuple(path for path, part in parts.items() if len(part) and np.ptp(part) < SILENT)
     return Found(opened, reads, parts, {"sample_rate": rate, "samples": samples}, {"silent": silent} if silent else {})
+
+
+def _facts_of(like: Run | str | Path | None, sample_rate: int | None, window: float | None) -> dict[str, Any] | None:
+    """Of the run whose splits are followed: parts of clips are known by their samples, which have to be the same there and here."""
+    run = like if isinstance(like, Run) or like is None else load_run(like)
+    if run is None or run.kind != KIND:
+        return None
+    rate, samples = run.facts["sample_rate"], run.facts["samples"]
+    if sample_rate not in (None, rate) or (window is not None and round(window * rate) != samples):
+        raise InputError(f"expected the sampling rate and the window of the run that is followed, {rate} Hz and {samples / rate:g} s, got "
+                         f"sample_rate={sample_rate}, window={window}; leave them out")
+    return run.facts
 
 
 def read_files(inputs: Sequence[str | Path], shape: tuple[int, ...], facts: Mapping[str, Any]) -> tuple[list[str], Callable]:
@@ -149,7 +165,8 @@ def read_clip(path: str | Path, rate: int) -> np.ndarray | str:
     if not np.isfinite(samples).all():
         return "NaN or infinite samples"
     mono = samples.mean(axis=1)
-    return mono if own == rate else soxr.resample(mono, own, rate).astype(np.float32)
+    mono = mono if own == rate else soxr.resample(mono, own, rate).astype(np.float32)
+    return mono if len(mono) else "no samples"
 
 
 def _common_rate(paths: Sequence[str]) -> int:

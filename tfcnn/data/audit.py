@@ -110,7 +110,8 @@ class Audit:
 
 def audit(source: Any, *, output: str | Path | None = None, image_size: int = FILE_SIZE, geometry: str = "stretch",
           split: tuple[float, float, float] = (0.7, 0.1, 0.2), difference: float = 0.05, group_by: str | None = None,
-          data_dir: str | Path | None = None, kind: str = IMAGE) -> Audit:
+          data_dir: str | Path | None = None, kind: str = IMAGE,
+          sample_rate: int | None = None, window: float | None = None) -> Audit:
     """Decodes every photo and says what would spoil training and what to look at. Nothing is changed or deleted.
 
     What it decodes is kept in the store, so that a training at the same size and geometry finds it.
@@ -125,6 +126,7 @@ def audit(source: Any, *, output: str | Path | None = None, image_size: int = FI
         group_by: a column of a CSV or frame; a value that is in several of the splits that the source came with is a leak.
         data_dir: where tensorflow-datasets keeps its data.
         kind: of the data: image, signal, audio or text; image size, geometry and `data_dir` are of photos alone.
+        sample_rate, window: of audio, as `load_audio` takes them.
 
     Raises:
         InputError: a source that cannot be opened.
@@ -134,8 +136,14 @@ def audit(source: Any, *, output: str | Path | None = None, image_size: int = FI
     check_fractions(split)
     if not 0 < difference <= 0.5:
         raise InputError(f"expected a difference of accuracies above 0 and up to 0.5, got difference={difference}")
+    given = {"group_by": group_by, "sample_rate": sample_rate, "window": window, "data_dir": data_dir}
+    given |= {"geometry": None if geometry == "stretch" else geometry, "image_size": None if image_size == FILE_SIZE else image_size}
+    given = {name: value for name, value in given.items() if value is not None}
     if kind != IMAGE:
-        return _audit_others(source, kind, row, output, split, difference, group_by)
+        return _audit_others(source, kind, row, output, split, difference, given)
+    if (wrong := {"sample_rate", "window"} & set(given)):
+        name = wrong.pop()
+        raise InputError(f"expected no {name} for photos, got {name}={given[name]}; leave it out")
     opened = open_source(source, group_by=group_by, data_dir=data_dir)
     if output is not None:
         check_outside(output, opened.name)
@@ -153,15 +161,16 @@ def audit(source: Any, *, output: str | Path | None = None, image_size: int = FI
     return result
 
 
-def _audit_others(source: Any, kind: str, row: Kind, output, split, difference: float, group_by: str | None) -> Audit:
+def _audit_others(source: Any, kind: str, row: Kind, output, split, difference: float, given: dict[str, Any]) -> Audit:
     """Of another kind than photos; its page has no pictures."""
-    if group_by is not None and "group_by" not in row.options:
-        raise InputError(f"expected no group_by for {row.many}, got group_by='{group_by}'; a column named group says which stay together")
+    wrong = next((name for name in given if name not in row.reading), None)
+    if wrong:
+        raise InputError(f"expected no {wrong} for {row.many}, got {wrong}={given[wrong]}; leave it out")
     if output is not None:
         check_outside(output, source)
         prepare_folder(Path(output))
     with stage(f"read {row.many}"):
-        found = function_of(row.look)(source, **({"group_by": group_by} if group_by else {}))
+        found = function_of(row.look)(source, **given)
     members = _members(found.reads)
     same = [_same("exact", False, reads) for reads in members.values() if len(reads) > 1]
     result = _judge(found.source.name, found.reads, same, dict(found.notes), split, difference, kind)

@@ -47,7 +47,7 @@ def load_signals(source: Any, *, split: tuple[float, float, float] | None = (0.7
         InputError: a source that cannot be used, fewer than two labels, or a label with too few series.
     """
     known = check_split(split, folds, fold, like)
-    found = look(source)
+    found = source if isinstance(source, Found) else look(source)
     if split is not None:
         check_examples(found.source, folds)
     arranged = arrange(found.source, found.reads, split=split, seed=seed, folds=folds, fold=fold, known=known)
@@ -67,7 +67,7 @@ def look(source: Any) -> Found:
     reads = [_read(series) for series in found]
     values = {read.example.path: _whole(series.values) for read, series in zip(reads, found, strict=True)}
     opened = Source(name, lambda: iter(()), tuple(read.example for read in reads), len(reads), kind=KIND)
-    constant = tuple(path for path, own in values.items() if len(own) and not np.isinf(own).any() and (np.nanmax(own, 0) == np.nanmin(own, 0)).all())
+    constant = tuple(path for path, own in values.items() if len(own) and all(len(np.unique(one[~np.isnan(one)])) < 2 for one in own.T))
     lacking = tuple(path for path, own in values.items() if np.isnan(own).any())
     return Found(opened, reads, values, {"channels": channels}, {name: paths for name, paths in (("constant", constant), ("missing_values", lacking)) if paths})
 

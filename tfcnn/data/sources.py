@@ -218,12 +218,12 @@ def _examples(columns: dict[str, list], where: str, base: Path, group_by: str | 
         raise InputError(f"expected at least one row in {where}, found none")
     for name in ("path", "label"):
         for row, value in enumerate(columns[name]):
-            if not _text(value):
+            if not cell_text(value):
                 raise InputError(f"expected a {name} in every row of {where}, found none in row {row + 1} after the header; fill it or remove the row")
-    paths = [os.path.abspath(base / _text(path)) for path in columns["path"]]
-    labels = [_text(label) for label in columns["label"]]
+    paths = [os.path.abspath(base / cell_text(path)) for path in columns["path"]]
+    labels = [cell_text(label) for label in columns["label"]]
     splits = _splits(columns.get("split"), len(paths), where)
-    groups = [_text(value) for value in columns[group_by]] if group_by else [""] * len(paths)
+    groups = [cell_text(value) for value in columns[group_by]] if group_by else [""] * len(paths)
     missing = [path for path in dict.fromkeys(paths) if not os.path.isfile(path)]
     if missing:
         more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
@@ -240,7 +240,7 @@ def _examples(columns: dict[str, list], where: str, base: Path, group_by: str | 
     return list(examples.values())
 
 
-def _text(value) -> str:
+def cell_text(value) -> str:
     """A cell as text; "" for the many ways in which a frame says that there is nothing."""
     missing = value is None or (not isinstance(value, str) and str(value) in ("nan", "NaT", "<NA>"))
     return "" if missing else str(value).strip()
@@ -249,7 +249,7 @@ def _text(value) -> str:
 def _splits(values: Sequence | None, count: int, where: str) -> list[str]:
     if values is None:
         return [""] * count
-    names = [_text(value) for value in values]
+    names = [cell_text(value) for value in values]
     if not any(names):
         return names
     for row, name in enumerate(names):

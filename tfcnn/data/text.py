@@ -1,6 +1,7 @@
 """`load_text`: texts with their labels as numbers of words or characters, with the vocabulary of the training texts, as a `Dataset`."""
 
 import csv
+import functools
 import hashlib
 import logging
 import os
@@ -16,7 +17,7 @@ import numpy as np
 from tfcnn.data.arrange import Found, arrange, check_examples, check_split, like_text
 from tfcnn.data.dataset import Dataset
 from tfcnn.data.read import Read, content_digest
-from tfcnn.data.sources import Example, Source, list_class_folders
+from tfcnn.data.sources import Example, Source, cell_text, list_class_folders
 from tfcnn.data.split import SPLIT_NAMES
 from tfcnn.errors import InputError, closest, is_plain
 from tfcnn.files import found_files
@@ -25,12 +26,15 @@ from tfcnn.record import Run
 KIND = "text"
 PADDING, UNKNOWN = 0, 1  # numbers
 NAMES = ("[padding]", "[unknown]")  # of these in a vocabulary
-WORD = r"\w+|[^\w\s]"
 WORDS, CHARACTERS = "words", "characters"
 LONGEST = {WORDS: 400, CHARACTERS: 1_000}  # tokens of a text where no length is asked for
+ENDING = ".txt"
+LIKE_A_PATH = re.compile(r"\S*[/\\]\S+|\S+\.(txt|csv|json|md)", re.IGNORECASE)  # without a blank, and with what names of files have
 LEAST = {WORDS: 2, CHARACTERS: 1}  # times in the training texts: a word that stands there once teaches what an unknown one is
 MANY_UNKNOWN = 0.3  # share of tokens, from which the texts are probably of another language than the vocabulary
-HOW = {WORDS: "Unicode NFKC, case folded; a run of letters, digits and underscores is a word, and so is every other sign",
+LARGEST_CELL = 2**30  # characters; Python's own limit is that of a short article
+LATIN = "not UTF-8"
+HOW = {WORDS: "Unicode NFKC, case folded; a run of letters, digits, underscores and marks on them is a word, and so is every other sign",
        CHARACTERS: "Unicode NFKC, case folded, every stretch of white space one blank; each character"}
 
 logger = logging.getLogger(__name__)
@@ -69,7 +73,7 @@ def load_text(source: Any, *, tokens: str = WORDS, vocabulary: int = 20_000, len
             raise InputError(f"expected a whole number from {least} up, got {name}={value}")
     if facts is None and split is None:
         raise InputError("expected a split, from whose training texts the vocabulary is made, got split=None; give one, or the facts of a run")
-    found = look(source)
+    found = source if isinstance(source, Found) else look(source)
     if split is not None:
         check_examples(found.source, folds)
     arranged = arrange(found.source, found.reads, split=split, seed=seed, folds=folds, fold=fold, known=known)
@@ -90,16 +94,38 @@ def look(source: Any) -> Found:
     name, found = _read(source)
     if not found:
         raise InputError(f"expected texts in '{name}', found none")
-    reads = [Read(example, content_digest(text.encode("utf-8", "surrogatepass")) if text.strip() else "", "" if text.strip() else "no text", None, len(text))
-             for example, text in found]
-    opened = Source(name, lambda: iter(()), tuple(example for example, _ in found), len(found), kind=KIND)
-    return Found(opened, reads, {example.path: text for example, text in found})
+    reads = [Read(example, content_digest(text.encode()) if text.strip() else "", "" if text.strip() else reason or "no text", None, len(text))
+             for example, text, reason in found]
+    opened = Source(name, lambda: iter(()), tuple(example for example, *_ in found), len(found), kind=KIND)
+    return Found(opened, reads, {example.path: text for example, text, _ in found})
 
 
 def tokens_of(text: str, tokens: str) -> list[str]:
     """The words or characters of a text, as `HOW` says."""
-    text = unicodedata.normalize("NFKC", text).casefold()
-    return list(" ".join(text.split())) if tokens == CHARACTERS else re.findall(WORD, text)
+    shown, places = places_of(text, tokens)
+    return [unicodedata.normalize("NFKC", shown[first:last].casefold()) for first, last in places]
+
+
+def places_of(text: str, tokens: str) -> tuple[str, list[tuple[int, int]]]:
+    """(a text as it is read, where each of its words or characters begins and ends in it)."""
+    text = unicodedata.normalize("NFKC", text)
+    if tokens == CHARACTERS:
+        text = " ".join(text.split())
+        return text, [(place, place + 1) for place in range(len(text))]
+    return text, [found.span() for found in _word().finditer(text)]
+
+
+@functools.cache
+def _word() -> re.Pattern:
+    """A word: letters, digits, underscores and the marks on them, without which many scripts would fall apart; or one other sign."""
+    marks, ranges = [code for code in range(0x110000) if unicodedata.category(chr(code)).startswith("M")], []
+    for code in marks:
+        if ranges and code == ranges[-1][1] + 1:
+            ranges[-1][1] = code
+        else:
+            ranges.append([code, code])
+    told = "".join(f"\\U{first:08x}-\\U{last:08x}" for first, last in ranges)
+    return re.compile(rf"[\w{told}]+|[^\w\s{told}]")
 
 
 def encode(texts: Sequence[str], facts: Mapping[str, Any]) -> np.ndarray:
@@ -114,14 +140,24 @@ def encode(texts: Sequence[str], facts: Mapping[str, Any]) -> np.ndarray:
 
 def read_files(inputs: Sequence[str | Path], shape: tuple[int, ...], facts: Mapping[str, Any]) -> tuple[list[str], Callable]:
     """The texts that are given, and (range of rows) → for each its numbers, or None and why it cannot be read. A `str` is a text, a `Path` a file
-    or a folder of .txt files."""
-    names = [name for given in inputs for name in ([given] if isinstance(given, str) else map(Path, found_files([given], (".txt",), "a text", "texts")))]
+    or a folder of .txt files.
+
+    Raises:
+        InputError: a file that is not there, one that is no .txt, or a `str` that looks like the name of a file that is not there.
+    """
+    wrong = next((given for given in inputs if isinstance(given, str) and LIKE_A_PATH.fullmatch(given)), None)
+    if wrong:
+        raise InputError(f"expected texts, or files as Path, got '{wrong}', which looks like a file that is not there; check the path")
+    table = next((given for given in inputs if isinstance(given, Path) and given.is_file() and given.suffix.lower() != ENDING), None)
+    if table:
+        raise InputError(f"expected {ENDING} files with a text each, got '{table}'; in Python, give its texts as a list")
+    names = [name for given in inputs for name in ([given] if isinstance(given, str) else map(Path, found_files([given], (ENDING,), "a text", "texts")))]
 
     def read(rows):
         found = []
         for name in (names[row] for row in rows):
-            text = _file(name) if isinstance(name, Path) else name
-            found.append((encode([text], facts)[0], None) if text.strip() else (None, f"'{name}': no text"))
+            text, reason = _file(name) if isinstance(name, Path) else (_whole(name), "")
+            found.append((encode([text], facts)[0], None) if text.strip() else (None, f"'{name}': {reason or 'no text'}"))
         return found
 
     return list(map(str, names)), read
@@ -156,13 +192,18 @@ def _say_unknown(ids: np.ndarray) -> None:
                        "--tokens characters is made", 100 * share)
 
 
-def _read(source: Any) -> tuple[str, list[tuple[Example, str]]]:
-    """(what opens the source again, examples with their texts)."""
+def _read(source: Any) -> tuple[str, list[tuple[Example, str, str]]]:
+    """(what opens the source again, examples with their texts, or why they cannot be read)."""
     if isinstance(source, (str, os.PathLike)):
         path = os.path.abspath(source)
         if path.lower().endswith(".csv") and os.path.isfile(path):
             return path, list(_read_csv(path))
-        return path, [(example, _file(example.path)) for example in list_class_folders(path)]
+        examples = list_class_folders(path)
+        files = [_file(example.path) for example in examples]
+        latin = sum(reason == LATIN for _, reason in files)
+        if latin:
+            logger.warning("%d of the %d files are not UTF-8: they are read as Latin-1", latin, len(files))
+        return path, [(example, *file) for example, file in zip(examples, files, strict=True)]
     if hasattr(source, "columns"):
         rows = [dict(zip(source.columns, row, strict=True)) for row in source.itertuples(index=False)]
         return "", [_example("frame", number, row) for number, row in enumerate(rows)]
@@ -174,7 +215,8 @@ def _read(source: Any) -> tuple[str, list[tuple[Example, str]]]:
     raise InputError(f"expected texts, got {type(source).__name__}; give a folder of class folders, a CSV, a frame or (texts, labels)")
 
 
-def _read_csv(path: str) -> Iterator[tuple[Example, str]]:
+def _read_csv(path: str) -> Iterator[tuple[Example, str, str]]:
+    csv.field_size_limit(LARGEST_CELL)
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
@@ -184,24 +226,32 @@ def _read_csv(path: str) -> Iterator[tuple[Example, str]]:
         yield _example(path, number, row)
 
 
-def _example(name: str, number: int, row: Mapping[str, Any]) -> tuple[Example, str]:
-    missing = next((column for column in ("text", "label") if row.get(column) is None), None)
+def _example(name: str, number: int, row: Mapping[str, Any]) -> tuple[Example, str, str]:
+    missing = next((column for column in ("text", "label") if column not in row or row[column] is None), None)
     if missing:
         raise InputError(f"expected the columns text and label in '{name}', found no {missing} in row {number} ({', '.join(map(str, row))})")
-    text, label = row["text"], str(row["label"]).strip()
-    if not isinstance(text, str) or not label or not is_plain(label):
-        raise InputError(f"expected a text and a label of one line in row {number} of '{name}', got {text!r:.40} and {label!a}")
-    told = str(row.get("split") or "").strip().lower()
+    text, label = row["text"] if isinstance(row["text"], str) else cell_text(row["text"]), cell_text(row["label"])
+    if not label or not is_plain(label):
+        raise InputError(f"expected a label of one line in row {number} of '{name}', got {label!a} with {text!r:.40}")
+    told = cell_text(row.get("split")).lower()
     if told and told not in SPLIT_NAMES:
         raise InputError(f"expected train, validation or test in the column split of '{name}', got '{told}' in row {number}")
-    return Example(f"{name}/{number}", label, SPLIT_NAMES.get(told, ""), str(row.get("group") or "")), text
+    return Example(f"{name}/{number}", label, SPLIT_NAMES.get(told, ""), cell_text(row.get("group"))), _whole(text), ""
 
 
-def _file(path: str | Path) -> str:
-    """A file as text; what is no UTF-8 is taken for Latin-1, in which every file can be read."""
+def _file(path: str | Path) -> tuple[str, str]:
+    """(the text of a file, ""), or ("", why it is none); what is no UTF-8 is taken for Latin-1, in which every file can be read."""
+    if Path(path).suffix.lower() != ENDING:
+        return "", f"not a {ENDING} file"
     content = Path(path).read_bytes()
+    if b"\0" in content:
+        return "", "not a text: it holds the byte 0"
     try:
-        return content.decode("utf-8-sig")
+        return content.decode("utf-8-sig"), ""
     except UnicodeDecodeError:
-        logger.warning("'%s' is not UTF-8: it is read as Latin-1", path)
-        return content.decode("latin-1")
+        return content.decode("latin-1"), LATIN
+
+
+def _whole(text: str) -> str:
+    """Without halves of characters, which JSON can hold and no file can."""
+    return text.encode("utf-8", "replace").decode()

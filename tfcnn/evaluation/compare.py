@@ -51,7 +51,7 @@ class Comparison:
     def verdict(self) -> str:
         """In words."""
         low, high = (f"{100 * end:+.1f}" for end in self.interval)
-        counts = f"{self.only_second} photos that only the second got right, {self.only_first} that only the first did"
+        counts = f"{self.only_second} {self.reports[0].many} that only the second got right, {self.only_first} that only the first did"
         told = f"{counts} (McNemar's exact test, p = {self.p_value:.2g}); the second is {low} to {high} points better (95 % interval)"
         if self.p_value < LEVEL:
             better = "second" if self.difference > 0 else "first"
@@ -63,8 +63,9 @@ class Comparison:
         return {**asdict(self), "verdict": self.verdict}
 
     def __str__(self) -> str:
-        lines = [f"first:  {self.runs[0]}", f"second: {self.runs[1]}", f"{self.n} photos that neither was trained on" + (
-            f"; {self.left_out} others were left out: not test photos of both, trained on by one, or under another label" if self.left_out else ""), ""]
+        many = self.reports[0].many
+        left_out = f"; {self.left_out} others were left out: not test {many} of both, trained on by one, or under another label" if self.left_out else ""
+        lines = [f"first:  {self.runs[0]}", f"second: {self.runs[1]}", f"{self.n} {many} that neither was trained on{left_out}", ""]
         lines.append(f"{'':<30}{'first':>9}{'second':>9}{'':>4}{'difference':>10}")
         second = {text: value for text, value, _ in self.reports[1].numbers()}
         lines += [f"{text:<30}{value:>9.3f}{second[text]:>9.3f}{'':>4}{second[text] - value:>+10.3f}"
@@ -72,7 +73,7 @@ class Comparison:
         rows = zip(self.reports[0].per_label, self.reports[1].per_label, strict=True)
         lines += [f"{'recall of ' + one['label']:<30}{one['recall']:>9.3f}{other['recall']:>9.3f}{'':>4}{other['recall'] - one['recall']:>+10.3f}"
                   for one, other in rows if one["n"]]
-        lines += ["", self.verdict, "", f"{len(self.photos)} photos have different answers:"]
+        lines += ["", self.verdict, "", f"{len(self.photos)} {many} have different answers:"]
         lines += [f"  {row['path']}: {row['label']}; {_answer(row, 'first')} and {_answer(row, 'second')}" for row in self.photos[:LISTED]]
         return "\n".join([*lines, *([f"  ... and {len(self.photos) - LISTED} more; --output FILE.csv lists all"] if len(self.photos) > LISTED else [])])
 

@@ -3,15 +3,13 @@
 import base64
 import html
 import io
-import re
-import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from tfcnn.data.photo import jpeg_text
-from tfcnn.data.text import CHARACTERS, UNKNOWN, WORD, tokens_of
+from tfcnn.data.text import UNKNOWN, places_of
 
 WIDE, HIGH = 320, 110  # of a large drawing, in units of its own
 SMALL = (120, 60)
@@ -62,12 +60,7 @@ def draw_text(ids: np.ndarray, heat: np.ndarray | None, facts: Mapping[str, Any]
     if not large or heat is None:
         return f'<p class="text">{html.escape(text[:SHORT])}{"…" if len(text) > SHORT else ""}</p>'
     count, parts, end = int(np.count_nonzero(ids)), [], 0
-    if facts["tokens"] == CHARACTERS:
-        shown = "".join(tokens_of(text, CHARACTERS))
-        pieces = [(place, place + 1) for place in range(len(shown))]
-    else:
-        shown = unicodedata.normalize("NFKC", text)
-        pieces = [found.span() for found in re.finditer(WORD, shown)]
+    shown, pieces = places_of(text, facts["tokens"])
     for (first, last), number, weight in zip(pieces[:count], ids, heat, strict=False):
         parts += [html.escape(shown[end:first]), _marked(html.escape(shown[first:last]), float(weight), known=number != UNKNOWN)]
         end = last

@@ -17,7 +17,7 @@ from tfcnn.errors import InputError, WorkError, closest
 from tfcnn.evaluation.calibration import PRECISIONS, calibration_of, thresholds_of, with_temperature
 from tfcnn.evaluation.intervals import Interval, wilson_interval
 from tfcnn.evaluation.metrics import areas_of_labels, numbers_of, top_k
-from tfcnn.kinds import IMAGE, KINDS, in_words
+from tfcnn.kinds import IMAGE, KINDS, differing, in_words
 from tfcnn.models.forward import forward
 from tfcnn.progress import stage
 from tfcnn.record import Run, load_run
@@ -79,6 +79,11 @@ class Report:
         rows = (row if "precision_interval" in row else {**row, **_missing_of(self.confusion, place)} for place, row in enumerate(self.per_label))
         object.__setattr__(self, "per_label", tuple(rows))
 
+    @property
+    def many(self) -> str:
+        """What its examples are called."""
+        return KINDS[self.kind].many
+
     def to_dict(self) -> dict:
         """Plain dicts, lists and numbers, as stored in run.json."""
         return asdict(self)
@@ -106,7 +111,7 @@ class Report:
                 f"; {better['error']:.3f} with temperature {self.calibration['temperature']:.2f} (log loss {better['log_loss']:.3f})" if better else ""))
         lines += [f"  right {100 * row['wished']:g} times of 100: {threshold_text(row)}" for row in self.thresholds]
         width = max(len(label) for label in self.labels)
-        none = f"no {KINDS[self.kind].many}"
+        none = f"no {self.many}"
         of_label = lambda row: f"precision {row['precision']:.3f}  recall {row['recall']:.3f}  F1 {row['f1']:.3f}" if row["n"] else none
         lines = in_words("\n".join(lines), self.kind).splitlines()
         lines += [f"  {row['label']:<{width}}  n {row['n']:>4}  {of_label(row)}" for row in self.per_label]
@@ -202,10 +207,10 @@ def say_seen(run: Run, data: Dataset, rows: np.ndarray) -> int:
     known = splits_by_content(run)
     seen = Counter(split for row in rows if (split := known.get(data.items[row].sha256)) != data.items[row].split)
     if seen["train"]:
-        logger.warning("%d of the %d photos were trained on by '%s': the accuracy is too good to be true", seen["train"], len(rows), run.path)
+        logger.warning("%d of the %d %s were trained on by '%s': the accuracy is too good to be true", seen["train"], len(rows), data.many, run.path)
     if seen["validation"]:
-        logger.warning("%d of the %d photos are validation photos of '%s', by which it was chosen: the accuracy may be too good", seen["validation"],
-                       len(rows), run.path)
+        logger.warning("%d of the %d %s are validation %s of '%s', by which it was chosen: the accuracy may be too good", seen["validation"],
+                       len(rows), data.many, data.many, run.path)
     return seen["train"]
 
 
@@ -219,6 +224,8 @@ def check_data(run: Run, data: Dataset) -> None:
                              "load them with tfcnn.data.run_data.load_for_run")
         raise InputError(f"expected photos of shape {tuple(run.record['input_shape'])}, got {tuple(data.input_shape)}; "
                          f"load them with image_size={size}{'' if channels == data.input_shape[-1] else f', channels={channels}'}")
+    if run.kind != IMAGE and (other := differing(run.facts, data.facts)):
+        raise InputError(f"expected {KINDS[run.kind].many} of the {other} of the run, got another; load them with tfcnn.data.run_data.load_for_run")
     if data.geometry != run.record["geometry"]:
         raise InputError(f"expected photos in the geometry of the run, '{run.record['geometry']}', got '{data.geometry}'; "
                          f"load them with geometry='{run.record['geometry']}'")

@@ -17,16 +17,9 @@ from tfcnn.evaluation.examples import NOTHING, read_examples
 from tfcnn.evaluation.figures import curves_svg, reliability_svg
 from tfcnn.evaluation.words import verdict_of
 from tfcnn.files import write_text
-from tfcnn.kinds import IMAGE, in_words, takes_of
+from tfcnn.kinds import IMAGE, KINDS, in_words, takes_of
 from tfcnn.models.backbones import BACKBONES, has_class_token
 from tfcnn.record import Run, damaged, load_run, read_history
-
-HEATS = {  # in words, what is drawn by `tfcnn.kinds.Kind.draw`
-    "signal": "Shaded is the stretch that the answer rests on, by Grad-CAM over time (Selvaraju et al. 2017).",
-    "audio": "The line below a spectrogram has the more colour the more the answer rests on that moment, by Grad-CAM over time (Selvaraju et al. 2017).",
-    "text": "Blue is what speaks for the answer, orange what speaks against it: how much the answer's score falls or rises when the word is not known "
-            "(Li et al. 2016). Dotted words are not in the vocabulary.",
-}
 
 
 def write_report(run: Run | str | Path) -> Path:
@@ -105,7 +98,7 @@ def _counts(run: Run) -> dict[str, dict[str, int]]:
 
 def _how_heat(kind: str, backbone) -> str:
     if kind != IMAGE:
-        return HEATS[kind]
+        return KINDS[kind].heat_text
     if backbone is not None and has_class_token(backbone):
         return "On the right what the answer rests on: attention rollout (Abnar and Zuidema 2020), the same for every label."
     return "On the right what the answer rests on: Grad-CAM (Selvaraju et al. 2017), bright where the photo speaks for it."

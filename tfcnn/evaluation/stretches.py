@@ -1,5 +1,7 @@
 """What a classifier of series, sound or texts goes by: the telling stretch of time, by Grad-CAM, and the words that decided, by leaving each out."""
 
+import math
+
 import numpy as np
 
 from tfcnn.errors import WorkError
@@ -30,8 +32,12 @@ def stretches(model, inputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """
     targets = check_targets(model, targets, len(inputs))
     maps = weighted_maps(model, _telling_maps(model), inputs, targets)
+    of_photos = len(model.get_layer("backbone").input_shape) == 4
+    if of_photos and maps.ndim == 2:  # tokens of a ViT, the patches row by row behind the class token
+        side = math.isqrt(maps.shape[1])
+        maps = maps[:, -side * side:].reshape(-1, side, side)
     if maps.ndim == 3:  # (n, time, frequency), or of a backbone of photos (n, frequency, time)
-        maps = maps.mean(axis=1 if len(model.get_layer("backbone").input_shape) == 4 else 2)
+        maps = maps.mean(axis=1 if of_photos else 2)
     if not np.isfinite(maps).all():
         raise WorkError("expected finite gradients, got NaN or infinity; the training diverged, train again with a lower learning rate")
     steps = inputs.shape[1]

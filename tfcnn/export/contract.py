@@ -8,7 +8,7 @@ from typing import Any
 from tfcnn.data.channels import colours_of
 from tfcnn.data.photo import GEOMETRIES, check_geometry
 from tfcnn.data.text import vocabulary_text
-from tfcnn.kinds import IMAGE, takes_of
+from tfcnn.kinds import IMAGE, KINDS, takes_of
 from tfcnn.record import VOCABULARY, Run, labels_text
 
 CONTRACT_FILE = "contract.json"
@@ -48,7 +48,7 @@ class Contract:
     @property
     def dtype(self) -> str:
         """Of the input of a float file."""
-        return "int32" if "vocabulary" in self.facts else "float32"
+        return KINDS[self.kind].dtype
 
     @property
     def files(self) -> dict[str, str]:

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from tfcnn.errors import InputError
+from tfcnn.models.freeze import every_layer
 
 FRAME, HOP = 0.025, 0.010  # seconds, as is usual in speech recognition
 MELS = 64
@@ -32,7 +33,7 @@ def build_mel_cnn(frames: int, mels: int = MELS):
     from keras import layers
 
     spectrogram = keras.Input((frames, mels), name="spectrogram")
-    x = layers.BatchNormalization(momentum=MOMENTUM, name="standardise")(spectrogram)
+    x = layers.BatchNormalization(momentum=MOMENTUM, name="bands")(spectrogram)
     x = layers.Reshape((frames, mels, 1), name="picture")(x)                           # (batch, frames, mels, 1)
     for number, filters in enumerate(MEL_FILTERS, start=1):
         x = _block(f"block{number}", x, "Conv2D", filters, 3, pool=2)                 # (batch, frames / 2^n, mels / 2^n, filters)
@@ -117,7 +118,7 @@ class LogMel(keras.layers.Layer):
     """Frames of samples to the logarithm of the power in mel bands; its numbers are constants of the sampling rate."""
 
     def __init__(self, sample_rate: int, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(autocast=False, **kwargs)  # what is computed in 16 bits has no power as low as that of silence
         self.sample_rate = sample_rate
 
     def build(self, shape):
@@ -130,10 +131,11 @@ class LogMel(keras.layers.Layer):
 
     def call(self, audio):
         _, hop = frame_of(self.sample_rate)
+        audio = keras.ops.cast(audio, "float32")
         parts = keras.ops.conv(audio[..., None], self._waves, strides=hop, padding="valid")            # (batch, frames, 2 x tones)
         tones = self._bands.shape[0]
         power = keras.ops.square(parts[..., :tones]) + keras.ops.square(parts[..., tones:])
-        return keras.ops.log(keras.ops.matmul(power, self._bands) + FLOOR)
+        return keras.ops.cast(keras.ops.log(keras.ops.matmul(power, self._bands) + FLOOR), self.compute_dtype)
 
     def compute_output_shape(self, shape):
         frame, hop = frame_of(self.sample_rate)
@@ -160,7 +162,7 @@ class _Random(keras.layers.Layer):
     """A change of training inputs, of a strength that `set_strength` sets; in inference nothing happens."""
 
     def __init__(self, strength: float = 1.0, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(autocast=False, **kwargs)  # samples stay what they are
         self.strength = strength
         self.seed_generator = keras.random.SeedGenerator()
 
@@ -219,10 +221,10 @@ class MaskStretches(_Random):
 
 
 def set_strength(model, augmentation: str) -> None:
-    """Tells the layers that change training inputs how much; a name of `STRENGTHS`."""
+    """Tells the layers of a model that change training inputs how much; a name of `STRENGTHS`. Most models have none."""
     if augmentation not in STRENGTHS:
         raise InputError(f"expected an augmentation of sound, {', '.join(STRENGTHS)}, got '{augmentation}'")
-    for layer in model._flatten_layers(include_self=False):  # Keras has no public way to layers that a layer holds
+    for layer in every_layer(model):
         if isinstance(layer, _Random):
             layer.strength = STRENGTHS[augmentation]
 

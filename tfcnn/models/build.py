@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 def build_for_signals(config: ModelConfig, labels: Sequence[str], shape: tuple[int | None, ...], facts: Mapping[str, Any]):
     """A classifier of series, `config.backbone` a name of `tfcnn.models.networks.NETWORKS`."""
-    return _on(build_network(config.backbone, shape, mean=facts["mean"], variance=facts["variance"]), config, labels)
+    return _on(build_network(config.backbone, shape, mean=facts["mean"], variance=facts["variance"]), config, labels, facts)
 
 
 def build_for_audio(config: ModelConfig, labels: Sequence[str], shape: tuple[int], facts: Mapping[str, Any]):
@@ -32,21 +32,35 @@ def build_for_audio(config: ModelConfig, labels: Sequence[str], shape: tuple[int
     (samples,), rate = shape, facts["sample_rate"]
     if config.backbone in BACKBONES:
         config = with_defaults(config)
-        return build_classifier(labels=labels, before=pixels_of_sound(samples, rate, config.image_size), **asdict(config))
+        model = build_classifier(labels=labels, before=pixels_of_sound(samples, rate, config.image_size), **asdict(config))
+        model.facts = dict(facts)
+        return model
+    if config.weights != "none" and (other := load_run(config.weights).facts.get("sample_rate")) != rate:
+        raise InputError(f"expected clips at the sampling rate of the run '{config.weights}', {other} Hz, got {rate} Hz; give --sample-rate {other}")
     if config.backbone == "m5":
-        return _on(build_m5(samples), config, labels, before=samples_of_sound(samples))
+        return _on(build_m5(samples), config, labels, facts, before=samples_of_sound(samples))
     before = spectrogram_of_sound(samples, rate)
-    return _on(build_mel_cnn(*before.output_shape[1:]), config, labels, before=before)
+    return _on(build_mel_cnn(*before.output_shape[1:]), config, labels, facts, before=before)
 
 
 def build_for_text(config: ModelConfig, labels: Sequence[str], shape: tuple[int], facts: Mapping[str, Any]):
     """A classifier of texts; with `config.weights` a file of vectors of words, they begin with those."""
     from tfcnn.models.text import build_kim_cnn
 
-    vectors = None
-    if config.weights != "none" and Path(config.weights).is_file():
-        vectors = read_vectors(config.weights, facts["vocabulary"])
-    return _on(build_kim_cnn(shape[0], len(facts["vocabulary"]), vectors=vectors), config, labels)
+    words, vectors = facts["vocabulary"], None
+    if config.weights != "none":
+        vectors = read_vectors(config.weights, words) if Path(config.weights).is_file() else _vectors_of_run(config.weights, facts)
+    return _on(build_kim_cnn(shape[0], len(words), vectors=vectors), config, labels, facts, keep=("words",))
+
+
+def _vectors_of_run(weights: str, facts: Mapping[str, Any]) -> np.ndarray:
+    """For each word the vector that a run learned for it, whatever its number there."""
+    run = load_run(weights)
+    if run.facts["tokens"] != facts["tokens"]:
+        raise InputError(f"expected a run of {facts['tokens']} as --weights, got one of {run.facts['tokens']}, '{weights}'")
+    learned = run.load_model().get_layer("backbone").get_layer("words").get_weights()[0]
+    found = {word: learned[row] for row, word in enumerate(run.facts["vocabulary"])}
+    return _vectors(found, facts["vocabulary"], weights)
 
 
 def read_vectors(path: str | Path, vocabulary: Sequence[str]) -> np.ndarray:
@@ -74,11 +88,17 @@ def read_vectors(path: str | Path, vocabulary: Sequence[str]) -> np.ndarray:
                     raise InputError(f"expected numbers in line {number} of '{path}', but: {error}") from error
     if not found:
         raise InputError(f"expected vectors of words of the vocabulary in '{path}', found none of its {len(vocabulary)}; give vectors of the same language")
-    logger.info("%d of the %d words have a vector in '%s'", len(found), len(vocabulary) - 2, path)
-    spread = float(np.std(np.stack(list(found.values()))))
-    vectors = np.random.default_rng(0).normal(0, spread, (len(vocabulary), width)).astype(np.float32)
-    for word, vector in found.items():
-        vectors[place[word]] = vector
+    return _vectors(found, vocabulary, path)
+
+
+def _vectors(found: Mapping[str, np.ndarray], vocabulary: Sequence[str], path: str | Path) -> np.ndarray:
+    """Those that were found, by the numbers of the vocabulary; random ones of the same spread for the others."""
+    shared = [word for word in vocabulary if word in found]
+    logger.info("%d of the %d words have a vector in '%s'", len(shared), len(vocabulary), path)
+    known = np.stack([found[word] for word in shared])
+    vectors = np.random.default_rng(0).normal(0, known.std(), (len(vocabulary), known.shape[1])).astype(np.float32)
+    for row, word in enumerate(vocabulary):
+        vectors[row] = found.get(word, vectors[row])
     vectors[0] = 0
     return vectors
 
@@ -98,11 +118,12 @@ def check_network(config: ModelConfig, kind: str) -> None:
                          f"{run.record['model']['backbone']}, '{config.weights}'")
 
 
-def _on(network, config: ModelConfig, labels: Sequence[str], *, before=None):
-    """A classifier on a network, with the weights of a run where one is named."""
+def _on(network, config: ModelConfig, labels: Sequence[str], facts: Mapping[str, Any], *, before=None, keep: Sequence[str] = ()):
+    """A classifier on a network, with the weights of a run where one is named; it remembers the facts of the data that it is made for."""
     if config.weights != "none" and Path(config.weights).is_dir():
-        load_layers(network, config.weights, config.backbone)
+        load_layers(network, config.weights, config.backbone, keep=keep)
     model = build_classifier(network, labels=labels, before=before, **{name: getattr(config, name) for name in HEAD})
     given = {"image_size": None, "pooling": None, "channels": ModelConfig.channels}  # of photos
     model.model_config = replace(model.model_config, backbone=config.backbone, weights=config.weights, **given)
+    model.facts = dict(facts)
     return model

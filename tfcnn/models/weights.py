@@ -6,6 +6,7 @@ import os
 import re
 import urllib.error
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 from tfcnn.errors import InputError, WorkError, first_line
@@ -13,8 +14,6 @@ from tfcnn.models.backbones import BACKBONES, VIT, build_network
 from tfcnn.models.freeze import OWN
 from tfcnn.models.vit import IMAGENET_PRESET, check_preset, is_preset, load_preset, resize_positions
 from tfcnn.record import Run, load_run
-
-OWN_SCALE = "standardise"  # the layer of `tfcnn.models.networks` that knows mean and variance of the series it was built for
 
 
 def check_weights(weights: str | None, backbone: str) -> None:
@@ -134,12 +133,20 @@ def _load_run(network, path: str, name: str) -> None:
     load_layers(network, _check_run(path, name), name)
 
 
-def load_layers(network, run: Run | str | Path, name: str) -> None:
-    """Copies the weights of a run's backbone into a network of the same layers; what standardises inputs stays that of the network's own data.
+def load_layers(network, run: Run | str | Path, name: str, *, keep: Sequence[str] = ()) -> None:
+    """Copies the weights of a run's backbone into a network of the same layers; what standardises series stays that of the network's own data.
+
+    Args:
+        network: with the layers of the backbone `name`.
+        run: whose weights are copied.
+        name: of the network.
+        keep: names of layers that keep their own weights.
 
     Raises:
         InputError: layers that differ: another number of channels, or another version of the network.
     """
+    import keras
+
     run = run if isinstance(run, Run) else load_run(run)
     path = run.path
     source = [layer for layer in run.load_model().get_layer("backbone").layers if layer.weights]
@@ -151,7 +158,7 @@ def load_layers(network, run: Run | str | Path, name: str) -> None:
         values = old.get_weights()
         if new.name == "position_embedding":
             values = [resize_positions(values[0], new.input_dim)]
-        if new.name == OWN_SCALE:
+        if isinstance(new, keras.layers.Normalization) or new.name in keep:
             continue
         shapes, wanted = [value.shape for value in values], [tuple(weight.shape) for weight in new.weights]
         if shapes != wanted:

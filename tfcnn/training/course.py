@@ -61,7 +61,7 @@ class Course:
 
     @property
     def every(self) -> int:
-        """Epochs from one row of the history to the next.
+        """Epochs from one row of the history to the next: more than one where there are 200 or more, whatever the data.
 
         Of tens of series an epoch is a few steps, and a training has hundreds: to validate and to write a checkpoint after each took half of its time.
         """

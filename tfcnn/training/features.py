@@ -31,7 +31,7 @@ def cached_features(model, data: Dataset, rows: np.ndarray | None = None, *, dig
         float32 rows (len(rows), features), read from disk when indexed.
     """
     network = feature_network(model)
-    folder = cache_folder() / "features" / f"{pixels_key(data.geometry)}-{digest or network_digest(network)}"
+    folder = cache_folder() / "features" / f"{pixels_key(data.geometry)}-{digest or network_digest(network)}{_facts_digest(data)}"
     store, rows = Store(folder), np.arange(len(data.items)) if rows is None else rows
     keys = [data.items[row].sha256 for row in rows]
     lacks = sum_of(strategy, np.array([key not in store for key in keys], np.int32)) > 0  # on one worker at least: they work together
@@ -55,6 +55,12 @@ def _add(store: Store, folder, keys: list[str], features: np.ndarray, strategy) 
         if any(key not in store for key in keys):
             store.add(keys, features)
     return store
+
+
+def _facts_digest(data: Dataset) -> str:
+    """Of what numbers mean in data of other kinds: the same text has others in another vocabulary."""
+    told = json.dumps(data.facts, sort_keys=True)
+    return f"-{hashlib.sha256(told.encode()).hexdigest()[:16]}" if data.facts else ""
 
 
 def feature_network(model):

@@ -104,6 +104,7 @@ def find_learning_rate(model, data: Dataset, config: TrainingConfig | None = Non
     """
     check_steps(steps)
     config = checked_config(model, data, config or TrainingConfig())
+    from tfcnn.models.audio import set_strength
     from tfcnn.training.learner import make_learner
 
     if not opens_stages(config.trainable):
@@ -113,6 +114,7 @@ def find_learning_rate(model, data: Dataset, config: TrainingConfig | None = Non
     seed_dropout(twin, config.seed)
     train_head(twin, cached_features(model, data, rows)[:], data.targets(rows), config)
     learner = make_learner(twin, mixed=config.mixed_precision)
+    set_strength(learner, config.augmentation)
     stages = [name for name, _ in stages_of(learner)]
     rates = stage_rates(stages, config)
     highest = max(rates[stage] for stage in open_stages(stages, config.trainable))

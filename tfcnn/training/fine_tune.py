@@ -40,6 +40,7 @@ def fine_tune(model, data: Dataset, config: TrainingConfig, path: Path, seconds:
     """
     if not fine_tunes(config):
         return []
+    from tfcnn.models.audio import set_strength
     from tfcnn.training.learner import make_learner
     from tfcnn.training.recorder import Recorder, follow_plateau, variables_of
 
@@ -55,6 +56,7 @@ def fine_tune(model, data: Dataset, config: TrainingConfig, path: Path, seconds:
         course.history.extend(found.history)
         course.best_weights.extend(found.best)
     learner = make_learner(model, mixed=config.mixed_precision)
+    set_strength(learner, config.augmentation)
     seed_dropout(learner, config.seed)
     left = steps * (config.epochs - done) - (found.step if found else 0)
     with strategy.scope(), together(strategy), stage(f"fine-tune, {config.epochs - done} epochs", left, seconds, photos=config.batch_size) as advance:

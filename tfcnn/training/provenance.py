@@ -32,7 +32,6 @@ def record_of(model, data: Dataset, config: TrainingConfig, seconds: dict[str, f
     """
     found = Counter(item.label for item in data.items)
     counts = {label: found[label] for label in data.labels}
-    digest = hashlib.sha256("\n".join(f"{i.sha256},{i.label},{i.split}" for i in data.items).encode()).hexdigest()
     return {
         "status": "started",
         "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -45,13 +44,18 @@ def record_of(model, data: Dataset, config: TrainingConfig, seconds: dict[str, f
         "model": {**asdict(model.model_config), "digest": network_digest(feature_network(model)), "parameters": model.count_params(),
                   "stages": [name for name, _ in stages_of(model)]},
         "training": asdict(config),
-        "data": {"source": data.source, "facts": _facts(data), "arguments": data.arguments, "digest": digest, "counts": counts,
+        "data": {"source": data.source, "facts": _facts(data), "arguments": data.arguments, "digest": digest_of(data), "counts": counts,
                  "splits": {s: len(data.rows(s)) for s in ("train", "validation", "test")},
                  "leaks": data.leaks, "quarantined": [q._asdict() for q in data.quarantined]},
         "hardware": {"replicas": model.distribute_strategy.num_replicas_in_sync, "workers": count_of(model.distribute_strategy),
                      "strategy": type(model.distribute_strategy).__name__, "machine": platform.platform(), **_devices()},
         "seconds": dict(seconds),
     }
+
+
+def digest_of(data: Dataset) -> str:
+    """Of the contents of a data set, their labels and splits."""
+    return hashlib.sha256("\n".join(f"{i.sha256},{i.label},{i.split}" for i in data.items).encode()).hexdigest()
 
 
 def _facts(data: Dataset) -> dict:

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 class Recorder(keras.callbacks.Callback):
-    """Validates and writes history at the end of each epoch, and checkpoints there and in between.
+    """Validates and writes history at the end of the epochs that the course records, and checkpoints there and in between.
 
     It does nothing at the end of a batch, for which Keras would wait: a step is counted when it begins.
     """
@@ -33,7 +33,7 @@ class Recorder(keras.callbacks.Callback):
             course: its history grows by a row an epoch.
             members: the optimizer of each stage.
             strategy: of the model.
-            photos: in an epoch.
+            photos: in an epoch; a row of the history has the seconds of all epochs since the one before it.
             began: the checkpoint that the training went on from.
             saving: when checkpoints are written besides those at the end of each epoch.
             validate: gives loss and accuracy of the validation photos.
@@ -43,11 +43,13 @@ class Recorder(keras.callbacks.Callback):
         self.course, self.members, self.photos, self.validate, self.advance = course, members, photos, validate, advance
         self.writes, self.clock, self.started, self.epoch = is_chief(strategy), Clock(saving, strategy), time.perf_counter(), 0
         self.resumed = (began.epoch, began.step) if began else (0, 0)
+        self.since: tuple[int, int] | None = None  # (epochs, steps) that were done when the seconds of the next row began
         self.sums = began.metrics if began and began.step else []
         self.log = tensorboard_writer(course.path / "tensorboard") if saving.tensorboard and self.writes else None
 
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch = epoch
+        self.since = self.since or (epoch, self.resumed[1] if epoch == self.resumed[0] else 0)
         if self.sums and epoch == self.resumed[0]:
             for variable, value in zip(_sums_of(self.model), self.sums, strict=True):
                 variable.assign(value)
@@ -67,12 +69,13 @@ class Recorder(keras.callbacks.Callback):
             swap_averages(self.members)
             self.course.best_weights[:] = [value.copy() for value in state_of(self.model.variables)]
             swap_averages(self.members)
-        photos = self.photos * self.course.every - (self.resumed[1] * self.course.config.batch_size if epoch == self.resumed[0] else 0)
+        photos = self.photos * (epoch + 1 - self.since[0]) - self.since[1] * self.course.config.batch_size
         share = max(photos, 1) / self.photos  # nothing is left of an epoch that was done but for its end
         logger.info("%s", epoch_text(row, epochs=self.course.config.epochs, photos=photos, share=share))
         if self.writes:
             write_rows(self.course.path / "history.csv", list(row), (each.values() for each in self.course.history))
         self._save(epoch + 1, 0)
+        self.since = (epoch + 1, 0)
         if self.log:
             self.log(row)
         follow_plateau(self.members, self.course)

@@ -35,7 +35,7 @@ FIELDS = ("trainable", "epochs", "batch_size", "learning_rate", "head_learning_r
 
 
 def complete(config: TrainingConfig, *, photos: int, stages: Sequence[str], batch_norm: bool = True, pretrained: bool = True,
-             kind: str = IMAGE) -> TrainingConfig:
+             kind: str = IMAGE, scratch: bool = False) -> TrainingConfig:
     """The configuration with every value that was left open filled in.
 
     Args:
@@ -44,9 +44,10 @@ def complete(config: TrainingConfig, *, photos: int, stages: Sequence[str], batc
         stages: names of the backbone's stages from input to output.
         batch_norm: whether the backbone has BatchNorm layers.
         pretrained: False for random weights.
-        kind: of the data, for a network that is trained from its first step; "image" for every backbone of photos.
+        kind: of the data, a name of `tfcnn.kinds.KINDS`.
+        scratch: True for a network of another kind than photos that begins with random weights and is trained from its first step.
     """
-    if kind != IMAGE:
+    if scratch:
         return _filled(config, _from_scratch(config, photos, KINDS[kind]))
     factor = FACTORS[config.optimizer]
     rate = RATE if batch_norm or not pretrained else RATE_WITHOUT_BATCH_NORM
@@ -56,7 +57,7 @@ def complete(config: TrainingConfig, *, photos: int, stages: Sequence[str], batc
         SMALL_BATCH if photos < PHOTOS_FOR_LARGE_BATCH else LARGE_BATCH,
         rate * factor,
         HEAD_RATE * factor,
-        "medium" if photos < PHOTOS_FOR_STRONG else "strong",
+        "none" if not KINDS[kind].augments else "medium" if photos < PHOTOS_FOR_STRONG else "strong",
         True,
         "frozen",
     )

@@ -9,16 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
-from tfcnn.data.audio import KIND as AUDIO
 from tfcnn.data.calibration import write_calibration
 from tfcnn.data.dataset import Dataset
 from tfcnn.data.scores import scores_of, write_scores
 from tfcnn.data.text import vocabulary_text
 from tfcnn.errors import InputError
 from tfcnn.files import alone_in, remove, write_aside, write_rows, write_text
-from tfcnn.kinds import IMAGE, KINDS, said_of
+from tfcnn.kinds import IMAGE, KINDS, differing, said_of
 from tfcnn.models.forward import forward
-from tfcnn.models.freeze import has_batch_norm, is_named, stages_of
+from tfcnn.models.freeze import OWN, has_batch_norm, is_named, stages_of
 from tfcnn.models.temperature import fit_temperature
 from tfcnn.progress import stage
 from tfcnn.record import VOCABULARY, Run, differences, labels_text, load_run, prepare_output, write_record
@@ -97,10 +96,6 @@ def _train(model, data: Dataset, config: TrainingConfig, path: Path, record: dic
     strategy = model.distribute_strategy
     keras.utils.set_random_seed(config.seed)
     seed_dropout(model, config.seed)
-    if data.kind == AUDIO:
-        from tfcnn.models.audio import set_strength
-
-        set_strength(model, config.augmentation)
     head_scores = _train_head(model, data, config, record) if config.head_first else None
     head_weights = model.get_weights()
     fine_tune(model, data, config, path, record["seconds"], saving=saving)
@@ -178,7 +173,7 @@ def checked_config(model, data: Dataset, config: TrainingConfig) -> TrainingConf
     check_rates(stages, config)
     named = is_named(model)  # of a backbone of one's own nothing is known: it is taken for a pretrained one with BatchNorm
     config = complete(config, photos=len(data.rows("train")), stages=stages, batch_norm=not named or has_batch_norm(model),
-                      pretrained=not named or model.model_config.weights != "none", kind=IMAGE if named else data.kind)
+                      pretrained=not named or model.model_config.weights != "none", kind=data.kind, scratch=not (named or _is_transferred(model)))
     if (not KINDS[data.kind].augments and config.augmentation != "none") or (data.kind != IMAGE and config.mixing):
         raise InputError(f"expected no augmentation for {data.many}, which is made for photos, got augmentation='{config.augmentation}', "
                          f"mixing={config.mixing}; leave them out")
@@ -189,6 +184,11 @@ def checked_config(model, data: Dataset, config: TrainingConfig) -> TrainingConf
         phases_of(config, stages)
         _check_batch(config, model.distribute_strategy)
     return config
+
+
+def _is_transferred(model) -> bool:
+    """True for a network, other than a backbone of photos, that begins with the weights of a run."""
+    return model.model_config.weights not in ("none", OWN) and Path(model.model_config.weights).is_dir()
 
 
 def _check_batch(config: TrainingConfig, strategy) -> None:
@@ -223,6 +223,8 @@ def _check_fit(model, data: Dataset) -> None:
         raise InputError(f"expected photos of shape {model.input_shape[1:]} as the model's input, got {data.input_shape}; "
                          f"load them with image_size={model.input_shape[1]}"
                          f"{'' if model.input_shape[-1] == data.input_shape[-1] else f', channels={model.input_shape[-1]}'}")
+    if (other := differing(getattr(model, "facts", {}), data.facts)):
+        raise InputError(f"expected photos of the same {other} that the model was built for, got others; build it with the shape and the facts of these data")
     for split in ("train", "validation"):
         if not len(data.rows(split)):
             raise InputError(f"expected {split} photos, got none; load the data with a split")
