@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tfcnn.data.audit import Audit, Same
+from tfcnn.data.findings import Audit, Same
 from tfcnn.data.photo import NOTES, jpeg_text
 from tfcnn.data.read import Photos
 from tfcnn.files import write_text
