@@ -16,6 +16,7 @@ from tfcnn.record import write_record
 from tfcnn.training.features import cached_features, feature_network
 
 OTHERS = [name for name in KINDS if name != IMAGE]
+mostly_slow = lambda quick: [name if name == quick else pytest.param(name, marks=pytest.mark.slow) for name in OTHERS]  # one in the default run
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -113,7 +114,7 @@ def made(kind, folder):
     return folder / "made", []
 
 
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("name", mostly_slow("text"))
 def test_a_training_of_a_kind_is_resumed_and_repeated_with_the_same_arguments(name, tmp_path, capsys):
     source, flags = made(name, tmp_path)
     arguments = ["train", str(source), "--kind", name, *flags, "--epochs", "1", "--export", "none", "--output", str(tmp_path / "run")]
@@ -127,7 +128,7 @@ def test_a_training_of_a_kind_is_resumed_and_repeated_with_the_same_arguments(na
     assert main([*arguments, "--resume"]) == 0 and "is finished already" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("name", mostly_slow("audio"))
 def test_a_network_of_a_kind_computes_in_16_bits_too(name, tmp_path):
     source, flags = made(name, tmp_path)
     arguments = ["train", str(source), "--kind", name, *flags, "--epochs", "1", "--export", "none", "--mixed-precision", "--output", str(tmp_path / "run")]
