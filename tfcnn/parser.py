@@ -34,7 +34,8 @@ def make_parser(functions: Mapping[str, Callable]) -> argparse.ArgumentParser:
     from tfcnn.training.machine import MachineConfig
 
     formats = f"{', '.join(EXPORTERS)}; or auto, the first that holds from 8 bits up to float32 (default: {' '.join(DEFAULT_FORMATS)})"
-    parser = _Parser(prog="tfcnn", description="From a folder of photos to a convolutional model that provably works on a server or a phone.")
+    what = "From a pile of photos, series, sounds or texts to a convolutional model that provably works on a server or a phone."
+    parser = _Parser(prog="tfcnn", description=what)
     parser.set_defaults(verbose=False)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -72,7 +73,7 @@ def make_parser(functions: Mapping[str, Callable]) -> argparse.ArgumentParser:
     audit.add_argument("--group-by", help="a column of a CSV whose equal values must stay in one split")
     audit.add_argument("--data-dir", help="the folder where tensorflow-datasets keeps its data")
 
-    train = add("train", "train on photos, evaluate, export and check the files")
+    train = add("train", "train on photos, series, sound or texts, evaluate, export and check the files")
     add_training(train)
     train.add_argument("--export", action="extend", nargs="+", default=[], metavar="FORMAT",
                        help=f"{formats}; none exports nothing")

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from tfcnn.kinds import KINDS
+
 VIT = "ViT"  # `build` of the rows that `tfcnn/models/vit.py` builds
 COMMON_SIZE = 224  # pixels; tables name other sizes
 MAXIMUM_SIZE = 2048  # pixels; the features of larger photos do not fit into the memory of any device that we know
@@ -189,7 +191,9 @@ def backbones_text() -> str:
     for name, row in BACKBONES.items():
         lines.append(f"{name:<31}  {row.parameters / 1e6:>8.1f} M  {row.image_size:>6}  {len(row.stages):>6}  {_licence_of_weights(row):<12}  {row.paper}")
     return "\n".join([*lines, "", "parameters: without a head; pixels: the side its ImageNet weights were trained at; weights: their licence, the code's is",
-                      "Apache-2.0. 'tfcnn inspect NAME' shows the stages."])
+                      "Apache-2.0. 'tfcnn inspect NAME' shows the stages.", "", "Networks of other data, from random weights (tfcnn train --kind):",
+                      *(f"{name:<8} {', '.join(row.networks)}{'; or one of the above, on spectrograms' if row.takes_backbones else ''}"
+                        for name, row in KINDS.items() if row.networks)])
 
 
 def backbones_markdown() -> str:

@@ -31,10 +31,10 @@ class ModelConfig:
     by heads on cached features ("head"), by fine-tuning ("fine"), or ("both") by heads where they have hidden layers, else by fine-tuning.
 
     Attributes:
-        backbone: a name that `tfcnn backbones` lists; in Python also a `keras.Model` from pixels 0-255 to features; left out, the first network of
-            the kind of data, of photos mobilenet_v3_small.
-        weights: "imagenet" (a download), "none" (random), a weights file, another run's folder, or for a ViT a preset of KerasHub; left out,
-            imagenet for backbones of photos, none for other networks.
+        backbone: a name that `tfcnn backbones` lists; in Python also a `keras.Model` from pixels 0-255 to features; left out, mobilenet_v3_small
+            for photos, resnet for series, mel_cnn for sound, kim_cnn for texts.
+        weights: "imagenet" (a download), "none" (random), a weights file, another run's folder, for a ViT a preset of KerasHub, or for texts a file
+            with vectors of words; left out, imagenet for backbones of photos, none for other networks.
         image_size: height and width of the input in pixels; left out, the backbone's own.
         pooling: "avg" or "max" over the feature maps (of a ViT: over the patches, without the class token), or "token", the
             class token; left out, "token" for a ViT and "avg" for the others.
