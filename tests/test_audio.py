@@ -274,6 +274,7 @@ def test_the_tokens_of_a_vit_are_time_from_left_to_right(tiny_vit):
     assert heat.shape == (2, 4000) and heat.min() >= 0
 
 
+@pytest.mark.slow
 def test_augmentation_of_sound_reaches_the_layers_of_a_training(tones):
     from tfcnn.training.find_rate import find_learning_rate
 
