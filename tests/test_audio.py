@@ -230,7 +230,7 @@ def test_a_run_of_sound_is_evaluated_again_and_predicts_files(run, tones, capsys
 def test_an_image_size_or_the_vocabulary_says_nothing_of_sound(tones, tmp_path, capsys):
     for flags, message in ((["--tokens", "characters"], "expected no tokens for audio data, got --tokens characters"),
                            (["--backbone", "resnet"], "expected a network for clips, got 'resnet'"),
-                           (["--image-size", "64"], "expected neither image_size, pooling nor channels for the network mel_cnn of audio data"),
+                           (["--image-size", "64"], "expected no image_size for the network mel_cnn of audio data"),
                            (["--weights", "imagenet"], "expected --weights none or a run for mel_cnn, got 'imagenet'"),
                            (["--export", "tflite_int8"], "expected a format for clips, saved_model, tflite_float32"),
                            (["--kind", "sound"], "expected a kind of data, got --kind 'sound'")):

@@ -240,10 +240,15 @@ def test_a_run_gives_its_words_to_another_vocabulary(run, tmp_path):
 
 
 def test_a_name_of_a_file_that_is_not_there_is_no_text(run, table, capsys):
-    for given, message in (("missing.txt", "looks like a file that is not there"), ("inbox/review", "looks like a file that is not there"),
-                           (str(table), "expected .txt files with a text each")):
+    (table.parent / "page.html").write_text("text")
+    for given, message in (("missing.txt", "looks like the name of a file, and there is none"), ("inbox/review", "looks like the name of a file"),
+                           (str(table.parent / "page.html"), "expected .txt files with a text each, or a CSV with a column text")):
         assert main(["predict", str(run.path), given]) == 2
         assert message in capsys.readouterr().err
+    assert main(["predict", str(run.path), str(table), "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out.splitlines()[-1])["predictions"]) == 60
+    assert main(["predict", str(run.path), "это другой язык"]) == 0
+    assert "'это другой язык': 3 of 3 words are not in the vocabulary" in capsys.readouterr().err
     assert main(["predict", str(run.path), "the photo is lovely"]) == 0
     assert capsys.readouterr().out.startswith("the photo is lovely  good")
 

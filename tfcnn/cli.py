@@ -160,7 +160,7 @@ def _audit(args) -> int:
     output = Path(args.output or Path("saved_models") / f"{_name_of(args.source)}-audit")
     result = audit(args.source, output=output, image_size=args.image_size, geometry=args.geometry, split=tuple(args.split), difference=args.difference,
                    group_by=args.group_by, data_dir=args.data_dir, kind=args.kind, sample_rate=args.sample_rate, window=args.window)
-    say(f"{result}\n\npictures: {output / 'audit.html'}")
+    say(f"{result}\n\n{'pictures' if args.kind == IMAGE else 'page'}: {output / 'audit.html'}")
     say_json(args, {key: value for key, value in result.to_dict().items() if key != "files"})
     return EXIT_FAILED if result.problems or (args.strict and result.warnings) else EXIT_DONE
 
@@ -193,7 +193,7 @@ def _predict(args) -> int:
         for p in predictions:
             say(f"{p.name}  {p.label}  {p.score:.3f}" if p.error is None else f"{p.name}  -  cannot be read")
     if damaged:
-        say(f"{len(damaged)} of {len(predictions)} files could not be read")
+        say(f"{len(damaged)} of {len(predictions)} {'files' if run.kind == IMAGE else KINDS[run.kind].many} could not be read")
     say_json(args, {"predictions": [p._asdict() for p in predictions], "unreadable": [p.name for p in damaged]})
     return EXIT_FAILED if len(damaged) == len(predictions) else EXIT_DONE
 

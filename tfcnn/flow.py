@@ -8,7 +8,7 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tfcnn.data.arrange import check_examples, check_split
+from tfcnn.data.arrange import Found, check_examples, check_split
 from tfcnn.data.channels import check_shape
 from tfcnn.data.config import DataConfig
 from tfcnn.data.dataset import with_validation
@@ -86,7 +86,7 @@ def train_and_export(source: Any, *, output: str | Path, model: ModelConfig | No
     if not is_one_of_several(machine):  # several workers ask together when they have met
         existing = _look_at(target, given)
         if existing is not None and existing.record["status"] == "finished":
-            _say_finished(existing, given)
+            _say_finished(existing, given, opened)
             return export_missing(existing, formats)
 
     seconds: dict[str, float] = {}
@@ -97,7 +97,7 @@ def train_and_export(source: Any, *, output: str | Path, model: ModelConfig | No
         logger.info("this worker is done; worker 0 evaluates, exports and writes")
         return run
     if run.record["status"] == "finished":
-        _say_finished(run, given)
+        _say_finished(run, given, opened)
         return export_missing(run, formats)
     return finish(run, photos, formats=formats, started=start)
 
@@ -277,7 +277,8 @@ def _check_fields(data: DataConfig) -> None:
     own = {"kind", *COMMON, *KINDS[data.kind].options}
     other = next((field for field in fields(data) if field.name not in own and getattr(data, field.name) != field.default), None)
     if other:
-        raise InputError(f"expected no {other.name} for {data.kind} data, got {other.name}={getattr(data, other.name)}; leave it out")
+        advice = "a column named group says what stays together" if other.name == "group_by" else "leave it out"
+        raise InputError(f"expected no {other.name} for {data.kind} data, got {other.name}={getattr(data, other.name)}; {advice}")
 
 
 def _look_at(target: Target, given: dict) -> Run | None:
@@ -291,8 +292,11 @@ def _look_at(target: Target, given: dict) -> Run | None:
     return existing
 
 
-def _say_finished(run: Run, given: dict) -> None:
+def _say_finished(run: Run, given: dict, opened) -> None:
     """Says that nothing is trained, and which arguments had no effect for that."""
-    ignored = [f"{name} (was {before}, is {now})" for name, (before, now) in changed_arguments(run.record, given).items()]
+    source = opened.source.name if isinstance(opened, Found) else opened.name
+    before = run.record["data"]["source"]
+    others = {"source": (before, source)} if source and before and source != before else {}
+    ignored = [f"{name} (was {old}, is {new})" for name, (old, new) in {**others, **changed_arguments(run.record, given)}.items()]
     logger.warning("'%s' is finished already: nothing is trained%s; give --overwrite to train anew", run.path,
                    f", these arguments are ignored: {', '.join(ignored)}" if ignored else "")

@@ -21,6 +21,7 @@ class Kind(NamedTuple):
     Attributes:
         one, many: what an example is called.
         source: what can be trained on, for help.
+        rank: of an example.
         load: (source, *, split, seed, folds, fold, like, and the options) → `Dataset`.
         look: (source, and of the options what concerns reading) → what it holds, a `Found`, for `audit`.
         options: fields of `DataConfig` that `load` takes besides, and `reading`: those of them that `look` takes too.
@@ -39,6 +40,7 @@ class Kind(NamedTuple):
     one: str
     many: str
     source: str
+    rank: int
     load: str
     look: str = ""
     options: tuple[str, ...] = ()
@@ -59,11 +61,11 @@ class Kind(NamedTuple):
 
 KINDS = {
     IMAGE: Kind(
-        "photo", "photos", "folder of class folders, CSV (path,label[,split]), .npz, or tfds:NAME[/CONFIG][:VERSION]",
+        "photo", "photos", "folder of class folders, CSV (path,label[,split]), .npz, or tfds:NAME[/CONFIG][:VERSION]", 3,
         load="tfcnn.data.images:load_images", options=("geometry", "group_by", "data_dir"), takes_backbones=True, augments=True,
         heat="tfcnn.evaluation.heat:heat_maps"),
     "signal": Kind(
-        "series", "series", "folder with NAME_TRAIN.ts and NAME_TEST.ts, .ts, CSV or .npz",
+        "series", "series", "folder with NAME_TRAIN.ts and NAME_TEST.ts, .ts, CSV or .npz", 2,
         load="tfcnn.data.signals:load_signals", look="tfcnn.data.signals:look", networks=("resnet", "fcn", "inception_time"),
         build="tfcnn.models.build:build_for_signals", fewest_epochs=20, read_files="tfcnn.data.signals:read_files",
         draw="tfcnn.evaluation.draw:draw_signal", heat="tfcnn.evaluation.stretches:stretches",
@@ -71,7 +73,7 @@ KINDS = {
         takes="a series of {steps} steps and {channels} channels, as it was measured; NaN stands for a value that is missing and for the steps behind the "
               "end of a shorter series, which change nothing"),
     "audio": Kind(
-        "clip", "clips", "folder of class folders with wav, flac or ogg files, or CSV (path,label[,split])",
+        "clip", "clips", "folder of class folders with wav, flac or ogg files, or CSV (path,label[,split])", 1,
         load="tfcnn.data.audio:load_audio", look="tfcnn.data.audio:look", options=("group_by", "sample_rate", "window"),
         reading=("group_by", "sample_rate", "window", "like"), networks=("mel_cnn", "m5"),
         build="tfcnn.models.build:build_for_audio", layers="tfcnn.models.audio", takes_backbones=True, augments=True,
@@ -80,7 +82,7 @@ KINDS = {
         heat_text="The line below a spectrogram has the more colour the more the answer rests on that moment, by Grad-CAM over time (Selvaraju et al. 2017).",
         takes="{samples} samples from -1 to 1 at {sample_rate} Hz, one channel; zeros stand behind the end of a shorter clip, a longer one is given in parts"),
     "text": Kind(
-        "text", "texts", "folder of class folders with .txt files, or CSV (text,label[,split])",
+        "text", "texts", "folder of class folders with .txt files, or CSV (text,label[,split])", 1,
         load="tfcnn.data.text:load_text", look="tfcnn.data.text:look", options=("tokens", "vocabulary", "length"), networks=("kim_cnn",),
         build="tfcnn.models.build:build_for_text", fewest_epochs=4, read_files="tfcnn.data.text:read_files", dtype="int32",
         draw="tfcnn.evaluation.draw:draw_text", heat="tfcnn.evaluation.stretches:without_each",

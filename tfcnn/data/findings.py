@@ -134,7 +134,7 @@ def judge(source: str, reads: list[Read], same: list[Same], notes: dict[str, tup
         source=source, n=len(reads), counts={label: counts[label] for label in labels}, split_counts={s: given[s] for s in SPLITS if given[s]},
         quarantined=quarantined, duplicates=duplicates, contradictions=contradictions, leaks=leaks, notes=notes, test=test,
         problems=said(_problems(source, labels, _different(reads, labels), _why_not_split(good, same, split), contradictions, leaks, given)),
-        warnings=said(_warnings(source, labels, counts, given, quarantined, duplicates, contradictions, notes, test)),
+        warnings=said(_warnings(source, labels, counts, given, quarantined, duplicates, contradictions, notes, test, kind)),
         files=tuple(_file(read) for read in reads), kind=kind)
 
 
@@ -199,10 +199,10 @@ def _example(source: str, same: Same) -> str:
     return " and ".join(dict.fromkeys(places[:1] + places[-1:]))
 
 
-def _warnings(source: str, labels, counts, given: Counter, quarantined, duplicates, contradictions, notes, test):
+def _warnings(source: str, labels, counts, given: Counter, quarantined, duplicates, contradictions, notes, test, kind: str):
     if quarantined:
         kinds = Counter(q.reason.split(":")[0] for q in quarantined)
-        yield f"{_number(quarantined, 'file')} will be left out: " + ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+        yield f"{_number(quarantined, 'file' if kind == IMAGE else 'photo')} will be left out: " + ", ".join(f"{count} {kind}" for kind, count in kinds.items())
     turned = [s for s in contradictions if s.turned]
     if turned:
         yield (f"{_number(turned, 'photo')} turned or mirrored under another label, for instance {_example(source, turned[0])}; "

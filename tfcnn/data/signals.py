@@ -69,12 +69,15 @@ def look(source: Any) -> Found:
     opened = Source(name, lambda: iter(()), tuple(read.example for read in reads), len(reads), kind=KIND)
     constant = tuple(path for path, own in values.items() if len(own) and all(len(np.unique(one[~np.isnan(one)])) < 2 for one in own.T))
     lacking = tuple(path for path, own in values.items() if np.isnan(own).any())
-    return Found(opened, reads, values, {"channels": channels}, {name: paths for name, paths in (("constant", constant), ("missing_values", lacking)) if paths})
+    notes = {name: paths for name, paths in (("constant", constant), ("with_missing_values", lacking)) if paths}
+    return Found(opened, reads, values, {"channels": channels}, notes)
 
 
 def read_files(inputs: Sequence[str | Path], shape: tuple[int | None, ...], facts: Mapping[str, Any]) -> tuple[list[str], Callable]:
     """The series of files, whether they have labels or not, and (range of rows) → for each its values, or None and why it cannot be used."""
     found = [series for path in found_files(inputs, ENDINGS, "a file of series", "files of series") for series in read_series(path, labelled=False)[1]]
+    if not found:
+        raise InputError(f"expected series in '{inputs[0]}', found none")
     values = [_whole(series.values) for series in found]
 
     def one(row: int):

@@ -143,21 +143,35 @@ def read_files(inputs: Sequence[str | Path], shape: tuple[int, ...], facts: Mapp
     or a folder of .txt files.
 
     Raises:
-        InputError: a file that is not there, one that is no .txt, or a `str` that looks like the name of a file that is not there.
+        InputError: a file that is not there, one that is neither .txt nor a CSV with a column text, or a `str` that looks like the
+            name of a file that is not there.
     """
     wrong = next((given for given in inputs if isinstance(given, str) and LIKE_A_PATH.fullmatch(given)), None)
     if wrong:
-        raise InputError(f"expected texts, or files as Path, got '{wrong}', which looks like a file that is not there; check the path")
-    table = next((given for given in inputs if isinstance(given, Path) and given.is_file() and given.suffix.lower() != ENDING), None)
-    if table:
-        raise InputError(f"expected {ENDING} files with a text each, got '{table}'; in Python, give its texts as a list")
-    names = [name for given in inputs for name in ([given] if isinstance(given, str) else map(Path, found_files([given], (ENDING,), "a text", "texts")))]
+        raise InputError(f"expected texts, or files that are there, got '{wrong}', which looks like the name of a file, and there is none; check the path")
+    rows_of_tables: dict[str, str] = {}  # texts of CSV files, by the names of their rows
+    names: list[str | Path] = []
+    for given in inputs:
+        if isinstance(given, Path) and given.suffix.lower() == ".csv" and given.is_file():
+            own = {f"{given}/{number}": text for number, text in _column(given)}
+            rows_of_tables |= own
+            names += list(own)
+        elif isinstance(given, Path) and given.is_file() and given.suffix.lower() != ENDING:
+            raise InputError(f"expected {ENDING} files with a text each, or a CSV with a column text, got '{given}'")
+        else:
+            names += [given] if isinstance(given, str) else map(Path, found_files([given], (ENDING,), "a text", "texts"))
 
     def read(rows):
         found = []
         for name in (names[row] for row in rows):
-            text, reason = _file(name) if isinstance(name, Path) else (_whole(name), "")
-            found.append((encode([text], facts)[0], None) if text.strip() else (None, f"'{name}': {reason or 'no text'}"))
+            text, reason = _file(name) if isinstance(name, Path) else (_whole(rows_of_tables.get(name, name)), "")
+            if not text.strip():
+                found.append((None, f"'{name}': {reason or 'no text'}"))
+                continue
+            (ids,) = encode([text], facts)
+            if np.mean(ids[ids != PADDING] == UNKNOWN) > MANY_UNKNOWN:
+                logger.warning("'%.60s': %d of %d %s are not in the vocabulary", name, np.sum(ids == UNKNOWN), np.sum(ids != PADDING), facts["tokens"])
+            found.append((ids, None))
         return found
 
     return list(map(str, names)), read
@@ -188,8 +202,8 @@ def _facts(texts: Sequence[str], tokens: str, most: int, length: int | None) -> 
 def _say_unknown(ids: np.ndarray) -> None:
     share = float(np.mean(ids[ids != PADDING] == UNKNOWN)) if (ids != PADDING).any() else 0.0
     if share > MANY_UNKNOWN:
-        logger.warning("%.0f %% of the tokens are not in the vocabulary: texts of another language, or one without blanks between words, for which "
-                       "--tokens characters is made", 100 * share)
+        logger.warning("%.0f %% of the tokens are not in the vocabulary: there are few training texts, or these are of another language, or of one "
+                       "without blanks between words, for which --tokens characters is made", 100 * share)
 
 
 def _read(source: Any) -> tuple[str, list[tuple[Example, str, str]]]:
@@ -224,6 +238,16 @@ def _read_csv(path: str) -> Iterator[tuple[Example, str, str]]:
         raise InputError(f"expected a CSV in UTF-8 with commas, but '{path}' cannot be read ({error}); save it so") from error
     for number, row in enumerate(rows, start=2):
         yield _example(path, number, row)
+
+
+def _column(path: Path) -> list[tuple[int, str]]:
+    """(number of the line, text) of a CSV with a column text, whether it has labels or not."""
+    csv.field_size_limit(LARGEST_CELL)
+    with open(path, newline="", encoding="utf-8-sig", errors="replace") as file:
+        reader = csv.DictReader(file)
+        if "text" not in (reader.fieldnames or ()):
+            raise InputError(f"expected a column text in '{path}', found {', '.join(reader.fieldnames or ()) or 'nothing'}")
+        return [(number, row["text"] or "") for number, row in enumerate(reader, start=2)]
 
 
 def _example(name: str, number: int, row: Mapping[str, Any]) -> tuple[Example, str, str]:

@@ -121,4 +121,5 @@ def _files(record: dict) -> list[str]:
     small = min(good, key=lambda row: row["bytes"])
     drop, photos = small["accuracy_drop"], "the test photos" if small["photos"] == "test" else "the photos that it was checked on"
     lost = "" if drop is None else f", {abs(100 * drop):.1f} points {'below' if drop >= 0 else 'above'} Keras on {photos}"
-    return [f"The smallest file for phones that passed its check is {small['path']}, {small['bytes'] / 1e6:.1f} MB{lost}."]
+    passed = "that passed its check" if small["verdict"] == "accepted" else "that was not rejected, though these photos are too few to be sure,"
+    return [f"The smallest file for phones {passed} is {small['path']}, {small['bytes'] / 1e6:.1f} MB{lost}."]

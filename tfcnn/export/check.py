@@ -16,6 +16,7 @@ from tfcnn.export.runtimes import run_file, scores_of
 from tfcnn.export.tflite import Material
 from tfcnn.export.verdict import UNCHECKED, Verdict, compare
 from tfcnn.files import name_aside, publish, remove, write_rows
+from tfcnn.kinds import in_words
 
 KERNELS_DIFFER = 0.02  # share of photos: an 8-bit file that changes more answers is run by other kernels too
 SEVERAL = 3  # answers: fewer that change on few photos say nothing of kernels
@@ -90,6 +91,7 @@ def write_and_check(folder: Path, material: Material, name: str, photos: CheckPh
             measured.scores, photos.scores, photos.targets, material.contract.labels, exact=exporter.exact, max_accuracy_drop=max_accuracy_drop)
         if exporter.integer:
             details, verdict = _try_plain_kernels(aside, photos, details, verdict)
+        verdict = dataclasses.replace(verdict, reason=in_words(verdict.reason, material.contract.kind))
         state = "unchecked" if verdict.verdict == UNCHECKED else "" if verdict.accepted else "rejected"
         changed = _write_changes(folder / "exports" / "changes" / f"{name}.csv", photos, measured, material.contract.labels)
         publish(aside, places[state])

@@ -105,13 +105,15 @@ def _vectors(found: Mapping[str, np.ndarray], vocabulary: Sequence[str], path: s
 
 def check_network(config: ModelConfig, kind: str) -> None:
     """Raises InputError for weights that a network from random weights cannot have."""
-    if config.image_size is not None or config.pooling is not None or config.channels != ModelConfig.channels:
-        raise InputError(f"expected neither image_size, pooling nor channels for the network {config.backbone} of {kind} data; leave them out")
+    wrong = next((name for name in ("image_size", "pooling", "channels") if getattr(config, name) != getattr(ModelConfig, name)), None)
+    if wrong:
+        raise InputError(f"expected no {wrong} for the network {config.backbone} of {kind} data, got {wrong}={getattr(config, wrong)}; leave it out")
     if config.weights == "none" or (kind == "text" and Path(config.weights).is_file()):
         return
     if not Path(config.weights).is_dir():
         wanted = "none, a run, or a file of vectors of words" if kind == "text" else "none or a run"
-        raise InputError(f"expected --weights {wanted} for {config.backbone}, got '{config.weights}'")
+        there = "" if Path(config.weights).exists() or config.weights == "imagenet" else ", which is not there"
+        raise InputError(f"expected --weights {wanted} for {config.backbone}, got '{config.weights}'{there}")
     run = load_run(config.weights)
     if run.kind != kind or run.record["model"]["backbone"] != config.backbone:
         raise InputError(f"expected a run of {kind} data with the network {config.backbone} as --weights, got one of {run.kind} data with "

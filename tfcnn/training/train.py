@@ -173,10 +173,10 @@ def checked_config(model, data: Dataset, config: TrainingConfig) -> TrainingConf
     check_rates(stages, config)
     named = is_named(model)  # of a backbone of one's own nothing is known: it is taken for a pretrained one with BatchNorm
     config = complete(config, photos=len(data.rows("train")), stages=stages, batch_norm=not named or has_batch_norm(model),
-                      pretrained=not named or model.model_config.weights != "none", kind=data.kind, scratch=not (named or _is_transferred(model)))
+                      pretrained=not named or model.model_config.weights != "none", kind=data.kind, scratch=not (named or _is_transferred(model, data)))
     if (not KINDS[data.kind].augments and config.augmentation != "none") or (data.kind != IMAGE and config.mixing):
-        raise InputError(f"expected no augmentation for {data.many}, which is made for photos, got augmentation='{config.augmentation}', "
-                         f"mixing={config.mixing}; leave them out")
+        given = f"mixing={config.mixing}" if config.mixing else f"augmentation='{config.augmentation}'"
+        raise InputError(f"expected no {'mixing' if config.mixing else 'augmentation'} for {data.many}, got {given}; leave it out")
     if not config.head_first and not fine_tunes(config):
         raise InputError("expected something to train, got head_first=False without epochs or open stages; leave head_first out, or open stages")
     config = replace(config, **chosen_by_machine(config, model.distribute_strategy))
@@ -186,9 +186,9 @@ def checked_config(model, data: Dataset, config: TrainingConfig) -> TrainingConf
     return config
 
 
-def _is_transferred(model) -> bool:
-    """True for a network, other than a backbone of photos, that begins with the weights of a run."""
-    return model.model_config.weights not in ("none", OWN) and Path(model.model_config.weights).is_dir()
+def _is_transferred(model, data: Dataset) -> bool:
+    """True for a network, other than a backbone of photos, that begins with the weights of a run, all of them: of words some are always new."""
+    return "vocabulary" not in data.facts and model.model_config.weights not in ("none", OWN) and Path(model.model_config.weights).is_dir()
 
 
 def _check_batch(config: TrainingConfig, strategy) -> None:
