@@ -350,7 +350,7 @@ def test_audit_exits_1_for_problems_and_names_all_of_them_in_json(capsys, photos
     values = values_of(out)
     assert code == 1 and out.count("\nPROBLEM  ") == len(values["problems"]) == 2
     assert set(values) == {"source", "n", "counts", "split_counts", "quarantined", "duplicates", "contradictions", "leaks", "notes", "test",
-                           "problems", "warnings"}
+                           "problems", "warnings", "kind"}
     assert values["source"] == str(tmp_path / "photos") and values["n"] == 71
     assert values["counts"] == {"blue": 24, "green": 22, "red": 24} and values["split_counts"] == {"train": 61, "test": 9}
     assert values["quarantined"] == [

@@ -149,6 +149,7 @@ def check_all(source, output, model: ModelConfig, training: TrainingConfig, data
     row = kind_of(data.kind)
     model = named(model, data.kind)
     if not isinstance(model.backbone, str):
+        check_config(model)  # what is no network either is said first
         raise InputError("expected the name of a backbone, got a keras.Model; give it to build_classifier, then train, evaluate and export")
     if data.kind == IMAGE or (model.backbone in BACKBONES and row.takes_backbones):
         check_config(model)
@@ -207,7 +208,7 @@ def _build_and_load(opened, model: ModelConfig, training: TrainingConfig, data: 
     if data.kind != IMAGE:
         row = kind_of(data.kind)
         with together(strategy):
-            examples = function_of(row.load)(opened, seed=training.seed, **_options_of(data))
+            examples = function_of(row.load)(opened, seed=training.seed, **data.options())
             check_same(strategy, f"the same {row.many} in the same splits", digest_of(examples), "give all workers the same data")
             with stage("build the classifier", seconds=seconds), strategy.scope():
                 keras.utils.set_random_seed(training.seed)
@@ -222,14 +223,8 @@ def _build_and_load(opened, model: ModelConfig, training: TrainingConfig, data: 
     with together(strategy):
         classifier = build(sort_labels(e.label for e in opened.examples)) if opened.examples else None
         photos = load_images(opened, image_size=model.image_size, channels=model.channels, seed=training.seed, seconds=seconds,
-                             strategy=strategy, **_options_of(data))
+                             strategy=strategy, **data.options())
         return classifier or build(photos.labels), photos
-
-
-def _options_of(data: DataConfig) -> dict:
-    """What the loader of a kind takes of the configuration."""
-    options = {name: getattr(data, name) for name in (*COMMON, *kind_of(data.kind).options)}
-    return {**options, "fold": data.fold or 0}
 
 
 def is_one_of_several(machine: MachineConfig) -> bool:

@@ -1,8 +1,9 @@
 """`DataConfig`: what a source is and how it becomes three splits; command-line flags come from its fields."""
 
 from dataclasses import dataclass
+from typing import Any
 
-from tfcnn.kinds import IMAGE
+from tfcnn.kinds import COMMON, IMAGE, kind_of
 
 
 @dataclass(frozen=True)
@@ -38,3 +39,8 @@ class DataConfig:
     tokens: str = "words"
     vocabulary: int = 20_000
     length: int | None = None
+
+    def options(self) -> dict[str, Any]:
+        """What the loader of the kind takes of it."""
+        options = {name: getattr(self, name) for name in (*COMMON, *kind_of(self.kind).options)}
+        return {**options, "fold": self.fold or 0}

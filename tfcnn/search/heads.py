@@ -57,7 +57,7 @@ def key_of(model: ModelConfig) -> tuple[str, int, str]:
 
 def load_data(job: Job, opened, image_size: int):
     """The photos of the search at one size, in the splits that each of its runs will have."""
-    return load_images(opened, image_size=image_size, channels=job.model.channels, seed=job.training.seed, **{**asdict(job.data), "fold": job.data.fold or 0})
+    return load_images(opened, image_size=image_size, channels=job.model.channels, seed=job.training.seed, **job.data.options())
 
 
 def build_network(job: Job, data, key: tuple[str, int, str]) -> tuple[Any, Table]:
