@@ -146,21 +146,9 @@ def find_rate(source: Any, *, model: ModelConfig | None = None, training: Traini
 
 def check_all(source, output, model: ModelConfig, training: TrainingConfig, data: DataConfig, formats, machine: MachineConfig) -> ModelConfig:
     """Raises InputError for an argument that cannot work; gives the model's with its defaults filled in."""
-    row = kind_of(data.kind)
+    kind_of(data.kind)
     model = named(model, data.kind)
-    if not isinstance(model.backbone, str):
-        check_config(model)  # what is no network either is said first
-        raise InputError("expected the name of a backbone, got a keras.Model; give it to build_classifier, then train, evaluate and export")
-    if data.kind == IMAGE or (model.backbone in BACKBONES and row.takes_backbones):
-        check_config(model)
-        if data.kind != IMAGE and model.channels != ModelConfig.channels:
-            raise InputError(f"expected no channels for {row.many}, got channels={model.channels}; a backbone of photos gets grey pixels of them")
-    elif model.backbone not in row.networks:
-        others = [*row.networks, *(BACKBONES if row.takes_backbones else ())]
-        raise InputError(f"expected a network for {row.many}, got '{model.backbone}'; {closest(model.backbone, others)}")
-    else:
-        check_config(replace(model, backbone=BACKBONE, weights="none"))
-        check_network(model, data.kind)
+    _check_model(model, data.kind)
     check_training(training)
     check_formats(formats, data.kind)
     check_split(data.split, data.folds, data.fold or 0, data.like)
@@ -265,6 +253,24 @@ def _given(model: ModelConfig, training: TrainingConfig, data: DataConfig) -> di
     """The arguments that were given, by the names that run.json has for them; what is left to the rule is left out."""
     asked = {name: value for name, value in asdict(training).items() if value is not None}
     return {**asked, **asdict(data), **asdict(model), "fold": data.fold or 0}
+
+
+def _check_model(model: ModelConfig, kind: str) -> None:
+    """Raises InputError for a network or its arguments that this kind of data cannot have."""
+    row = kind_of(kind)
+    if not isinstance(model.backbone, str):
+        check_config(model)  # what is no network either is said first
+        raise InputError("expected the name of a backbone, got a keras.Model; give it to build_classifier, then train, evaluate and export")
+    if kind == IMAGE or (model.backbone in BACKBONES and row.takes_backbones):
+        check_config(model)
+        if kind != IMAGE and model.channels != ModelConfig.channels:
+            raise InputError(f"expected no channels for {row.many}, got channels={model.channels}; a backbone of photos gets grey pixels of them")
+    elif model.backbone not in row.networks:
+        others = [*row.networks, *(BACKBONES if row.takes_backbones else ())]
+        raise InputError(f"expected a network for {row.many}, got '{model.backbone}'; {closest(model.backbone, others)}")
+    else:
+        check_config(replace(model, backbone=BACKBONE, weights="none"))
+        check_network(model, kind)
 
 
 def _check_fields(data: DataConfig) -> None:

@@ -10,6 +10,7 @@ from tfcnn.evaluation.intervals import wilson_interval
 
 FEW = 200  # test photos, below which an accuracy of 0.8 is known within more than about 5 points
 SHOWN_LAYERS = 5  # of those left in float
+UNDECIDED = "undecided"  # verdict of a file that was not rejected on photos too few to tell
 SURE = 0.03  # of the mean score from the accuracy, below which scores are said to mean what they say
 
 
@@ -121,5 +122,5 @@ def _files(record: dict) -> list[str]:
     small = min(good, key=lambda row: row["bytes"])
     drop, photos = small["accuracy_drop"], "the test photos" if small["photos"] == "test" else "the photos that it was checked on"
     lost = "" if drop is None else f", {abs(100 * drop):.1f} points {'below' if drop >= 0 else 'above'} Keras on {photos}"
-    passed = "that passed its check" if small["verdict"] == "accepted" else "that was not rejected, though these photos are too few to be sure,"
+    passed = "that passed its check" if small.get("verdict") != UNDECIDED else "that was not rejected, though these photos are too few to be sure,"
     return [f"The smallest file for phones {passed} is {small['path']}, {small['bytes'] / 1e6:.1f} MB{lost}."]
