@@ -62,7 +62,7 @@ def _train(args) -> int:
         raise InputError(f"expected 'none' or formats, got --export {' '.join(args.export)}")
     asked = [] if args.export == ["none"] else args.export
     data = config_of(DataConfig, args)
-    speak_of(data.kind if data.kind in KINDS else IMAGE)
+    speak_of(data.kind)
     crossed = data.folds is not None and data.fold is None
     args.output = args.output or Path("saved_models") / f"{_name_of(args.source)}{'-folds' if crossed else ''}"
     arguments = {"output": args.output, "model": config_of(ModelConfig, args), "training": config_of(TrainingConfig, args), "data": data,
@@ -156,7 +156,7 @@ def _other_photos(args, run):
 def _audit(args) -> int:
     from tfcnn.data.audit import audit
 
-    speak_of(args.kind if args.kind in KINDS else IMAGE)
+    speak_of(args.kind)
     output = Path(args.output or Path("saved_models") / f"{_name_of(args.source)}-audit")
     result = audit(args.source, output=output, image_size=args.image_size, geometry=args.geometry, split=tuple(args.split), difference=args.difference,
                    group_by=args.group_by, data_dir=args.data_dir, kind=args.kind, sample_rate=args.sample_rate, window=args.window)

@@ -10,15 +10,15 @@ import sys
 import threading
 import warnings
 
-from tfcnn.kinds import IMAGE, in_words
+from tfcnn.kinds import IMAGE, KINDS, in_words
 
 _kind = IMAGE
 
 
 def speak_of(kind: str) -> None:
-    """From here on what logs and errors say of photos is said of examples of this kind of data."""
+    """From here on what logs and errors say of photos is said of examples of this kind of data, if there is such a kind."""
     global _kind
-    _kind = kind
+    _kind = kind if kind in KINDS else IMAGE
 
 
 @contextlib.contextmanager

@@ -146,7 +146,6 @@ def find_rate(source: Any, *, model: ModelConfig | None = None, training: Traini
 
 def check_all(source, output, model: ModelConfig, training: TrainingConfig, data: DataConfig, formats, machine: MachineConfig) -> ModelConfig:
     """Raises InputError for an argument that cannot work; gives the model's with its defaults filled in."""
-    kind_of(data.kind)
     model = named(model, data.kind)
     _check_model(model, data.kind)
     check_training(training)

@@ -62,8 +62,7 @@ class Kind(NamedTuple):
 KINDS = {
     IMAGE: Kind(
         "photo", "photos", "folder of class folders, CSV (path,label[,split]), .npz, or tfds:NAME[/CONFIG][:VERSION]", 3,
-        load="tfcnn.data.images:load_images", options=("geometry", "group_by", "data_dir"), takes_backbones=True, augments=True,
-        heat="tfcnn.evaluation.heat:heat_maps"),
+        load="tfcnn.data.images:load_images", options=("geometry", "group_by", "data_dir"), takes_backbones=True, augments=True),
     "signal": Kind(
         "series", "series", "folder with NAME_TRAIN.ts and NAME_TEST.ts, .ts, CSV or .npz", 2,
         load="tfcnn.data.signals:load_signals", look="tfcnn.data.signals:look", networks=("resnet", "fcn", "inception_time"),

@@ -82,8 +82,7 @@ def _others_of(run: Run, items: tuple[Item, ...]) -> Dataset:
     source, many, arguments = run.record["data"]["source"], KINDS[run.kind].many, run.record["data"]["arguments"]
     if not source:
         raise InputError(f"expected data, since '{run.path}' was trained on what lay in memory; give the data set as the second argument")
-    grouped = {"group_by": arguments["group_by"]} if arguments.get("group_by") else {}
-    data = function_of(KINDS[run.kind].load)(source, split=None, facts=run.facts, **grouped)
+    data = function_of(KINDS[run.kind].load)(source, split=None, facts=run.facts)
     place = {item.sha256: row for row, item in enumerate(data.items)}
     changed = [item.path for item in items if item.sha256 not in place]
     if changed:

@@ -169,7 +169,7 @@ def read_files(inputs: Sequence[str | Path], shape: tuple[int, ...], facts: Mapp
                 found.append((None, f"'{name}': {reason or 'no text'}"))
                 continue
             (ids,) = encode([text], facts)
-            if np.mean(ids[ids != PADDING] == UNKNOWN) > MANY_UNKNOWN:
+            if _share_unknown(ids) > MANY_UNKNOWN:
                 logger.warning("'%.60s': %d of %d %s are not in the vocabulary", name, np.sum(ids == UNKNOWN), np.sum(ids != PADDING), facts["tokens"])
             found.append((ids, None))
         return found
@@ -199,8 +199,13 @@ def _facts(texts: Sequence[str], tokens: str, most: int, length: int | None) -> 
     return {"tokens": tokens, "length": length, "how": HOW[tokens], "vocabulary": [*NAMES, *frequent[:most]]}
 
 
+def _share_unknown(ids: np.ndarray) -> float:
+    """Of the numbers of texts."""
+    return float(np.mean(ids[ids != PADDING] == UNKNOWN)) if (ids != PADDING).any() else 0.0
+
+
 def _say_unknown(ids: np.ndarray) -> None:
-    share = float(np.mean(ids[ids != PADDING] == UNKNOWN)) if (ids != PADDING).any() else 0.0
+    share = _share_unknown(ids)
     if share > MANY_UNKNOWN:
         logger.warning("%.0f %% of the tokens are not in the vocabulary: there are few training texts, or these are of another language, or of one "
                        "without blanks between words, for which --tokens characters is made", 100 * share)

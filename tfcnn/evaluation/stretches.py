@@ -4,13 +4,13 @@ import math
 
 import numpy as np
 
+from tfcnn.data.text import UNKNOWN
 from tfcnn.errors import WorkError
 from tfcnn.evaluation.heat import weighted_maps
 from tfcnn.evaluation.inside import call_of, check_targets
 
 FINE = 16  # steps of time that maps have at least; the last ones of a deep network are too coarse to point at anything
 MOST_PARTS = 100  # of a text that are left out in turn; of a longer one several tokens at a time
-UNKNOWN = 1  # the number of a word that is not in the vocabulary
 BATCH = 32
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tfcnn.errors import InputError, closest, is_plain
-from tfcnn.kinds import IMAGE, KINDS
+from tfcnn.kinds import IMAGE, KINDS, kind_of
 from tfcnn.models.backbones import BACKBONES, MAXIMUM_SIZE, VIT, has_class_token, preprocess_function
 from tfcnn.models.freeze import OWN, set_trainable
 from tfcnn.models.weights import build_with_weights, check_weights
@@ -163,7 +163,7 @@ def check_config(config: ModelConfig, labels: Sequence[str] | None = None) -> No
 
 def named(config: ModelConfig, kind: str = IMAGE) -> ModelConfig:
     """The same with the backbone and the weights that a kind of data has where nothing was said."""
-    networks = KINDS[kind].networks
+    networks = kind_of(kind).networks
     backbone = config.backbone or (networks[0] if networks else BACKBONE)
     weights = config.weights or ("none" if backbone in networks else IMAGENET)
     return replace(config, backbone=backbone, weights=weights)

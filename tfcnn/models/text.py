@@ -2,9 +2,9 @@
 
 from tfcnn.errors import InputError
 
-WIDTH = 128  # numbers of a word; Kim 2014 has 300, which on these data changed nothing but the time
+WIDTH = 128  # numbers of a word; Kim 2014 has 300, which take longer
 KERNELS, FILTERS = (3, 4, 5), 100  # Kim 2014, section 3.1
-DROPOUT = 0.4  # of whole words' numbers, with that of the head in place of the 0.5 of Kim 2014
+DROPOUT = 0.4  # of the numbers of words, the same ones for all words of a text; with that of the head in place of the 0.5 of Kim 2014
 SPREAD = 0.25  # random vectors are drawn from -0.25 to 0.25, as in the code of Kim 2014
 
 

@@ -29,7 +29,7 @@ RATE, RATE_WITHOUT_BATCH_NORM, HEAD_RATE = 3e-4, 5e-5, 1e-3
 FACTORS = {"adamw": 1.0, "adam": 1.0, "sgd": 30.0, "lion": 1 / 3}
 # Networks of other kinds of data learn from random weights, by a fixed number of steps: archives have from tens to thousands of series, and Wang et al. 2017,
 # section III.B, give all 1500 to 2000 epochs, which for the small ones is as many passes over hardly anything. The rate is theirs.
-# Texts overfit within a few epochs (Zhang and Wallace 2017, section 4): they have fewer at least (`tfcnn.kinds`).
+# Texts overfit sooner: they have fewer epochs at least (`tfcnn.kinds`).
 STEPS_FROM_SCRATCH, RATE_FROM_SCRATCH = 1_500, 1e-3
 FIELDS = ("trainable", "epochs", "batch_size", "learning_rate", "head_learning_rate", "augmentation", "head_first", "batch_norm")  # of TrainingConfig
 
