@@ -101,6 +101,9 @@ def made(kind, folder):
     if kind == "signal":
         np.savez(folder / "made.npz", x=rng.normal(size=(24, 20, 1)).astype(np.float32), y=["a", "b"] * 12)
         return folder / "made.npz", ["--backbone", "fcn"]
+    if kind == "volume":
+        np.savez(folder / "made.npz", images=rng.normal(size=(24, 8, 8, 8)).astype(np.float32), labels=["a", "b"] * 12)
+        return folder / "made.npz", []
     if kind == "text":
         lines = [f"word{number % 5} and {'good' if number % 2 else 'bad'} {number},{'x' if number % 2 else 'y'}" for number in range(24)]
         (folder / "made.csv").write_text("\n".join(["text,label", *lines]) + "\n")

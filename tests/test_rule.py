@@ -77,3 +77,9 @@ def test_the_rule_fills_in_every_field_it_names_and_leaves_nothing_else_open():
     open_fields = {field.name for field in fields(TrainingConfig) if field.default is None}
     assert set(FIELDS) == open_fields - {"learning_rates", "mixing", *CHOSEN_BY_MACHINE}
     assert all(getattr(filled(), name) is not None for name in FIELDS)
+
+
+def test_networks_of_a_kind_have_its_rate_and_those_of_a_caller_a_usual_one():
+    rates = {(kind, own): complete(TrainingConfig(), photos=100, stages=["block1"], kind=kind, scratch=True, own=own).learning_rate
+             for kind in ("signal", "audio", "text") for own in (False, True)}
+    assert rates == {**dict.fromkeys(rates, 1e-3), ("audio", False): 1e-2}

@@ -11,7 +11,7 @@ from tfcnn.console import ended_by_sigterm, fail, say, say_json, set_up_output, 
 from tfcnn.errors import InputError, WorkError, first_line
 from tfcnn.flags import config_of, given_of
 from tfcnn.kinds import IMAGE, KINDS
-from tfcnn.parser import make_parser
+from tfcnn.parser import OF_AN_AUDIT, make_parser
 from tfcnn.texts import cache_text, exports_text, folds_text, left_out_text, run_text
 
 EXPORT_FLAGS = ("max_accuracy_drop", "max_bytes", "max_host_latency_ms", "calibrate_scores", "score_threshold", "encoded", "bundle",
@@ -158,8 +158,8 @@ def _audit(args) -> int:
 
     speak_of(args.kind)
     output = Path(args.output or Path("saved_models") / f"{_name_of(args.source)}-audit")
-    result = audit(args.source, output=output, image_size=args.image_size, geometry=args.geometry, split=tuple(args.split), difference=args.difference,
-                   group_by=args.group_by, data_dir=args.data_dir, kind=args.kind, sample_rate=args.sample_rate, window=args.window)
+    of_data = {name: getattr(args, name) for name in OF_AN_AUDIT} | {"split": tuple(args.split)}
+    result = audit(args.source, output=output, image_size=args.image_size, difference=args.difference, **of_data)
     say(f"{result}\n\n{'pictures' if args.kind == IMAGE else 'page'}: {output / 'audit.html'}")
     say_json(args, {key: value for key, value in result.to_dict().items() if key != "files"})
     return EXIT_FAILED if result.problems or (args.strict and result.warnings) else EXIT_DONE

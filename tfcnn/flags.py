@@ -79,6 +79,10 @@ def _parser_of(name: str, kind):
     if name == "devices":
         return numbers
     kinds = typing.get_args(kind) or (kind,)
+    if tuple[float, ...] in kinds:
+        return lambda text: numbers(text, float)
+    if tuple[int, ...] in kinds:
+        return numbers
     return int if int in kinds else float if float in kinds else str
 
 
@@ -87,12 +91,12 @@ def parse_stages(text: str) -> bool | int | str:
     return {"none": False, "all": True}.get(text, int(text) if re.fullmatch(r"-?\d+", text) else text)
 
 
-def numbers(text: str) -> tuple[int, ...]:
-    """Whole numbers with commas between them."""
+def numbers(text: str, kind: type = int) -> tuple:
+    """Numbers with commas between them, whole ones or float."""
     try:
-        return tuple(int(number) for number in text.split(",") if number)
+        return tuple(kind(number) for number in text.split(",") if number)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"expected whole numbers with commas between them, got '{text}'") from None
+        raise argparse.ArgumentTypeError(f"expected {'whole ' if kind is int else ''}numbers with commas between them, got '{text}'") from None
 
 
 def _rate(text: str) -> tuple[str, float]:

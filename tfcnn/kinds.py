@@ -30,7 +30,7 @@ class Kind(NamedTuple):
         layers: a module with layers of our own, which has to be imported before a network is loaded.
         takes_backbones: whether a backbone of photos can stand behind what `build` puts before it.
         augments: whether `TrainingConfig.augmentation` means something.
-        fewest_epochs: of a network from random weights, however many examples there are.
+        fewest_epochs: of a network from random weights, however many examples there are; `rate`: the highest learning rate of its `networks`.
         read_files: (paths or values, shape, facts) → (names, reader of rows), for `predict`.
         draw: (an example as the network gets it, heat or None, facts, its text, whether large) → HTML, for the report.
         heat: (model, inputs, targets) → how much each part of each example counts, for `draw`; `heat_text`: what that is, for the report.
@@ -51,6 +51,7 @@ class Kind(NamedTuple):
     takes_backbones: bool = False
     augments: bool = False
     fewest_epochs: int = 0
+    rate: float = 1e-3
     read_files: str = ""
     draw: str = ""
     heat: str = ""
@@ -76,7 +77,7 @@ KINDS = {
         load="tfcnn.data.audio:load_audio", look="tfcnn.data.audio:look", options=("group_by", "sample_rate", "window"),
         reading=("group_by", "sample_rate", "window", "like"), networks=("mel_cnn", "m5"),
         build="tfcnn.models.build:build_for_audio", layers="tfcnn.models.audio", takes_backbones=True, augments=True,
-        fewest_epochs=20, read_files="tfcnn.data.audio:read_files",
+        fewest_epochs=20, rate=1e-2, read_files="tfcnn.data.audio:read_files",
         draw="tfcnn.evaluation.draw:draw_audio", heat="tfcnn.evaluation.stretches:stretches",
         heat_text="The line below a spectrogram has the more colour the more the answer rests on that moment, by Grad-CAM over time (Selvaraju et al. 2017).",
         takes="{samples} samples from -1 to 1 at {sample_rate} Hz, one channel; zeros stand behind the end of a shorter clip, a longer one is given in parts"),
@@ -89,6 +90,14 @@ KINDS = {
                   "known (Li et al. 2016). Dotted words are not in the vocabulary.",
         takes="{length} numbers of {tokens} as int32; 0 stands behind the end of a shorter text, a longer one is cut. How a text becomes {tokens}: {how}. "
               "The number of one is its line in vocabulary.txt, counted from 0; 1 stands for all that are not in it"),
+    "volume": Kind(
+        "volume", "volumes", "folder of class folders with .nii, .nii.gz or .npy files or with folders of slices, CSV (path,label[,split]), or .npz", 4,
+        load="tfcnn.data.volumes:load_volumes", look="tfcnn.data.volumes:look", options=("group_by", "spacing", "size", "intensity"),
+        reading=("group_by", "spacing", "size", "intensity", "like"), networks=("cnn_3d", "r3d_18", "r2plus1d_18"),
+        build="tfcnn.models.build:build_for_volumes", layers="tfcnn.models.volumes", augments=True, fewest_epochs=20,
+        read_files="tfcnn.data.volumes:read_files", draw="tfcnn.evaluation.draw_volume:draw_volume", heat="tfcnn.evaluation.stretches:telling_voxels",
+        heat_text="Coloured is what the answer rests on, by Grad-CAM in three dimensions (Selvaraju et al. 2017), in the planes through its strongest voxel.",
+        takes="a volume of {depth} x {height} x {width} voxels and {channels} channels, intensities as they were measured{frame}"),
 }
 COMMON = ("split", "folds", "fold", "like")  # fields of `DataConfig` that every `load` takes
 
@@ -109,7 +118,8 @@ def takes_of(kind: str, facts: Mapping[str, Any]) -> str:
     return KINDS[kind].takes.format(**{name: "any number of" if value is None else value for name, value in facts.items()})
 
 
-FIXED = {"sample_rate": "sampling rate", "samples": "window", "tokens": "tokens", "vocabulary": "vocabulary"}  # facts that a network is made for
+# Facts that a network is made for.
+FIXED = {"sample_rate": "sampling rate", "samples": "window", "tokens": "tokens", "vocabulary": "vocabulary", "spacing": "spacing"}
 
 
 def differing(facts: Mapping[str, Any], others: Mapping[str, Any]) -> str:

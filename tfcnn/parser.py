@@ -1,16 +1,19 @@
 """What can be typed: the commands, their arguments and their help."""
 
 import argparse
+import dataclasses
 import typing
 from collections.abc import Callable, Mapping
 
-from tfcnn.flags import add_flags, add_split, names, numbers, parse_stages
-from tfcnn.kinds import IMAGE, KINDS
+from tfcnn.flags import add_flags, names, numbers, parse_stages
+from tfcnn.kinds import COMMON, IMAGE, KINDS
 
 SOURCE = KINDS[IMAGE].source
 ANY_SOURCE = "; ".join(f"{name}: {row.source}" for name, row in KINDS.items())
 OF_OTHER_KINDS = ("kind", *{option: None for row in KINDS.values() for option in row.options if option not in KINDS[IMAGE].options})  # of `DataConfig`
 NOT_OF_A_SEARCH = ("backbone", "weights", "image_size", "folds", "fold", *OF_OTHER_KINDS)  # fields of the configs that have other flags there, or none
+OF_AN_AUDIT = ("kind", "split", *dict.fromkeys(option for name, row in KINDS.items() for option in (row.options if name == IMAGE else row.reading)
+                                              if option not in COMMON))  # fields of `DataConfig` that concern reading
 USAGE = 2  # exit code
 
 
@@ -61,19 +64,13 @@ def make_parser(functions: Mapping[str, Callable]) -> argparse.ArgumentParser:
 
     audit = add("audit", "say what is wrong with the data, before training; changes no file")
     audit.add_argument("source", help=ANY_SOURCE)
-    audit.add_argument("--sample-rate", type=int, help="of audio: in Hz, as for tfcnn train")
-    audit.add_argument("--window", type=float, help="of audio: seconds of an example, as for tfcnn train")
-    audit.add_argument("--kind", default=IMAGE, help="of the data: image, signal (time series), audio or text (default: %(default)s)")
+    add_flags(audit, DataConfig, leave_out=[field.name for field in dataclasses.fields(DataConfig) if field.name not in OF_AN_AUDIT])
     audit.add_argument("--output", help="folder for audit.json and audit.html, a page of pictures (default: saved_models/NAME OF SOURCE-audit)")
     audit.add_argument("--strict", action="store_true", help="exit 1 for warnings too, not only for what would spoil training")
     audit.add_argument("--image-size", type=int, default=224, help="side of the squares that are kept for the training (default: %(default)s)")
-    audit.add_argument("--geometry", default="stretch", help="stretch, letterbox or center_crop (default: %(default)s)")
     audit.add_argument("--difference", type=float, default=0.05, help="difference of accuracies that the test split should show (default: %(default)s)")
-    add_split(audit)
-    audit.add_argument("--group-by", help="a column of a CSV whose equal values must stay in one split")
-    audit.add_argument("--data-dir", help="the folder where tensorflow-datasets keeps its data")
 
-    train = add("train", "train on photos, series, sound or texts, evaluate, export and check the files")
+    train = add("train", "train on photos, series, sound, texts or volumes, evaluate, export and check the files")
     add_training(train)
     train.add_argument("--export", action="extend", nargs="+", default=[], metavar="FORMAT",
                        help=f"{formats}; none exports nothing")

@@ -138,9 +138,9 @@ def load_run(path: str | Path) -> Run:
 
 
 def _is_shape(value) -> bool:
-    """(height, width, channels), (steps, channels) with None for steps of any number, or (samples,)."""
+    """(depth, height, width, channels), (height, width, channels), (steps, channels) with None for steps of any number, or (samples,)."""
     sizes = value[1:] if isinstance(value, list) and len(value) == 2 and value[0] is None else value
-    return isinstance(value, list) and len(value) in (1, 2, 3) and all(type(size) is int and size > 0 for size in sizes)
+    return isinstance(value, list) and len(value) in (1, 2, 3, 4) and all(type(size) is int and size > 0 for size in sizes)
 
 
 def _is_part(value) -> bool:

@@ -1,7 +1,7 @@
 """Photos that are pixels already: arrays, `.npz` files and `tf.data`."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,19 +50,29 @@ def open_npz(path: str, channels: int = 3) -> Source:
             arrays = {name: file[name] for name in file.files}
     except Exception as error:  # zip files break in many ways
         raise InputError(f"expected arrays without pickled objects in '{path}', but it cannot be read ({type(error).__name__}: {error})") from error
-    pairs: dict[str, dict[str, np.ndarray]] = {}
-    for name, array in arrays.items():
+    pairs = pairs_of(list(arrays), path)
+    names = next(([_label(name, None) for name in arrays[key]] for key in ("label_names", "class_names") if key in arrays), None)
+    return _from_memory(path, {split: check_arrays(arrays[images], arrays[targets], names, channels=channels) for split, (images, targets) in pairs.items()})
+
+
+def pairs_of(names: Sequence[str], path: str) -> dict[str, tuple[str, str]]:
+    """By split, or under "" for all: the keys of an `.npz` that hold images and targets.
+
+    Raises:
+        InputError: other keys.
+    """
+    pairs: dict[str, dict[str, str]] = {}
+    for name in names:
         match = _KEY.fullmatch(name)
         if match:
             kind = "images" if match[2].lower() in ("images", "image", "x", "data") else "targets"
             pair = pairs.setdefault(SPLIT_NAMES.get((match[1] or match[3] or "").lower(), ""), {})
             if kind in pair:
-                raise InputError(f"expected the {kind} of each split once in '{path}', found {', '.join(arrays)}")
-            pair[kind] = array
+                raise InputError(f"expected the {kind} of each split once in '{path}', found {', '.join(names)}")
+            pair[kind] = name
     if not pairs or any(len(pair) < 2 for pair in pairs.values()) or ("" in pairs and len(pairs) > 1):
-        raise InputError(f"expected the keys images and labels (or x and y, or x_train, y_train, x_test, y_test) in '{path}', found {', '.join(arrays)}")
-    names = next(([_label(name, None) for name in arrays[key]] for key in ("label_names", "class_names") if key in arrays), None)
-    return _from_memory(path, {split: check_arrays(pair["images"], pair["targets"], names, channels=channels) for split, pair in pairs.items()})
+        raise InputError(f"expected the keys images and labels (or x and y, or x_train, y_train, x_test, y_test) in '{path}', found {', '.join(names)}")
+    return {split: (pair["images"], pair["targets"]) for split, pair in pairs.items()}
 
 
 def check_arrays(images, targets, names: list[str] | None = None, *, channels: int = 3) -> tuple[np.ndarray, list[str]]:

@@ -11,7 +11,7 @@ class DataConfig:
     """What is said of the data besides the source and the seed.
 
     Attributes:
-        kind: of the data: image, signal (time series), audio or text.
+        kind: of the data: image, signal (time series), audio, text or volume.
         geometry: how a photo becomes a square: stretch (as MediaPipe does on a phone), letterbox or center_crop.
         split: fractions of training, validation and test; a source with splits of its own keeps them.
         folds: cross-validation: trains once a fold, and tests each photo once.
@@ -24,6 +24,9 @@ class DataConfig:
         tokens: of text: words or characters.
         vocabulary: of text: the most words or characters that are known.
         length: of text: tokens of an example; left out, those of the longest training text, at most 400 words or 1000 characters.
+        spacing: of volumes: mm from voxel to voxel, one number or DEPTH,HEIGHT,WIDTH; left out, the median of the files.
+        size: of volumes: voxels of an example, DEPTH,HEIGHT,WIDTH; left out, those of the largest on each axis, at most 128.
+        intensity: of volumes: LOWEST,HIGHEST intensity that the network sees; left out, all.
     """
 
     kind: str = IMAGE
@@ -39,6 +42,9 @@ class DataConfig:
     tokens: str = "words"
     vocabulary: int = 20_000
     length: int | None = None
+    spacing: tuple[float, ...] | None = None
+    size: tuple[int, ...] | None = None
+    intensity: tuple[float, ...] | None = None
 
     def options(self) -> dict[str, Any]:
         """What the loader of the kind takes of it."""

@@ -1,4 +1,4 @@
-"""What a classifier of series, sound or texts goes by: the telling stretch of time, by Grad-CAM, and the words that decided, by leaving each out."""
+"""What a classifier of other data than photos goes by: telling stretches of time and telling voxels, by Grad-CAM, and words, by leaving each out."""
 
 import math
 
@@ -10,6 +10,7 @@ from tfcnn.evaluation.heat import weighted_maps
 from tfcnn.evaluation.inside import call_of, check_targets
 
 FINE = 16  # steps of time that maps have at least; the last ones of a deep network are too coarse to point at anything
+FINE_VOXELS = 4  # cells along each side of a volume
 MOST_PARTS = 100  # of a text that are left out in turn; of a longer one several tokens at a time
 BATCH = 32
 
@@ -38,13 +39,37 @@ def stretches(model, inputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
         maps = maps[:, -side * side:].reshape(-1, side, side)
     if maps.ndim == 3:  # (n, time, frequency), or of a backbone of photos (n, frequency, time)
         maps = maps.mean(axis=1 if of_photos else 2)
-    if not np.isfinite(maps).all():
-        raise WorkError("expected finite gradients, got NaN or infinity; the training diverged, train again with a lower learning rate")
+    _check_finite(maps)
     steps = inputs.shape[1]
     centres = (np.arange(maps.shape[1]) + 0.5) / maps.shape[1] * steps - 0.5
     heat = np.stack([np.interp(np.arange(steps), centres, row) for row in maps]).astype(np.float32)
-    top = heat.max(axis=1, keepdims=True)
-    return np.divide(heat, top, out=np.zeros_like(heat), where=top > 0)
+    return _to_one(heat)
+
+
+def telling_voxels(model, inputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """How much each voxel of volumes counts for a label, by Grad-CAM in three dimensions.
+
+    Args:
+        model: of `build_classifier`.
+        inputs: (n, depth, height, width, channels), as the model gets them.
+        targets: for each the index of a label.
+
+    Returns:
+        float32 (n, depth, height, width), 0-1, interpolated between the middles of the maps' cells; all 0 where nothing speaks for the label.
+
+    Raises:
+        WorkError: gradients that are no numbers.
+
+    Source: Selvaraju et al. 2017, "Grad-CAM", section 3.
+    """
+    from scipy.ndimage import map_coordinates
+
+    targets = check_targets(model, targets, len(inputs))
+    maps = weighted_maps(model, _telling_maps(model, sides=3, least=FINE_VOXELS), inputs, targets)
+    _check_finite(maps)
+    cells = [(np.arange(side) + 0.5) / side * count - 0.5 for side, count in zip(inputs.shape[1:4], maps.shape[1:], strict=True)]
+    places = np.meshgrid(*cells, indexing="ij")
+    return _to_one(np.stack([map_coordinates(row, places, order=1, mode="nearest") for row in maps]).astype(np.float32))
 
 
 def without_each(model, inputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -80,13 +105,25 @@ def without_each(model, inputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
     return np.divide(heat, top, out=np.zeros_like(heat), where=top > 0)
 
 
-def _telling_maps(model):
-    """The last maps of the backbone that are fine enough in time; its last ones where none are."""
+def _check_finite(maps: np.ndarray) -> None:
+    if not np.isfinite(maps).all():
+        raise WorkError("expected finite gradients, got NaN or infinity; the training diverged, train again with a lower learning rate")
+
+
+def _to_one(heat: np.ndarray) -> np.ndarray:
+    """Each divided by its largest value."""
+    top = heat.max(axis=tuple(range(1, heat.ndim)), keepdims=True)
+    return np.divide(heat, top, out=np.zeros_like(heat), where=top > 0)
+
+
+def _telling_maps(model, sides: int = 1, least: int = FINE):
+    """The last maps of the backbone that have so many cells at least along the first sides, such as time; its last ones where none have."""
     import keras
 
     backbone = model.get_layer("backbone")
     of_photos = len(backbone.input_shape) == 4
     calls = [node for _, nodes in sorted(backbone._nodes_by_depth.items()) for node in nodes if isinstance(node.operation, keras.layers.Layer)]
     maps = [node.outputs[0] for node in calls if not node.is_input and len(node.outputs[0].shape) > 2]
-    fine = [tensor for tensor in maps if (tensor.shape[2 if of_photos else 1] or FINE) >= FINE]
+    first = 2 if of_photos else 1
+    fine = [tensor for tensor in maps if min(side or least for side in tensor.shape[first:first + sides]) >= least]
     return maps[0] if of_photos else (fine or maps)[0]

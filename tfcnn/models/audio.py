@@ -1,22 +1,20 @@
 """What stands between samples of sound and a network of pictures, inside the model: log-mel spectrograms, and random changes in training."""
 
-from collections.abc import Sequence
-
 import keras
 import numpy as np
 
-from tfcnn.errors import InputError
-from tfcnn.models.freeze import every_layer
-from tfcnn.models.networks import MOMENTUM
+from tfcnn.models.networks import MOMENTUM, conv_block
+from tfcnn.models.vary import Random
 
 FRAME, HOP = 0.025, 0.010  # seconds, as is usual in speech recognition
 MELS = 64
 LOWEST = 20.0  # Hz; below it there is nothing to hear
 FLOOR = 1e-8  # of power, so that silence has a logarithm: 80 dB below the loudest sine
 SHIFT = 0.1  # farthest to each side, a share of the window
+SPEED = 0.1  # faster or slower by up to this share, with the pitch: Ko et al. 2015, "Audio augmentation for speech recognition", section 3.1
+LOUDER = 10.0  # dB, or quieter
 # SpecAugment has two stretches of time and two of frequency, and wider ones; in 1500 steps on 420 clips networks learned less behind those.
 MASKS, WIDEST_TIME, WIDEST_MELS = 1, 0.1, 0.1  # stretches of each, and how wide they may be, shares of the whole
-STRENGTHS = {"none": 0.0, "light": 0.5, "medium": 1.0, "strong": 1.5}  # of `TrainingConfig.augmentation`: by which ranges are multiplied
 MEL_FILTERS = (16, 32, 64, 128)  # of the blocks of `mel_cnn`
 M5_BLOCKS = ((128, 80, 4), (128, 3, 1), (256, 3, 1), (512, 3, 1))  # filters, kernel, stride
 TO_PIXELS = (np.log(FLOOR), 0.0)  # logarithms of power that become 0 and 255 for a backbone of photos
@@ -37,7 +35,7 @@ def build_mel_cnn(frames: int, mels: int = MELS):
     x = layers.BatchNormalization(momentum=MOMENTUM, name="bands")(spectrogram)
     x = layers.Reshape((frames, mels, 1), name="picture")(x)                           # (batch, frames, mels, 1)
     for number, filters in enumerate(MEL_FILTERS, start=1):
-        x = _block(f"block{number}", x, "Conv2D", filters, 3, pool=2)                 # (batch, frames / 2^n, mels / 2^n, filters)
+        x = conv_block(f"block{number}", x, filters, 3, pool=2, pooling="mean")       # (batch, frames / 2^n, mels / 2^n, filters)
     x = keras.ops.mean(x, axis=2)                                                     # (batch, frames / 16, filters)
     return keras.Model(spectrogram, keras.ops.max(x, axis=1) + keras.ops.mean(x, axis=1), name="mel_cnn")
 
@@ -52,20 +50,25 @@ def build_m5(samples: int):
     """
     x = audio = keras.Input((samples, 1), name="samples")
     for number, (filters, kernel, stride) in enumerate(M5_BLOCKS, start=1):
-        x = _block(f"block{number}", x, "Conv1D", filters, kernel, pool=4, stride=stride)
+        x = conv_block(f"block{number}", x, filters, kernel, pool=4, stride=stride)
     return keras.Model(audio, keras.ops.mean(x, axis=1), name="m5")
 
 
 def samples_of_sound(samples: int):
     """What stands before a network of samples: (batch, samples) in, (batch, samples, 1) out, moved in time in training."""
     audio = keras.Input((samples,), name="audio")
-    return keras.Model(audio, keras.layers.Reshape((samples, 1), name="channel")(Shift(SHIFT, name="shift")(audio)), name="samples_of_sound")
+    return keras.Model(audio, keras.layers.Reshape((samples, 1), name="channel")(_varied(audio)), name="samples_of_sound")
 
 
 def spectrogram_of_sound(samples: int, sample_rate: int):
     """What stands before a network of spectrograms: (batch, samples) in, (batch, frames, mels) out, moved and masked in training."""
     audio = keras.Input((samples,), name="audio")
-    return keras.Model(audio, MaskStretches(name="mask")(log_mel(Shift(SHIFT, name="shift")(audio), sample_rate)), name="spectrogram_of_sound")
+    return keras.Model(audio, MaskStretches(name="mask")(log_mel(_varied(audio), sample_rate)), name="spectrogram_of_sound")
+
+
+def _varied(audio):
+    """Samples (batch, n) of which in training each clip is faster or slower, earlier or later, louder or quieter."""
+    return Loudness(LOUDER, name="loudness")(Shift(SHIFT, SPEED, name="shift")(audio))
 
 
 def pixels_of_sound(samples: int, sample_rate: int, image_size: int):
@@ -159,84 +162,76 @@ def mel_bands(size: int, sample_rate: int) -> np.ndarray:
     return bands / bands.sum(axis=0)
 
 
-class _Random(keras.layers.Layer):
-    """A change of training inputs, of a strength that `set_strength` sets; in inference nothing happens."""
-
-    def __init__(self, strength: float = 1.0, **kwargs):
-        super().__init__(autocast=False, **kwargs)  # samples stay what they are
-        self.strength = strength
-        self.seed_generator = keras.random.SeedGenerator()
-
-    def call(self, inputs, training=False):
-        return self.changed(inputs) if training and self.strength else inputs
-
-    def compute_output_shape(self, shape):
-        return shape
-
-    def get_config(self):
-        return {**super().get_config(), "strength": self.strength}
-
-    def draw(self, shape: Sequence) -> "keras.KerasTensor":
-        """Numbers from 0 to 1."""
-        return keras.random.uniform(shape, seed=self.seed_generator)
-
-
 @keras.saving.register_keras_serializable("tfcnn")
-class Shift(_Random):
-    """Moves each clip in time by up to a share of its length; what leaves at one end is silence at the other."""
+class Shift(Random):
+    """Moves each clip in time by up to a share of the window, of which it loses that share of itself at most, and plays it faster or slower."""
 
-    def __init__(self, share: float, **kwargs):
+    def __init__(self, share: float, speed: float = 0.0, **kwargs):
         super().__init__(**kwargs)
-        self.share = share
+        self.share, self.speed = share, speed
 
     def changed(self, audio):
         """Samples (batch, n)."""
-        n, most = audio.shape[1], min(audio.shape[1], int(self.strength * self.share * audio.shape[1]))
-        start = keras.ops.cast(self.draw((keras.ops.shape(audio)[0], 1)) * (2 * most + 1), "int32")
-        padded = keras.ops.pad(audio, [[0, 0], [most, most]])
-        return keras.ops.take_along_axis(padded, start + keras.ops.arange(n, dtype="int32")[None], axis=1)
+        n, share, batch = audio.shape[1], min(1.0, self.strength * self.share), keras.ops.shape(audio)[0]
+        rate = 1 + self.strength * self.speed * (2 * self.draw((batch, 1)) - 1)
+        _, end = sounding(keras.ops.not_equal(audio, 0))                                 # (batch, 1)
+        earliest, latest = share * end, -share * n                                       # a clip that is shorter than its window has room behind it
+        start = earliest + self.draw((batch, 1)) * (latest - earliest)
+        places = start + rate * keras.ops.arange(n, dtype="float32")[None]              # (batch, n), between samples
+        before = keras.ops.floor(places)
+        padded = keras.ops.pad(audio, [[0, 0], [1, 1]])                                  # silence before and behind the clip
+        at = lambda offset: keras.ops.take_along_axis(padded, keras.ops.cast(keras.ops.clip(before + 1 + offset, 0, n + 1), "int32"), axis=1)
+        return at(0) + (places - before) * (at(1) - at(0))
 
     def get_config(self):
-        return {**super().get_config(), "share": self.share}
+        return {**super().get_config(), "share": self.share, "speed": self.speed}
 
 
 @keras.saving.register_keras_serializable("tfcnn")
-class MaskStretches(_Random):
-    """Hides stretches of time and bands of frequency behind the mean of the clip.
+class Loudness(Random):
+    """Makes each clip louder or quieter by up to some dB, as another microphone or distance would."""
+
+    def __init__(self, most: float, **kwargs):
+        super().__init__(**kwargs)
+        self.most = most
+
+    def changed(self, audio):
+        """Samples (batch, n)."""
+        decibels = self.strength * self.most * (2 * self.draw((keras.ops.shape(audio)[0], 1)) - 1)
+        return audio * keras.ops.power(10.0, decibels / 20)
+
+    def get_config(self):
+        return {**super().get_config(), "most": self.most}
+
+
+@keras.saving.register_keras_serializable("tfcnn")
+class MaskStretches(Random):
+    """Hides stretches of time, within what is to be heard, and bands of frequency behind the mean of the clip.
 
     Source: Park et al. 2019, "SpecAugment", section 2, without time warping, which they find to matter least.
     """
 
     def changed(self, x):
         """Spectrograms (batch, frames, mels)."""
-        mean, batch = keras.ops.mean(x, axis=(1, 2), keepdims=True), keras.ops.shape(x)[0]
-        keep = keras.ops.ones_like(x)
-        for axis, widest in ((1, WIDEST_TIME), (2, WIDEST_MELS)):
-            places = keras.ops.arange(x.shape[axis], dtype="float32") / x.shape[axis]
-            for _ in range(MASKS):
-                width = self.draw((batch, 1)) * min(0.5, self.strength * widest)
-                start = self.draw((batch, 1)) * (1 - width)
-                hidden = keras.ops.cast(keras.ops.logical_and(places[None] >= start, places[None] < start + width), x.dtype)
-                keep = keep * (1 - keras.ops.expand_dims(hidden, 3 - axis))
-        return keep * x + (1 - keep) * mean
+        frames, mels = x.shape[1:]
+        begin, end = sounding(keras.ops.max(x, axis=2) > np.log(FLOOR) + 1e-3)            # (batch, 1)
+        hidden = sum(self._stretch(frames, begin, end, WIDEST_TIME)[..., None] + self._stretch(mels, 0 * begin, 0 * end + mels, WIDEST_MELS)[:, None]
+                     for _ in range(MASKS))
+        return keras.ops.where(hidden > 0, keras.ops.mean(x, axis=(1, 2), keepdims=True), x)
+
+    def _stretch(self, size: int, begin, end, widest: float):
+        """(batch, size), 1 on a stretch between begin and end (batch, 1) of a random width."""
+        width = self.draw(keras.ops.shape(begin)) * min(0.5, self.strength * widest) * (end - begin)
+        start = begin + self.draw(keras.ops.shape(begin)) * (end - begin - width)
+        places = keras.ops.arange(size, dtype="float32")[None]
+        return keras.ops.cast(keras.ops.logical_and(places >= start, places < start + width), "float32")
 
 
-def set_strength(model, augmentation: str) -> None:
-    """Tells the layers of a model that change training inputs how much; a name of `STRENGTHS`. Most models have none."""
-    if augmentation not in STRENGTHS:
-        raise InputError(f"expected an augmentation of sound, {', '.join(STRENGTHS)}, got '{augmentation}'")
-    for layer in every_layer(model):
-        if isinstance(layer, _Random):
-            layer.strength = STRENGTHS[augmentation]
-
-
-def _block(name: str, x, convolution: str, filters: int, kernel: int, *, pool: int, stride: int = 1):
-    """Convolution, BatchNorm, ReLU and pooling as one layer, which is a stage: the mean of spectrograms, the largest value of samples."""
-    from keras import layers
-
-    inside = keras.Input(x.shape[1:], name="x")
-    y = getattr(layers, convolution)(filters, kernel, strides=stride, padding="same", use_bias=False, kernel_initializer="he_normal")(inside)
-    y = layers.ReLU()(layers.BatchNormalization(momentum=MOMENTUM)(y))
-    sides = tuple(min(pool, side) for side in y.shape[1:-1])
-    y = layers.AveragePooling2D(sides, padding="same")(y) if convolution == "Conv2D" else layers.MaxPooling1D(sides[0], padding="same")(y)
-    return keras.Model(inside, y, name=name)(x)
+def sounding(there) -> tuple:
+    """(begin, end) float32 (batch, 1) of what is there in each row of booleans (batch, n), end exclusive; the whole row where nothing is."""
+    n = there.shape[1]
+    places = keras.ops.arange(n, dtype="float32")[None]
+    begin = keras.ops.min(keras.ops.where(there, places, float(n)), axis=1, keepdims=True)
+    end = keras.ops.max(keras.ops.where(there, places + 1, 0.0), axis=1, keepdims=True)
+    nothing = end <= begin
+    return keras.ops.where(nothing, 0.0, begin), keras.ops.where(nothing, float(n), end)

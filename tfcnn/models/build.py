@@ -53,6 +53,13 @@ def build_for_text(config: ModelConfig, labels: Sequence[str], shape: tuple[int]
     return _on(build_kim_cnn(shape[0], len(words), vectors=vectors), config, labels, facts, keep=("words",))
 
 
+def build_for_volumes(config: ModelConfig, labels: Sequence[str], shape: tuple[int, ...], facts: Mapping[str, Any]):
+    """A classifier of volumes, `config.backbone` a name of `tfcnn.models.volumes.NETWORKS`."""
+    from tfcnn.models.volumes import NETWORKS, volume_input
+
+    return _on(NETWORKS[config.backbone](shape), config, labels, facts, before=volume_input(shape, facts))
+
+
 def _vectors_of_run(weights: str, facts: Mapping[str, Any]) -> np.ndarray:
     """For each word the vector that a run learned for it, whatever its number there."""
     run = load_run(weights)

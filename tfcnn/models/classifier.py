@@ -13,7 +13,8 @@ from tfcnn.models.weights import build_with_weights, check_weights
 
 POOLINGS = ("avg", "max", "token")
 CHANNELS = (1, 3, 4)
-INPUTS = {1: "audio", 2: "signal", 3: "image"}  # what the input of a classifier is called, by the rank of an example, where its network has no better name
+# What the input of a classifier is called, by the rank of an example, where its network has no better name.
+INPUTS = {1: "audio", 2: "signal", 3: "image", 4: "volume"}
 BACKBONE, IMAGENET = "mobilenet_v3_small", "imagenet"
 # The functions of `keras.activations` that work number by number; written out, so that a name is checked without TensorFlow.
 ACTIVATIONS = ("relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "swish", "mish", "hard_silu", "hard_swish", "softplus", "softsign",
@@ -214,7 +215,8 @@ def _own_backbone(model, config: ModelConfig):
 
     shape = tuple(model.input_shape[1:]) if len(model.inputs) == 1 else ()
     if len(model.outputs) != 1 or len(shape) not in INPUTS or None in (shape[1:] if len(shape) == 2 else shape):
-        raise InputError("expected a backbone with one input of fixed shape (height, width, channels) or of shape (steps, channels) and one output, got "
+        raise InputError("expected a backbone with one input of fixed shape (height, width, channels) or (depth, height, width, channels), or of shape "
+                         "(steps, channels), and one output, got "
                          f"input_shape={model.input_shape} and {len(model.outputs)} outputs")
     paths = [weight.path for weight in model.weights]
     taken = [path for path in paths if paths.count(path) > 1 or _OWN_LAYERS.fullmatch(path.split("/")[0])]
@@ -249,8 +251,8 @@ def _pooled(x, pooling: str, *, class_token: bool):
     """One vector an image (batch, features), layer `pooling`, of maps, tokens or vectors; a class token stands first."""
     from keras import layers
 
-    if len(x.shape) == 4:
-        layer = layers.GlobalAveragePooling2D if pooling == "avg" else layers.GlobalMaxPooling2D
+    if len(x.shape) in (4, 5):
+        layer = getattr(layers, f"Global{'Average' if pooling == 'avg' else 'Max'}Pooling{len(x.shape) - 2}D")
         return layer(name="pooling")(x)
     if pooling == "token":
         return layers.Flatten(name="pooling")(layers.Cropping1D((0, x.shape[1] - 1), name="class_token")(x))

@@ -104,7 +104,7 @@ def find_learning_rate(model, data: Dataset, config: TrainingConfig | None = Non
     """
     check_steps(steps)
     config = checked_config(model, data, config or TrainingConfig())
-    from tfcnn.models.audio import set_strength
+    from tfcnn.models.vary import set_strength
     from tfcnn.training.learner import make_learner
 
     if not opens_stages(config.trainable):

@@ -40,7 +40,7 @@ def fine_tune(model, data: Dataset, config: TrainingConfig, path: Path, seconds:
     """
     if not fine_tunes(config):
         return []
-    from tfcnn.models.audio import set_strength
+    from tfcnn.models.vary import set_strength
     from tfcnn.training.learner import make_learner
     from tfcnn.training.recorder import Recorder, follow_plateau, variables_of
 

@@ -28,14 +28,15 @@ RATE, RATE_WITHOUT_BATCH_NORM, HEAD_RATE = 3e-4, 5e-5, 1e-3
 # that of gradients whose norm is clipped to 1; a rough guide.
 FACTORS = {"adamw": 1.0, "adam": 1.0, "sgd": 30.0, "lion": 1 / 3}
 # Networks of other kinds of data learn from random weights, by a fixed number of steps: archives have from tens to thousands of series, and Wang et al. 2017,
-# section III.B, give all 1500 to 2000 epochs, which for the small ones is as many passes over hardly anything. The rate is theirs.
+# section III.B, give all 1500 to 2000 epochs, which for the small ones is as many passes over hardly anything. The rate is theirs, but for sound:
+# in as many steps the networks of spectrograms learned more the higher it was, up to 1e-2 (docs/sound.md). What a network of one's own takes is not known.
 # Texts overfit sooner: they have fewer epochs at least (`tfcnn.kinds`).
-STEPS_FROM_SCRATCH, RATE_FROM_SCRATCH = 1_500, 1e-3
+STEPS_FROM_SCRATCH, RATE_OF_OWN = 1_500, 1e-3
 FIELDS = ("trainable", "epochs", "batch_size", "learning_rate", "head_learning_rate", "augmentation", "head_first", "batch_norm")  # of TrainingConfig
 
 
 def complete(config: TrainingConfig, *, photos: int, stages: Sequence[str], batch_norm: bool = True, pretrained: bool = True,
-             kind: str = IMAGE, scratch: bool = False) -> TrainingConfig:
+             kind: str = IMAGE, scratch: bool = False, own: bool = False) -> TrainingConfig:
     """The configuration with every value that was left open filled in.
 
     Args:
@@ -46,9 +47,10 @@ def complete(config: TrainingConfig, *, photos: int, stages: Sequence[str], batc
         pretrained: False for random weights.
         kind: of the data, a name of `tfcnn.kinds.KINDS`.
         scratch: True for a network of another kind than photos that begins with random weights and is trained from its first step.
+        own: whether that network is one of the caller.
     """
     if scratch:
-        return _filled(config, _from_scratch(config, photos, KINDS[kind]))
+        return _filled(config, _from_scratch(config, photos, KINDS[kind], RATE_OF_OWN if own else KINDS[kind].rate))
     factor = FACTORS[config.optimizer]
     rate = RATE if batch_norm or not pretrained else RATE_WITHOUT_BATCH_NORM
     values = (
@@ -64,10 +66,10 @@ def complete(config: TrainingConfig, *, photos: int, stages: Sequence[str], batc
     return _filled(config, values)
 
 
-def _from_scratch(config: TrainingConfig, count: int, kind: Kind) -> tuple:
+def _from_scratch(config: TrainingConfig, count: int, kind: Kind, rate: float) -> tuple:
     """By the order of FIELDS."""
     batch = config.batch_size or (SMALL_BATCH if count < PHOTOS_FOR_LARGE_BATCH else LARGE_BATCH)
-    rate = RATE_FROM_SCRATCH * FACTORS[config.optimizer]
+    rate = rate * FACTORS[config.optimizer]
     epochs = max(kind.fewest_epochs, round(STEPS_FROM_SCRATCH / max(1, -(-count // batch))))
     return True, epochs, batch, rate, rate, "medium" if kind.augments else "none", False, "train"
 

@@ -174,7 +174,7 @@ def checked_config(model, data: Dataset, config: TrainingConfig) -> TrainingConf
     named = is_named(model)  # of a backbone of one's own nothing is known: it is taken for a pretrained one with BatchNorm
     scratch = data.kind != IMAGE and not (named or _is_transferred(model, data))
     config = complete(config, photos=len(data.rows("train")), stages=stages, batch_norm=not named or has_batch_norm(model),
-                      pretrained=not named or model.model_config.weights != "none", kind=data.kind, scratch=scratch)
+                      pretrained=not named or model.model_config.weights != "none", kind=data.kind, scratch=scratch, own=model.model_config.weights == OWN)
     if (not KINDS[data.kind].augments and config.augmentation != "none") or (data.kind != IMAGE and config.mixing):
         given = f"mixing={config.mixing}" if config.mixing else f"augmentation='{config.augmentation}'"
         raise InputError(f"expected no {'mixing' if config.mixing else 'augmentation'} for {data.many}, got {given}; leave it out")

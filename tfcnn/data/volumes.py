@@ -1,0 +1,258 @@
+"""`load_volumes`: volumes from files and arrays, brought to one frame and size, kept on disk, as a `Dataset`."""
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfcnn.data.arrange import Found, arrange, check_examples, check_split, like_text
+from tfcnn.data.dataset import Dataset
+from tfcnn.data.read import PART_BYTES, Read, content_digest
+from tfcnn.data.sources import Example
+from tfcnn.data.store import Store, cache_bound, cache_folder, trim_cache
+from tfcnn.data.volume_files import ENDINGS, SLICES, Measured, ending_of, fault_of, fit, read_volume, shape_at
+from tfcnn.data.volume_sources import KIND, Volumes, check_nibabel, open_volumes, tried
+from tfcnn.errors import InputError, first_line
+from tfcnn.progress import stage
+from tfcnn.record import Run, load_run
+
+LARGEST = 128  # voxels of a side where no size is asked for
+SMALLEST_SIDE = 8
+SAME_SPACING = 1e-3  # relative difference up to which spacings are one
+FRAME_VERSION = 1  # of how files become rows of the store
+AT_ONCE = 16  # volumes whose statistics are taken together
+
+logger = logging.getLogger(__name__)
+
+
+def load_volumes(source: Any, *, spacing: float | Sequence[float] | None = None, size: Sequence[int] | None = None,
+                 intensity: tuple[float, float] | None = None, split: tuple[float, float, float] | None = (0.7, 0.1, 0.2), seed: int = 0,
+                 folds: int | None = None, fold: int = 0, like: Run | str | Path | None = None, group_by: str | None = None,
+                 facts: Mapping[str, Any] | None = None) -> Dataset:
+    """Volumes with their labels in three stratified splits, all in one frame and of one size.
+
+    Volumes of NIfTI files get the axes (depth, height, width): to the head, to the front, to the right; those of other spacings are
+    resampled. Each is read once and kept on disk, so data may be larger than memory. What cannot be read, lacks slices or a spacing,
+    or has NaN or infinite intensities is left out and listed in `Dataset.quarantined`; equal volumes land in one split.
+
+    Args:
+        source: a folder of class folders with `.nii`, `.nii.gz` and `.npy` files or with folders of slices, a CSV with the columns path, label
+            and perhaps split (and `group_by`), an `.npz` with images and labels or one pair a split, (volumes, labels) or a dict of these
+            by split. Arrays are (n, depth, height, width) or with channels behind.
+        spacing: mm from voxel to voxel, one number or (depth, height, width); that of the files, or where they differ their median, if None.
+        size: voxels (depth, height, width) of an example: larger volumes are cut around their middle, smaller ones continued by their
+            lowest intensity; the largest on each axis, at most 128, if None.
+        intensity: lowest and highest intensity that the network sees, such as (-1000, 400) Hounsfield units; all if None.
+        split, seed, folds, fold, like, group_by: see `load_images`.
+        facts: of a run that the volumes are to be like, in place of spacing, size and intensity.
+
+    Returns:
+        A `Dataset` whose `inputs` are (n, depth, height, width, channels), on disk; its `input_shape` is (depth, height, width, channels).
+
+    Raises:
+        InputError: a source that cannot be used, numbers out of range, or an extra that is not installed.
+    """
+    known = check_split(split, folds, fold, like)
+    asked = {"spacing": spacing, "size": size, "intensity": intensity, "group_by": group_by, "facts": facts, "like": like}
+    found = source if isinstance(source, Found) else look(source, **asked, folds=folds, check=split is not None)
+    arranged = arrange(found.source, found.reads, split=split, seed=seed, folds=folds, fold=fold, known=known)
+    store, told = found.contents["store"], dict(found.facts)
+    shape = (told["depth"], told["height"], told["width"], told["channels"])
+    arguments = {"split": split and list(split), "seed": seed, "folds": folds, "fold": fold, "like": like_text(like), "kind": KIND,
+                 "spacing": spacing, "size": size and list(size), "intensity": intensity and list(intensity), "group_by": group_by}
+    data = Dataset(inputs=store.rows([read.digest for read in arranged.reads]), items=arranged.items, labels=arranged.labels, input_shape=shape,
+                   geometry=KIND, source=found.source.name, quarantined=arranged.quarantined, leaks=arranged.leaks, arguments=arguments, kind=KIND, facts=told)
+    return data if "mean" in told or not len(data.rows("train")) else replace(data, facts={**told, **channel_statistics(data)})
+
+
+def look(source: Any, *, spacing: float | Sequence[float] | None = None, size: Sequence[int] | None = None, intensity: tuple[float, float] | None = None,
+         group_by: str | None = None, like: Run | str | Path | None = None, facts: Mapping[str, Any] | None = None, folds: int | None = None,
+         check: bool = False) -> Found:
+    """The volumes of a source, before they are split; for the arguments see `load_volumes`.
+
+    Args:
+        check: whether there have to be enough of each label for a split, which is said before they are read.
+    """
+    _check_numbers(spacing, size, intensity)
+    facts = facts if facts is not None else _facts_of(like, spacing, size, intensity)
+    opened = open_volumes(source, group_by)
+    if check:
+        check_examples(opened.source, folds)
+    facts = facts or _facts(opened, spacing, size, intensity)
+    store, reads = _read_all(opened, facts)
+    return Found(opened.source, reads, {"store": store}, facts)
+
+
+def read_files(inputs: Sequence[str | Path], shape: tuple[int, ...], facts: Mapping[str, Any]) -> tuple[list[str], Callable]:
+    """The volumes that are named or lie in folders, and (range of rows) → for each its intensities, or None and why it cannot be read."""
+    volumes = [files for path in inputs for files in _below(Path(path))]
+    check_nibabel(volumes)
+
+    def one(files: tuple[str, ...]):
+        values = tried(lambda: _brought(files, facts, np.float32))
+        return (None, f"{_name(files)}: {values}") if isinstance(values, str) else (values, None)
+
+    return [_name(files) for files in volumes], lambda rows: [one(volumes[row]) for row in rows]
+
+
+def channel_statistics(data: Dataset) -> dict[str, list[float]]:
+    """`mean` and `variance` of each channel over the training volumes, within the window of intensities."""
+    rows, (low, high) = data.rows("train"), data.facts["intensity"] or (-np.inf, np.inf)
+    count, total, squares = 0, 0.0, 0.0
+    for start in range(0, len(rows), AT_ONCE):
+        values = np.clip(data.inputs[rows[start:start + AT_ONCE]].astype(np.float64), low, high)
+        count += values[..., 0].size
+        total, squares = total + values.sum(axis=(0, 1, 2, 3)), squares + (values**2).sum(axis=(0, 1, 2, 3))
+    mean = total / count
+    variance = squares / count - mean**2
+    return {"mean": mean.tolist(), "variance": np.where(variance > 1e-12 * (1 + mean**2), variance, 1.0).tolist()}
+
+
+def _check_numbers(spacing, size, intensity) -> None:
+    number = lambda value: isinstance(value, (int, float)) and not isinstance(value, bool) and np.isfinite(value)
+    several = lambda values, count: isinstance(values, Sequence) and not isinstance(values, str) and len(values) == count
+    if spacing is not None and not all(number(mm) and 0 < mm <= 100 for mm in (spacing if several(spacing, 1) or several(spacing, 3) else [spacing])):
+        raise InputError(f"expected a spacing above 0 and up to 100 mm, one number or three (depth, height, width), got spacing={spacing}")
+    if size is not None and not (several(size, 3) and all(type(side) is int and SMALLEST_SIDE <= side <= 512 for side in size)):
+        raise InputError(f"expected a size of three whole numbers (depth, height, width) from {SMALLEST_SIDE} to 512 voxels, got size={size}")
+    if intensity is not None and not (several(intensity, 2) and all(map(number, intensity)) and intensity[0] < intensity[1]):
+        raise InputError(f"expected two intensities, the lower first, got intensity={intensity}")
+
+
+def _facts_of(like, spacing, size, intensity) -> dict[str, Any] | None:
+    """Of the run whose splits are followed: its volumes are known by what they hold in its frame."""
+    run = like if isinstance(like, Run) or like is None else load_run(like)
+    if run is None or run.kind != KIND:
+        return None
+    if any(value is not None for value in (spacing, size, intensity)):
+        raise InputError(f"expected no spacing, size and intensity beside a run that is followed, got spacing={spacing}, size={size}, "
+                         f"intensity={intensity}; leave them out")
+    return {name: value for name, value in run.facts.items() if name not in ("mean", "variance")}
+
+
+def _facts(opened: Volumes, spacing, size, intensity) -> dict[str, Any]:
+    """What all volumes are brought to."""
+    good = [found for found in opened.measured if not isinstance(found, str)]
+    if not good:
+        raise InputError(f"expected volumes in '{opened.source.name}', but none of its {len(opened.measured)} can be used; the first: {opened.measured[0]}")
+    channels = Counter(found.channels for found in good)
+    if len(channels) > 1:
+        raise InputError(f"expected volumes of one number of channels, got {' and '.join(map(str, channels))}")
+    spaced = [found.spacing for found in good if found.spacing]
+    if spacing is not None and len(spaced) < len(good):
+        raise InputError(f"expected NIfTI files for spacing={spacing}, since other volumes do not say theirs; {len(good) - len(spaced)} of {len(good)} do not")
+    spacing = _common_spacing(spaced, spacing) if len(spaced) == len(good) else None
+    shapes = np.array([found.shape if spacing is None else shape_at(found.shape, found.spacing, spacing) for found in good])
+    sides = [int(side) for side in (size or np.clip(shapes.max(axis=0), SMALLEST_SIDE, LARGEST))]
+    other = int((shapes != sides).any(axis=1).sum())
+    if other:
+        logger.info("%d of %d volumes are cut or continued to %s voxels", other, len(good), " x ".join(map(str, sides)))
+    frame = "" if spacing is None else (f", {' x '.join(f'{mm:g}' for mm in spacing)} mm each; the axes run from feet to head, from back to front and "
+                                        "from left to right")
+    return {**dict(zip(("depth", "height", "width"), sides, strict=True)), "channels": channels.most_common(1)[0][0], "spacing": spacing, "frame": frame,
+            "intensity": None if intensity is None else [float(value) for value in intensity]}
+
+
+def _common_spacing(spaced: Sequence[tuple[float, ...]], asked: float | Sequence[float] | None) -> list[float]:
+    """What was asked for, else the median of the files on each axis, as Isensee et al. 2021, "nnU-Net", do."""
+    if asked is not None:
+        return [float(mm) for mm in np.broadcast_to(np.asarray(asked, float), 3)]
+    common = np.median(spaced, axis=0)
+    other = int((np.abs(np.array(spaced) / common - 1) > SAME_SPACING).any(axis=1).sum())
+    if other:
+        logger.warning("the files have several spacings; %d of %d are resampled to the median, %s mm; --spacing chooses another", other, len(spaced),
+                       " x ".join(f"{mm:.3g}" for mm in common))
+    return [round(float(mm), 4) for mm in common]
+
+
+def _read_all(opened: Volumes, facts: Mapping[str, Any]) -> tuple[Store, list[Read]]:
+    """The store with every volume that can be used, and what became of each."""
+    trim_cache(cache_bound())
+    sides = [facts["depth"], facts["height"], facts["width"]]
+    spaced = "" if facts["spacing"] is None else "-" + "x".join(f"{mm:g}" for mm in facts["spacing"]) + "mm"
+    store = Store(cache_folder() / "volumes" / f"{FRAME_VERSION}-{opened.dtype.name}-{'x'.join(map(str, sides))}x{facts['channels']}{spaced}")
+    arrays = opened.arrays() if opened.arrays else iter([None] * len(opened.contents))
+    rows = list(zip(opened.source.examples, opened.contents, opened.measured, strict=True))
+    together = max(1, PART_BYTES // (opened.dtype.itemsize * int(np.prod(sides)) * facts["channels"]))
+    reads: list[Read] = []
+    with stage(f"read {len(rows)} volumes", len(rows)) as advance, ThreadPoolExecutor(os.cpu_count()) as pool:
+        for start in range(0, len(rows), together):
+            part = [(*row, next(arrays)) for row in rows[start:start + together]]
+            fresh: dict[str, np.ndarray] = {}
+            for read, values in pool.map(lambda row: _read(*row, store, facts, opened.dtype), part):
+                reads.append(read)
+                if values is not None and read.digest not in store:
+                    fresh[read.digest] = values
+                advance()
+            if fresh:
+                store.add(list(fresh), list(fresh.values()))
+    return store, reads
+
+
+def _read(example: Example, files: tuple[str, ...], measured: Measured | str, array: np.ndarray | None, store: Store, facts: Mapping[str, Any],
+          dtype: np.dtype) -> tuple[Read, np.ndarray | None]:
+    """What is known of one volume, and what it holds where the store lacks it."""
+    if isinstance(measured, str):
+        return Read(example, "", measured, None, 0), None
+    try:
+        content = array if array is not None else b"".join(Path(file).read_bytes() for file in files)
+        size = content.nbytes if array is not None else len(content)
+        digest = content_digest(content)
+    except OSError as error:
+        return Read(example, "", first_line(error), None, 0), None
+    if digest in store:
+        return Read(example, digest, "", None, size), None
+    values = tried(lambda: _brought(files, facts, dtype, array))
+    return (Read(example, "", values, None, size), None) if isinstance(values, str) else (Read(example, digest, "", None, size), values)
+
+
+def _brought(files: tuple[str, ...], facts: Mapping[str, Any], dtype, array: np.ndarray | None = None) -> np.ndarray:
+    """A volume as the network gets it.
+
+    Raises:
+        InputError: why it cannot be used.
+    """
+    values = read_volume(files, facts["spacing"]) if array is None else array if array.ndim == 4 else array[..., None]
+    if fault := fault_of(values):
+        raise InputError(fault)
+    if values.shape[-1] != facts["channels"]:
+        raise InputError(f"{values.shape[-1]} channels, not {facts['channels']}")
+    return np.ascontiguousarray(fit(values, (facts["depth"], facts["height"], facts["width"])), dtype)
+
+
+def _below(path: Path) -> Iterator[tuple[str, ...]]:
+    """The files of each volume that is named, or lies in a folder."""
+    if not path.exists():
+        raise InputError(f"expected a volume, but there is no '{path}'; check the path")
+    if path.is_file():
+        if ending_of(path) not in ENDINGS:
+            raise InputError(f"expected a volume as {', '.join(ENDINGS)} or a folder of slices, got '{path}'")
+        yield (str(path),)
+        return
+    own = sorted(str(file) for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
+    slices = [file for file in own if ending_of(file) in SLICES]
+    found = [(file,) for file in own if ending_of(file) in ENDINGS]
+    if slices:
+        yield tuple(slices)
+    yield from found
+    below = [files for folder in sorted(path.iterdir()) if folder.is_dir() and not folder.name.startswith(".") for files in _quietly(folder)]
+    yield from below
+    if not slices and not found and not below:
+        raise InputError(f"expected a volume as {', '.join(ENDINGS)} or a folder of slices in '{path}', found none")
+
+
+def _quietly(folder: Path) -> list[tuple[str, ...]]:
+    try:
+        return list(_below(folder))
+    except InputError:
+        return []
+
+
+def _name(files: tuple[str, ...]) -> str:
+    return files[0] if ending_of(files[0]) in ENDINGS else str(Path(files[0]).parent)
