@@ -2,8 +2,9 @@
 
     python benchmarks/speech.py [--network mel_cnn] [--seeds 0 1 2 3 4] [--speakers]
 
-600 clips of 10 digits by 6 speakers. What `train` does where nothing is said: about 1500 steps of AdamW, clips moved in time, SpecAugment. Random splits
-have 120 test clips; of the other 480 all are learned from. With --speakers each speaker in turn is the test, the other five are learned from.
+600 clips of 10 digits by 6 speakers. What `train` does where nothing is said: about 1500 steps of AdamW, clips moved, played faster or slower, louder or
+quieter, and masked. Random splits have 120 test clips; of the other 480 all are learned from. With --speakers each speaker in turn is the test and the
+other five are learned from.
 """
 
 import argparse
