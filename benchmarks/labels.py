@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0, help="seed of the first of them")
     args = parser.parse_args()
     logging.getLogger("tfcnn").setLevel(logging.ERROR)
-    files = sorted(str(file.resolve()) for file in args.source.glob("*/*"))
+    files = sorted(os.path.abspath(file) for file in args.source.glob("*/*"))
     with tempfile.TemporaryDirectory() as folder:
         os.environ["TFCNN_CACHE"] = str(Path(folder) / "cache")
         features = features_of(args, files)
@@ -78,7 +78,7 @@ def draw(args, files: list[str], features: dict[str, np.ndarray], seed: int, fol
     wrong = {file for file, label, right in zip(files, labels, true, strict=True) if label != right}
     planted = ranked(args, folder / f"wrong{seed}.csv", files, labels)
     plain = [files[row] for row in plain_ranking(np.stack([features[file] for file in files]), labels, seed)]
-    foreign = [str(file.resolve()) for file in rng.choice(sorted(args.foreign.glob("*/*")), FOREIGN, replace=False)]
+    foreign = [os.path.abspath(file) for file in rng.choice(sorted(args.foreign.glob("*/*")), FOREIGN, replace=False)]
     mixed = ranked(args, folder / f"mixed{seed}.csv", files + foreign, np.concatenate([true, rng.choice(names, FOREIGN)]))
     outliers = [photo.path for photo in sorted(mixed.photos, key=lambda photo: -photo.outlier)[:OUTLIERS]]
     found = lambda paths: [len(wrong & set(paths[:first])) for first in FIRST]
