@@ -329,7 +329,7 @@ def test_what_is_left_open_is_what_the_backbone_decides():
     assert with_defaults(given) == given
 
 
-@pytest.mark.parametrize("shape", [(None, None, 3), (4, 4, 4, 3)])
+@pytest.mark.parametrize("shape", [(None, None, 3), (None, 4, 4, 3), (4, 4, 4, 4, 3)])
 def test_a_backbone_without_a_fixed_image_shape_is_refused(shape):
     image = keras.Input(shape)
     with pytest.raises(InputError, match=r"one input of fixed shape"):
