@@ -107,6 +107,7 @@ class VaryVolumes(Random):
 
     def changed(self, x):
         """(batch, depth, height, width, channels)."""
+        dtype, x = x.dtype, keras.ops.cast(x, "float32")  # planes are not moved in 16 bits
         for axis in (1, 2, 3):
             flip = self.draw((keras.ops.shape(x)[0], 1, 1, 1, 1)) < min(0.5, self.strength)
             x = keras.ops.where(flip, keras.ops.flip(x, axis=axis), x)
@@ -115,7 +116,7 @@ class VaryVolumes(Random):
         x = keras.ops.transpose(keras.ops.reshape(x, (-1, height, width, depth, channels)), (0, 3, 1, 2, 4))
         x = self._moved(keras.ops.reshape(x, (-1, depth, height, width * channels)), columns_too=False)
         x = keras.ops.reshape(x, (-1, depth, height, width, channels))
-        return x + self.strength * NOISE * keras.random.normal(keras.ops.shape(x), seed=self.seed_generator)
+        return keras.ops.cast(x + self.strength * NOISE * keras.random.normal(keras.ops.shape(x), seed=self.seed_generator), dtype)
 
     def _moved(self, planes, *, columns_too: bool = True):
         """(batch, rows, columns, channels), each turned, scaled and shifted by its own numbers around its middle; columns are not scaled twice."""
