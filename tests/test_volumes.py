@@ -156,7 +156,8 @@ def test_what_cannot_be_used_is_left_out_with_its_reason(tmp_path):
 @pytest.mark.parametrize(("source", "message"), [
     ((np.zeros((4, 8, 8)), ["a", "b"] * 2), r"expected volumes as numbers of shape \(n, depth, height, width\), perhaps .* got float64 of shape=\(4, 8, 8\)"),
     ((np.zeros((4, 8, 8, 8)), ["a", "b"]), r"expected one label a volume, got 4 volumes and labels of shape=\(2,\)"),
-    ({"train": (np.zeros((4, 8, 8, 8)), ["a", "b"] * 2), "later": ()}, "expected train, validation and test as keys of the data, got train, later")])
+    ({"train": (np.zeros((4, 8, 8, 8)), ["a", "b"] * 2), "later": ()}, "expected train, validation and test as keys of the data, got 'later'"),
+    ({"val": (), "validation": ()}, "expected each split once in the data, got val, validation")])
 def test_arrays_of_another_form_are_one_line(source, message):
     with pytest.raises(tfcnn.InputError, match=message):
         load_volumes(source)

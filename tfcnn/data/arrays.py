@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tfcnn.data.sources import Example, Source
+from tfcnn.data.sources import Example, Source, label_text
 from tfcnn.data.split import SPLIT_NAMES
 from tfcnn.errors import InputError, closest, is_plain
 
@@ -24,19 +24,28 @@ def open_arrays(source: Any, channels: int = 3) -> Source:
     Raises:
         InputError: another rank, dtype, range or length.
     """
-    parts = source if isinstance(source, dict) else {"": source}
-    for name in parts:
-        if parts is source and str(name).lower() not in SPLIT_NAMES:
-            raise InputError(f"expected train, validation and test as keys of the data, got '{name}'; {closest(name, ('train', 'validation', 'test'))}")
-    if len({SPLIT_NAMES.get(str(name).lower(), "") for name in parts}) < len(parts):
-        raise InputError(f"expected each split once in the data, got {', '.join(map(str, parts))}")
-    parts = {SPLIT_NAMES.get(str(name).lower(), ""): part for name, part in parts.items()}
+    parts = parts_of(source)
     if all(hasattr(part, "element_spec") for part in parts.values()):
         return _open_tf_data(parts, channels)
     for part in parts.values():
         if not (isinstance(part, tuple) and len(part) == 2):
             raise InputError(f"expected (images, targets) or a tf.data.Dataset for each split, got {type(part).__name__}")
     return _from_memory("", {split: check_arrays(*part, channels=channels) for split, part in parts.items()})
+
+
+def parts_of(source: Any) -> dict[str, Any]:
+    """What a dict has for each split, under the names of ours, or all of it under "".
+
+    Raises:
+        InputError: another key, or a split twice.
+    """
+    parts = source if isinstance(source, dict) else {"": source}
+    for name in parts:
+        if parts is source and str(name).lower() not in SPLIT_NAMES:
+            raise InputError(f"expected train, validation and test as keys of the data, got '{name}'; {closest(name, ('train', 'validation', 'test'))}")
+    if len({SPLIT_NAMES.get(str(name).lower(), "") for name in parts}) < len(parts):
+        raise InputError(f"expected each split once in the data, got {', '.join(map(str, parts))}")
+    return {SPLIT_NAMES.get(str(name).lower(), ""): part for name, part in parts.items()}
 
 
 def open_npz(path: str, channels: int = 3) -> Source:
@@ -210,6 +219,4 @@ def _label(label: np.ndarray, names: list[str] | None) -> str:
             return value.decode()
         except UnicodeDecodeError:
             raise InputError(f"expected labels as text in UTF-8, got {value!r}; decode them first") from None
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return names[int(value)] if names else str(value)
+    return names[int(value)] if names else label_text(value)

@@ -51,14 +51,15 @@ def audit(source: Any, *, output: str | Path | None = None, image_size: int = FI
     check_fractions(split)
     if not 0 < difference <= 0.5:
         raise InputError(f"expected a difference of accuracies above 0 and up to 0.5, got difference={difference}")
-    others = {"sample_rate": sample_rate, "window": window, "spacing": spacing, "size": size, "intensity": intensity}
-    given = {"group_by": group_by, "data_dir": data_dir, **others}
+    given = {"group_by": group_by, "data_dir": data_dir, "sample_rate": sample_rate, "window": window, "spacing": spacing, "size": size,
+             "intensity": intensity}
     given |= {"geometry": None if geometry == "stretch" else geometry, "image_size": None if image_size == FILE_SIZE else image_size}
     given = {name: value for name, value in given.items() if value is not None}
+    taken = ("image_size", *row.options) if kind == IMAGE else row.reading
+    if wrong := next((name for name in given if name not in taken), None):
+        raise InputError(f"expected no {wrong} for {row.many}, got {wrong}={given[wrong]}; leave it out")
     if kind != IMAGE:
         return _audit_others(source, kind, row, output, split, difference, given)
-    if name := next((name for name in others if name in given), None):
-        raise InputError(f"expected no {name} for photos, got {name}={given[name]}; leave it out")
     opened = open_source(source, group_by=group_by, data_dir=data_dir)
     if output is not None:
         check_outside(output, opened.name)
@@ -78,9 +79,6 @@ def audit(source: Any, *, output: str | Path | None = None, image_size: int = FI
 
 def _audit_others(source: Any, kind: str, row: Kind, output, split, difference: float, given: dict[str, Any]) -> Audit:
     """Of another kind than photos; its page has no pictures."""
-    wrong = next((name for name in given if name not in row.reading), None)
-    if wrong:
-        raise InputError(f"expected no {wrong} for {row.many}, got {wrong}={given[wrong]}; leave it out")
     if output is not None:
         check_outside(output, source)
         prepare_folder(Path(output))

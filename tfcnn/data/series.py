@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tfcnn.data.sources import label_text
 from tfcnn.data.split import SPLIT_NAMES
 from tfcnn.errors import InputError, closest, is_plain
 
@@ -185,7 +186,7 @@ def _of_arrays(values, labels, name: str, split: str) -> Iterator[Series]:
         one = np.asarray(one)
         if one.ndim not in (1, 2) or one.dtype.kind not in "uif":
             raise InputError(f"expected numbers of shape (steps,) or (steps, channels) for a series, got {one.dtype} of shape={one.shape} in row {row}")
-        text = str(int(label)) if isinstance(label, float) and label.is_integer() else str(label)
+        text = label_text(label)
         yield Series(f"{name}/{split}/{row}" if split else f"{name}/{row}", np.asarray(one if one.ndim == 2 else one[:, None], np.float32), text, split)
 
 

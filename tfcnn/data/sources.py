@@ -240,6 +240,11 @@ def _examples(columns: dict[str, list], where: str, base: Path, group_by: str | 
     return list(examples.values())
 
 
+def label_text(label: Any) -> str:
+    """A label of an array as text; a whole number is one whatever its type."""
+    return str(int(label)) if isinstance(label, float) and label.is_integer() else str(label)
+
+
 def cell_text(value) -> str:
     """A cell as text; "" for the many ways in which a frame says that there is nothing."""
     missing = value is None or (not isinstance(value, str) and str(value) in ("nan", "NaT", "<NA>"))

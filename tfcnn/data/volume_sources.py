@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from tfcnn.data.arrays import pairs_of
-from tfcnn.data.sources import Example, Source, open_source
-from tfcnn.data.split import SPLIT_NAMES
+from tfcnn.data.arrays import pairs_of, parts_of
+from tfcnn.data.sources import Example, Source, label_text, open_source
 from tfcnn.data.volume_files import ENDINGS, NIFTI, SLICES, Measured, ending_of, measure, rows_of_npz, shapes_of_npz
 from tfcnn.errors import InputError, first_line, is_plain
 
@@ -48,10 +47,7 @@ def open_volumes(source: Any, group_by: str | None = None) -> Volumes:
     if is_text and str(source).lower().endswith(".npz"):
         return _of_arrays(os.path.abspath(source), _npz_parts(source))
     if isinstance(source, dict) or (isinstance(source, tuple) and len(source) == 2 and getattr(source[0], "ndim", 0) >= 2):
-        parts = source if isinstance(source, dict) else {"": source}
-        if parts is source and not {str(name).lower() for name in parts} <= set(SPLIT_NAMES):
-            raise InputError(f"expected train, validation and test as keys of the data, got {', '.join(map(str, parts))}")
-        return _of_arrays("", {SPLIT_NAMES.get(str(name).lower(), ""): _pair(part) for name, part in parts.items()})
+        return _of_arrays("", {split: _pair(part) for split, part in parts_of(source).items()})
     return _of_files(open_source(source, group_by=group_by))
 
 
@@ -122,7 +118,7 @@ def _of_arrays(name: str, parts: Mapping[str, tuple]) -> Volumes:
         if labels.ndim != 1 or len(labels) != shape[0]:
             raise InputError(f"expected one label a volume, got {shape[0]} volumes and labels of shape={labels.shape}")
         for row, label in enumerate(labels.tolist()):
-            text = str(int(label)) if isinstance(label, float) and label.is_integer() else str(label)
+            text = label_text(label)
             if not text.strip() or not is_plain(text):
                 raise InputError(f"expected labels of one line with something in them, got {text!a} in row {row}")
             examples.append(Example(f"{name or 'array'}/{split}/{row}" if split else f"{name or 'array'}/{row}", text, split))

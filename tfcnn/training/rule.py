@@ -69,7 +69,7 @@ def complete(config: TrainingConfig, *, photos: int, stages: Sequence[str], batc
 def _from_scratch(config: TrainingConfig, count: int, kind: Kind, rate: float) -> tuple:
     """By the order of FIELDS."""
     batch = config.batch_size or (SMALL_BATCH if count < PHOTOS_FOR_LARGE_BATCH else LARGE_BATCH)
-    rate = rate * FACTORS[config.optimizer]
+    rate *= FACTORS[config.optimizer]
     epochs = max(kind.fewest_epochs, round(STEPS_FROM_SCRATCH / max(1, -(-count // batch))))
     return True, epochs, batch, rate, rate, "medium" if kind.augments else "none", False, "train"
 
