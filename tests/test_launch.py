@@ -336,7 +336,7 @@ def test_a_worker_in_the_middle_of_a_training_is_ended_by_sigterm(tmp_path, phot
         "type": "worker", "index": index}})} for index in range(2)]
     workers = [subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for environment in environments]
     try:
-        assert any(" 2 of 2000" in line for line in workers[1].stderr)
+        assert any(" of 2000: loss" in line for line in workers[1].stderr)
         workers[1].send_signal(signal.SIGTERM)
         rest = workers[1].stderr.read()
         assert workers[1].wait(timeout=60) == 130 and "tfcnn: interrupted; go on with --resume" in rest
