@@ -61,6 +61,7 @@ def test_stages_that_have_a_rate_are_opened():
 def test_a_network_without_pretrained_weights_learns_as_a_whole():
     config = filled(batch_norm=False, pretrained=False)
     assert config.trainable is True and config.learning_rate == pytest.approx(3e-4)
+    assert config.batch_norm == "train" and filled().batch_norm == "frozen"
 
 
 def test_a_backbone_without_weights_leaves_the_head():

@@ -36,6 +36,16 @@ def refusal(weights, name="mobilenet_v3_small"):
     return message
 
 
+@pytest.mark.parametrize("name", ["mobilenet_v3_small", "resnet50"])
+def test_averages_of_random_networks_follow_their_batches_and_those_of_a_file_stay_slow(name, tmp_path):
+    """After 100 steps at Keras's 0.999 nine tenths of the statistics are still those of the start."""
+    quick = build_with_weights(name, 32, "none")
+    quick.save_weights(tmp_path / "own.weights.h5")
+    slow = build_with_weights(name, 32, str(tmp_path / "own.weights.h5"))
+    momenta = [{layer.momentum for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)} for network in (quick, slow)]
+    assert momenta == [{0.9}, {0.999 if name == "mobilenet_v3_small" else 0.99}]
+
+
 def test_a_file_of_the_network_is_loaded(v3_small_weights):
     import h5py
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from tfcnn.errors import InputError, WorkError, first_line
 from tfcnn.models.backbones import BACKBONES, VIT, build_network
-from tfcnn.models.freeze import OWN
+from tfcnn.models.freeze import OWN, every_layer
+from tfcnn.models.networks import MOMENTUM
 from tfcnn.models.vit import IMAGENET_PRESET, check_preset, is_preset, load_preset, resize_positions
 from tfcnn.record import Run, load_run
 
@@ -58,13 +59,27 @@ def build_with_weights(backbone: str, image_size: int, weights: str):
         return build_with_imagenet(functools.partial(build_network, row, image_size), backbone)
     network = build_network(row, image_size)
     if weights == "none":
-        return network
+        return with_quick_averages(network)
     if row.build == VIT and (weights == "imagenet" or is_preset(weights)):
         load_preset(network, IMAGENET_PRESET if weights == "imagenet" else weights, row.options)
     elif Path(weights).is_dir():
         _load_run(network, weights, backbone)
     else:
         load_backbone_weights(network, weights, backbone)
+    return network
+
+
+def with_quick_averages(network):
+    """The network, whose BatchNorm averages follow its batches within tens of steps; it begins with random weights.
+
+    Keras's networks have momentum 0.99 or 0.999 of trainings of a million steps: after a thousand, a tenth to a third of the statistics that
+    inference takes are still those of the start, which have nothing to do with the weights.
+    """
+    import keras
+
+    for layer in every_layer(network):
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = min(layer.momentum, MOMENTUM)
     return network
 
 

@@ -50,7 +50,7 @@ class TrainingConfig:
         ema: share of the old value in a running average of the weights, taken while all stages are open, which is what is
             validated and kept; 0 for no average.
         patience: epochs without a lower validation loss, once all stages are open, after which the best epoch is kept; 0 trains to the end.
-        batch_norm: frozen, or train to let BatchNorm of the open stages learn, weights and statistics; left out, frozen but for series.
+        batch_norm: frozen, or train to let BatchNorm of the open stages learn, weights and statistics; left out, frozen where weights are pretrained.
         label_smoothing: share of each target spread over all classes, from 0 to below 1.
         augmentation: none, light, medium or strong, which also mixes photos; the ranges are in `tfcnn.data.augment`.
         mixing: share of the photos that MixUp or CutMix mixes with another one, 0 to 1; left out, that of the augmentation.

@@ -61,7 +61,7 @@ def complete(config: TrainingConfig, *, photos: int, stages: Sequence[str], batc
         HEAD_RATE * factor,
         "none" if not KINDS[kind].augments else "medium" if photos < PHOTOS_FOR_STRONG else "strong",
         True,
-        "frozen",
+        "frozen" if pretrained else "train",  # random weights come with no statistics that would be worth keeping
     )
     return _filled(config, values)
 
