@@ -38,6 +38,7 @@ from tfcnn.training.strategy import make_strategy
 from tfcnn.training.train import train
 from tfcnn.workers import check_same, is_chief, on_chief, together
 
+OF_FRAMES = 4  # the rank of an example that has slices or frames
 AS_PATHS = ("weights", "data_dir", "like")  # arguments that may be written otherwise and mean the same; `train` knows
 
 logger = logging.getLogger(__name__)
@@ -260,6 +261,9 @@ def _check_model(model: ModelConfig, kind: str) -> None:
     if not isinstance(model.backbone, str):
         check_config(model)  # what is no network either is said first
         raise InputError("expected the name of a backbone, got a keras.Model; give it to build_classifier, then train, evaluate and export")
+    if model.frames and (row.rank != OF_FRAMES or model.backbone not in BACKBONES):
+        raise InputError(f"expected no frames for {row.many} with {model.backbone}, got frames={model.frames}; they say how a backbone of photos takes "
+                         "volumes or videos")
     if kind == IMAGE or (model.backbone in BACKBONES and row.takes_backbones):
         check_config(model)
         if kind != IMAGE and model.channels != ModelConfig.channels:

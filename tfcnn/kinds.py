@@ -28,7 +28,7 @@ class Kind(NamedTuple):
         networks: names of the networks that learn from random weights, the default first; empty where the backbones of photos serve.
         build: (`ModelConfig`, labels, a `Dataset`'s shape and facts) → classifier.
         layers: a module with layers of our own, which has to be imported before a network is loaded.
-        takes_backbones: whether a backbone of photos can stand behind what `build` puts before it.
+        takes_backbones: how a backbone of photos, behind what `build` puts before it, sees an example; empty where it cannot.
         augments: whether `TrainingConfig.augmentation` means something.
         fewest_epochs: of a network from random weights, however many examples there are; `rate`: the highest learning rate of its `networks`.
         read_files: (paths or values, shape, facts) → (names, reader of rows), for `predict`.
@@ -48,7 +48,7 @@ class Kind(NamedTuple):
     networks: tuple[str, ...] = ()
     build: str = ""
     layers: str = ""
-    takes_backbones: bool = False
+    takes_backbones: str = ""
     augments: bool = False
     fewest_epochs: int = 0
     rate: float = 1e-3
@@ -63,7 +63,7 @@ class Kind(NamedTuple):
 KINDS = {
     IMAGE: Kind(
         "photo", "photos", "folder of class folders, CSV (path,label[,split]), .npz, or tfds:NAME[/CONFIG][:VERSION]", 3,
-        load="tfcnn.data.images:load_images", options=("geometry", "group_by", "data_dir"), takes_backbones=True, augments=True),
+        load="tfcnn.data.images:load_images", options=("geometry", "group_by", "data_dir"), takes_backbones="as it is", augments=True),
     "signal": Kind(
         "series", "series", "folder with NAME_TRAIN.ts and NAME_TEST.ts, .ts, CSV or .npz", 2,
         load="tfcnn.data.signals:load_signals", look="tfcnn.data.signals:look", networks=("resnet", "fcn", "inception_time"),
@@ -76,7 +76,7 @@ KINDS = {
         "clip", "clips", "folder of class folders with wav, flac or ogg files, or CSV (path,label[,split])", 1,
         load="tfcnn.data.audio:load_audio", look="tfcnn.data.audio:look", options=("group_by", "sample_rate", "window"),
         reading=("group_by", "sample_rate", "window", "like"), networks=("mel_cnn", "m5"),
-        build="tfcnn.models.build:build_for_audio", layers="tfcnn.models.audio", takes_backbones=True, augments=True,
+        build="tfcnn.models.build:build_for_audio", layers="tfcnn.models.audio", takes_backbones="as a spectrogram", augments=True,
         fewest_epochs=20, rate=1e-2, read_files="tfcnn.data.audio:read_files",
         draw="tfcnn.evaluation.draw:draw_audio", heat="tfcnn.evaluation.stretches:stretches",
         heat_text="The line below a spectrogram has the more colour the more the answer rests on that moment, by Grad-CAM over time (Selvaraju et al. 2017).",
@@ -94,7 +94,7 @@ KINDS = {
         "volume", "volumes", "folder of class folders with .nii, .nii.gz or .npy files or with folders of slices, CSV (path,label[,split]), or .npz", 4,
         load="tfcnn.data.volumes:load_volumes", look="tfcnn.data.volumes:look", options=("group_by", "spacing", "size", "intensity"),
         reading=("group_by", "spacing", "size", "intensity", "like"), networks=("cnn_3d", "r3d_18", "r2plus1d_18"),
-        build="tfcnn.models.build:build_for_volumes", layers="tfcnn.models.volumes", augments=True, fewest_epochs=20,
+        build="tfcnn.models.build:build_for_volumes", layers="tfcnn.models.volumes", takes_backbones="slice by slice", augments=True, fewest_epochs=20,
         read_files="tfcnn.data.volumes:read_files", draw="tfcnn.evaluation.draw_volume:draw_volume", heat="tfcnn.evaluation.stretches:telling_voxels",
         heat_text="Coloured is what the answer rests on, by Grad-CAM in three dimensions (Selvaraju et al. 2017), in the planes through its strongest voxel.",
         takes="a volume of {depth} x {height} x {width} voxels and {channels} channels, intensities as they were measured{frame}"),

@@ -86,7 +86,7 @@ def grad_cam(model, pixels: np.ndarray, targets: np.ndarray, *, layer: str | Non
     return weighted_maps(model, maps_of(model, layer), pixels, targets)
 
 
-def weighted_maps(model, maps, pixels: np.ndarray, targets: np.ndarray) -> np.ndarray:
+def weighted_maps(model, maps, pixels: np.ndarray, targets: np.ndarray, *, folded: bool = False) -> np.ndarray:
     """ReLU of the sum of maps of the backbone, each weighted by the mean gradient of a logit; for inputs of any rank.
 
     Args:
@@ -94,9 +94,10 @@ def weighted_maps(model, maps, pixels: np.ndarray, targets: np.ndarray) -> np.nd
         maps: a tensor of the graph of its backbone, (batch, ..., channels).
         pixels: (n, ...), as the model gets them.
         targets: for each the index of a label.
+        folded: whether the batch of the backbone holds several parts of each example.
 
     Returns:
-        float32 (n, ...), the size of the maps, not scaled.
+        float32 (n, ...), the size of the maps, not scaled; of what is folded (n, parts, ...).
     """
     import tensorflow as tf
 
@@ -115,7 +116,8 @@ def weighted_maps(model, maps, pixels: np.ndarray, targets: np.ndarray) -> np.nd
             logit = tf.gather(x, targets, batch_dims=1)                                # (batch,)
         gradients = tape.gradient(logit, maps, unconnected_gradients="zero")
         weights = tf.reduce_mean(gradients, axis=axes, keepdims=True)                  # (batch, 1, 1, channels)
-        return tf.nn.relu(tf.reduce_sum(weights * maps, axis=-1))                      # (batch, rows, columns)
+        heat = tf.nn.relu(tf.reduce_sum(weights * maps, axis=-1))                      # (batch, rows, columns)
+        return tf.reshape(heat, (tf.shape(pixels)[0], -1, *heat.shape[1:])) if folded else heat
 
     return in_batches(weighted_sum, batch_of(model), pixels, targets)
 

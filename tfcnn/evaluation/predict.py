@@ -16,7 +16,7 @@ from tfcnn.data.photo import check_geometry, decode_photo, reason_of
 from tfcnn.errors import InputError, WorkError
 from tfcnn.files import check_file, found_files, write_aside
 from tfcnn.kinds import IMAGE, KINDS, function_of
-from tfcnn.models.forward import BATCH, forward, traced
+from tfcnn.models.forward import batch_of, forward, traced
 from tfcnn.progress import stage
 from tfcnn.record import Run, load_run
 
@@ -118,10 +118,10 @@ def _decode(path: str | Path, image_size: int, geometry: str) -> np.ndarray:
 
 def _predictions(run: Run, names: Sequence[str], read) -> Iterator[Prediction]:
     model = run.load_model()
-    run_batch = traced(model)
+    run_batch, size = traced(model), batch_of(model)
     with stage("predict", len(names), photos=1) as advance:
-        for start in range(0, len(names), BATCH):
-            rows = range(start, min(start + BATCH, len(names)))
+        for start in range(0, len(names), size):
+            rows = range(start, min(start + size, len(names)))
             found = read(rows)
             good = [pixels for pixels, error in found if error is None]
             scores = iter(forward(model, np.stack(good), run=run_batch) if good else ())

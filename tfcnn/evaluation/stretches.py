@@ -34,9 +34,7 @@ def stretches(model, inputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
     targets = check_targets(model, targets, len(inputs))
     maps = weighted_maps(model, _telling_maps(model), inputs, targets)
     of_photos = len(model.get_layer("backbone").input_shape) == 4
-    if of_photos and maps.ndim == 2:  # tokens of a ViT, the patches row by row behind the class token
-        side = math.isqrt(maps.shape[1])
-        maps = maps[:, -side * side:].reshape(-1, side, side)
+    maps = _squares(maps) if of_photos and maps.ndim == 2 else maps
     if maps.ndim == 3:  # (n, time, frequency), or of a backbone of photos (n, frequency, time)
         maps = maps.mean(axis=1 if of_photos else 2)
     _check_finite(maps)
@@ -64,8 +62,14 @@ def telling_voxels(model, inputs: np.ndarray, targets: np.ndarray) -> np.ndarray
     """
     from scipy.ndimage import map_coordinates
 
+    from tfcnn.models.frames import folds_of
+
     targets = check_targets(model, targets, len(inputs))
-    maps = weighted_maps(model, _telling_maps(model, sides=3, least=FINE_VOXELS), inputs, targets)
+    folded = bool(folds_of(model))
+    maps = weighted_maps(model, _telling_maps(model, sides=3, least=FINE_VOXELS), inputs, targets, folded=folded)
+    if folded:  # frames, or clips of several frames, which follow each other
+        maps = _squares(maps)
+        maps = maps.reshape(len(inputs), -1, *maps.shape[-2:])
     _check_finite(maps)
     cells = [(np.arange(side) + 0.5) / side * count - 0.5 for side, count in zip(inputs.shape[1:4], maps.shape[1:], strict=True)]
     places = np.meshgrid(*cells, indexing="ij")
@@ -103,6 +107,14 @@ def without_each(model, inputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
             heat[row, part] = logits[0] - logit
     top = np.abs(heat).max(axis=1, keepdims=True)
     return np.divide(heat, top, out=np.zeros_like(heat), where=top > 0)
+
+
+def _squares(maps: np.ndarray) -> np.ndarray:
+    """Maps (..., rows, columns), of a ViT from its tokens (n, ..., tokens): the patches row by row, behind the class token."""
+    if maps.ndim > 3:
+        return maps
+    side = math.isqrt(maps.shape[-1])
+    return maps[..., -side * side:].reshape(*maps.shape[:-1], side, side)
 
 
 def _check_finite(maps: np.ndarray) -> None:

@@ -192,7 +192,7 @@ def backbones_text() -> str:
         lines.append(f"{name:<31}  {row.parameters / 1e6:>8.1f} M  {row.image_size:>6}  {len(row.stages):>6}  {_licence_of_weights(row):<12}  {row.paper}")
     return "\n".join([*lines, "", "parameters: without a head; pixels: the side its ImageNet weights were trained at; weights: their licence, the code's is",
                       "Apache-2.0. 'tfcnn inspect NAME' shows the stages.", "", "Networks of other data, from random weights (tfcnn train --kind):",
-                      *(f"{name:<8} {', '.join(row.networks)}{'; or one of the above, on spectrograms' if row.takes_backbones else ''}"
+                      *(f"{name:<8} {', '.join(row.networks)}{f'; or one of the above, {row.takes_backbones}' if row.takes_backbones else ''}"
                         for name, row in KINDS.items() if row.networks)])
 
 

@@ -54,10 +54,38 @@ def build_for_text(config: ModelConfig, labels: Sequence[str], shape: tuple[int]
 
 
 def build_for_volumes(config: ModelConfig, labels: Sequence[str], shape: tuple[int, ...], facts: Mapping[str, Any]):
-    """A classifier of volumes, `config.backbone` a name of `tfcnn.models.volumes.NETWORKS`."""
-    from tfcnn.models.volumes import NETWORKS, volume_input
+    """A classifier of volumes: a network of `tfcnn.models.volumes.NETWORKS`, or a backbone of photos on their slices."""
+    from tfcnn.models.volumes import NETWORKS, pixels_of_volume, volume_input
 
+    if config.backbone in BACKBONES:
+        return _on_frames(pixels_of_volume(shape, facts), config, labels, facts)
     return _on(NETWORKS[config.backbone](shape), config, labels, facts, before=volume_input(shape, facts))
+
+
+def _on_frames(pixels, config: ModelConfig, labels: Sequence[str], facts: Mapping[str, Any]):
+    """A classifier by a backbone of photos on slices or frames.
+
+    Args:
+        pixels: a `keras.Model` from examples to pixels 0-255 (batch, frames, height, width, 1 or 3).
+    """
+    from tfcnn.models.frames import as_photos, folds_of, inflate, mean_over
+
+    config, parts = with_defaults(config), [(fold.parts, fold.one_in_training) for fold in folds_of(pixels)]
+    frames, channels = pixels.output_shape[1], pixels.output_shape[-1]
+    if channels not in (1, 3):
+        raise InputError(f"expected 1 or 3 channels for {config.backbone}, which knows grey and colour, got {channels}; take a network of its own")
+    left = frames  # of an example behind the backbone
+
+    def inside(network):
+        nonlocal left
+        if config.frames == "inflate":
+            network, left = inflate(network, frames)
+        return network
+
+    model = build_classifier(labels=labels, before=as_photos(pixels, config.image_size), inside=inside,
+                             after=lambda x: mean_over(x, [*parts, (left, False)]), **asdict(config))
+    model.facts = dict(facts)
+    return model
 
 
 def _vectors_of_run(weights: str, facts: Mapping[str, Any]) -> np.ndarray:

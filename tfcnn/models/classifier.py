@@ -1,7 +1,7 @@
 """`build_classifier`: raw pixels 0-255 → three channels → preprocessing → backbone → pooling → head."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from tfcnn.models.freeze import OWN, set_trainable
 from tfcnn.models.weights import build_with_weights, check_weights
 
 POOLINGS = ("avg", "max", "token")
+FRAMES = ("pool", "inflate")
 CHANNELS = (1, 3, 4)
 # What the input of a classifier is called, by the rank of an example, where its network has no better name.
 INPUTS = {1: "audio", 2: "signal", 3: "image", 4: "volume"}
@@ -44,6 +45,8 @@ class ModelConfig:
         activation: of the hidden layers, a name of `keras.activations`.
         head_batch_norm: a BatchNorm after each hidden layer, before its activation; it learns with the head.
         channels: of the input: 3 (RGB), 1 (grey), or 4 (RGB and one more, of arrays that have it).
+        frames: how a backbone of photos takes volumes and videos: pool (each slice or frame by itself, then the mean of their features; left out,
+            this one) or inflate (its convolutions see the slices or frames beside each one too).
     """
 
     backbone: Any = None
@@ -55,12 +58,14 @@ class ModelConfig:
     activation: str = field(default="relu", metadata={"choices": ("relu", "gelu"), "level": "head"})
     head_batch_norm: bool = field(default=False, metadata={"choices": (False, True), "level": "head"})
     channels: int = 3
+    frames: str | None = None
 
 
 def build_classifier(backbone=BACKBONE, *, labels: Sequence[str], weights: str | None = IMAGENET,
                      image_size: int | None = ModelConfig.image_size, pooling: str | None = ModelConfig.pooling,
                      hidden: Sequence[int] = ModelConfig.hidden, dropout: float = ModelConfig.dropout, activation: str = ModelConfig.activation,
-                     head_batch_norm: bool = ModelConfig.head_batch_norm, channels: int = ModelConfig.channels, before=None):
+                     head_batch_norm: bool = ModelConfig.head_batch_norm, channels: int = ModelConfig.channels, frames: str | None = None,
+                     before=None, inside: Callable | None = None, after: Callable | None = None):
     """A classifier on a backbone whose layers are all frozen.
 
     Args:
@@ -78,7 +83,10 @@ def build_classifier(backbone=BACKBONE, *, labels: Sequence[str], weights: str |
         channels: 3 for RGB; 1 for grey, which every channel of the backbone gets; 4 for RGB and one more, which a 1x1
             convolution `to_rgb` maps to pixels of three channels. It starts as the first three, and `set_trainable` opens it
             whenever it opens a stage. A `keras.Model` has its own number.
+        frames: how `inside` takes slices or frames; remembered in `model.model_config`.
         before: a `keras.Model` from what the classifier gets to what the backbone takes, such as from samples of sound to pixels.
+        inside: (the backbone) → the network that stands in its place, with its layers.
+        after: (pooled features of what `before` gives) → those of an example, at last by a layer named `pooling`.
 
     Returns:
         A functional `keras.Model`: float32 (batch, height, width, channels) pixels 0-255 in, named `image`; softmax scores
@@ -92,7 +100,7 @@ def build_classifier(backbone=BACKBONE, *, labels: Sequence[str], weights: str |
     import keras
 
     hidden = tuple(hidden) if isinstance(hidden, Sequence) else hidden
-    config = ModelConfig(backbone, str(weights or "none"), image_size, pooling, hidden, dropout, activation, head_batch_norm, channels)
+    config = ModelConfig(backbone, str(weights or "none"), image_size, pooling, hidden, dropout, activation, head_batch_norm, channels, frames)
     check_config(config, labels)
     row = BACKBONES[backbone] if isinstance(backbone, str) else None
     if row:
@@ -103,11 +111,13 @@ def build_classifier(backbone=BACKBONE, *, labels: Sequence[str], weights: str |
         config = replace(config, backbone=backbone.name, weights=OWN, image_size=network.input_shape[1], pooling=pooling or "avg",
                          channels=network.input_shape[-1])
 
+    network = inside(network) if inside else network
     first = before or network
     image = keras.Input(**_input_of(first, config if row and not before else None))  # (batch, height, width, channels), 0-255
     x = before(image) if before else image
     x = preprocess_function(row)(_three_channels(x)) if row else x                  # (batch, height, width, 3)
-    x = _pooled(network(x), config.pooling, class_token=bool(row and has_class_token(row)))     # (batch, features)
+    x = _pooled(network(x), config.pooling, "pooling_of_frames" if after else "pooling", class_token=bool(row and has_class_token(row)))
+    x = after(x) if after else x                                                    # (batch, features)
     x = _head(x, config, len(labels))                                               # (batch, labels)
     model = keras.Model(image, x, name="classifier")
     model.model_config, model.labels = config, tuple(labels)
@@ -152,6 +162,8 @@ def check_config(config: ModelConfig, labels: Sequence[str] | None = None) -> No
         raise InputError(f"expected the name of a backbone or a keras.Model, functional or Sequential with an Input, got backbone={config.backbone!r}")
     _check_pooling(config)
     _check_head(config)
+    if config.frames not in (None, *FRAMES):
+        raise InputError(f"expected frames pool or inflate, got frames='{config.frames}'")
     if config.channels not in CHANNELS:
         raise InputError(f"expected 1 channel (grey), 3 (RGB) or 4 (RGB and one more), got channels={config.channels}")
     if labels is not None and (isinstance(labels, str) or not isinstance(labels, Sequence) or not all(isinstance(label, str) for label in labels)):
@@ -247,20 +259,20 @@ def _three_channels(image):
     return image
 
 
-def _pooled(x, pooling: str, *, class_token: bool):
-    """One vector an image (batch, features), layer `pooling`, of maps, tokens or vectors; a class token stands first."""
+def _pooled(x, pooling: str, name: str, *, class_token: bool):
+    """One vector an image (batch, features), by a layer of this name, of maps, tokens or vectors; a class token stands first."""
     from keras import layers
 
     if len(x.shape) in (4, 5):
         layer = getattr(layers, f"Global{'Average' if pooling == 'avg' else 'Max'}Pooling{len(x.shape) - 2}D")
-        return layer(name="pooling")(x)
+        return layer(name=name)(x)
     if pooling == "token":
-        return layers.Flatten(name="pooling")(layers.Cropping1D((0, x.shape[1] - 1), name="class_token")(x))
+        return layers.Flatten(name=name)(layers.Cropping1D((0, x.shape[1] - 1), name="class_token")(x))
     if len(x.shape) == 3:
         x = layers.Cropping1D((1, 0), name="patch_tokens")(x) if class_token else x
         layer = layers.GlobalAveragePooling1D if pooling == "avg" else layers.GlobalMaxPooling1D
-        return layer(name="pooling")(x)
-    return layers.Flatten(name="pooling")(x)
+        return layer(name=name)(x)
+    return layers.Flatten(name=name)(x)
 
 
 def _head(x, config: ModelConfig, labels: int):

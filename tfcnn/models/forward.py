@@ -1,5 +1,6 @@
 """The forward pass over many photos, the same for features, validation, evaluation and exports."""
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -7,6 +8,7 @@ import numpy as np
 from tfcnn.workers import count_of, index_of, sum_of
 
 BATCH = 32  # fixed: the result of a convolution may depend on the batch size in its last bits
+FRAMES = 512  # of a batch at most, where a backbone of photos takes the frames of its examples
 
 
 def forward(network, inputs, rows: np.ndarray | None = None, *, advance: Callable | None = None, run: Callable | None = None, strategy=None) -> np.ndarray:
@@ -28,29 +30,36 @@ def forward(network, inputs, rows: np.ndarray | None = None, *, advance: Callabl
     Returns:
         float32 (len(rows), ...).
     """
-    rows = np.arange(len(inputs)) if rows is None else rows
+    rows, size = np.arange(len(inputs)) if rows is None else rows, batch_of(network)
     outputs = np.zeros((len(rows), *network.output_shape[1:]), np.float32)
-    run, shape = run or traced(network, strategy), (BATCH, *inputs.shape[1:])
-    own = range(BATCH * index_of(strategy), len(rows), BATCH * count_of(strategy))
+    run, shape = run or traced(network, strategy), (size, *inputs.shape[1:])
+    own = range(size * index_of(strategy), len(rows), size * count_of(strategy))
     here = _replicas_here(strategy)
     for first in range(0, len(own), here):
         starts, batches = own[first:first + here], []
         for start in starts:
             pixels = np.zeros(shape, network.inputs[0].dtype)
-            pixels[:len(rows) - start] = inputs[rows[start:start + BATCH]]
+            pixels[:len(rows) - start] = inputs[rows[start:start + size]]
             batches.append(pixels)
         for start, result in zip(starts, run(batches), strict=False):  # a replica without a batch got the first one again
-            outputs[start:start + BATCH] = result.numpy()[:len(rows) - start]
+            outputs[start:start + size] = result.numpy()[:len(rows) - start]
             if advance:
-                advance(min(BATCH, len(rows) - start))
+                advance(min(size, len(rows) - start))
     return sum_of(strategy, outputs)
+
+
+def batch_of(network) -> int:
+    """Examples in a batch: fewer where a backbone of photos takes each of their frames."""
+    from tfcnn.models.frames import folds_of
+
+    return max(1, min(BATCH, FRAMES // math.prod(fold.parts for fold in folds_of(network))))
 
 
 def traced(network, strategy=None) -> Callable:
     """The network in inference mode as a function of batches, one for each replica here at most, which sees weights that change later."""
     import tensorflow as tf
 
-    @tf.function(input_signature=[tf.TensorSpec((BATCH, *network.input_shape[1:]), network.inputs[0].dtype)])
+    @tf.function(input_signature=[tf.TensorSpec((batch_of(network), *network.input_shape[1:]), network.inputs[0].dtype)])
     def run_one(pixels):
         return network(pixels, training=False)
 

@@ -11,6 +11,7 @@ from tfcnn.models.vary import Random
 
 FILTERS, REPEATS = (16, 32, 64, 128), 2  # of the blocks of `cnn_3d`, and convolutions in each
 R3D_FILTERS, R3D_BLOCKS = (64, 128, 256, 512), 2  # Tran et al. 2018, table 1, 18 layers
+PHOTO_MEAN, PHOTO_SPREAD = 116.0, 58.0  # of the pixels of ImageNet, 0-255, over its three channels
 # Ranges of Isensee et al. 2021, "nnU-Net", supplementary note 4, halved: its networks learn for a thousand epochs.
 ANGLE, SCALE, SHIFT, NOISE = math.radians(15), 0.15, 0.1, 0.1  # to each side; shares of the side; of the standard deviation
 
@@ -22,6 +23,12 @@ def volume_input(shape: Sequence[int], facts: Mapping[str, Any]):
         x = keras.ops.clip(x, *facts["intensity"])
     x = keras.layers.Normalization(mean=facts["mean"], variance=facts["variance"], name="standardise")(x)
     return keras.Model(volume, VaryVolumes(name="vary")(x), name="volume_input")
+
+
+def pixels_of_volume(shape: Sequence[int], facts: Mapping[str, Any]):
+    """What stands before a backbone of photos: intensities in, as for `volume_input`, pixels of the mean and spread of photos out."""
+    standardised = volume_input(shape, facts)
+    return keras.Model(standardised.input, standardised.output * PHOTO_SPREAD + PHOTO_MEAN, name="pixels_of_volume")
 
 
 def build_cnn_3d(shape: Sequence[int]):
