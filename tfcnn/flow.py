@@ -262,8 +262,8 @@ def _check_model(model: ModelConfig, kind: str) -> None:
         check_config(model)  # what is no network either is said first
         raise InputError("expected the name of a backbone, got a keras.Model; give it to build_classifier, then train, evaluate and export")
     if model.frames and (row.rank != OF_FRAMES or model.backbone not in BACKBONES):
-        raise InputError(f"expected no frames for {row.many} with {model.backbone}, got frames={model.frames}; they say how a backbone of photos takes "
-                         "volumes or videos")
+        raise InputError(f"expected no frames for {row.many} with {model.backbone}, got frames={model.frames}; they say how a network of two "
+                         f"dimensions, such as {BACKBONE}, takes the slices of a volume")
     if kind == IMAGE or (model.backbone in BACKBONES and row.takes_backbones):
         check_config(model)
         if kind != IMAGE and model.channels != ModelConfig.channels:

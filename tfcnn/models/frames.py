@@ -1,4 +1,4 @@
-"""Backbones of photos on volumes and videos: each slice or frame by itself, or inflated, so that convolutions see those beside it too.
+"""Backbones of photos on volumes, or other examples of several frames: each frame by itself, or inflated, so that convolutions see those beside it.
 
 In both an example (batch, frames, height, width, channels) is folded into a batch of frames, on which the backbone works as on photos; behind
 its pooling the frames of an example become one again. Nothing but 2-D operators is needed, which every converter knows.
