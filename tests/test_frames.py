@@ -31,7 +31,7 @@ def test_an_inflated_backbone_with_weights_gives_for_equal_frames_what_the_backb
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=slow) for name in (
-    "resnet50", "resnet50_v2", "efficientnet_b0", "efficientnet_v2_b0", "vgg16", "convnext_tiny", "densenet121", "mobilenet", "mobilenet_v2")])
+    "resnet50", "resnet50_v2", "efficientnet_b0", "efficientnet_v2_b0", "vgg16", "convnext_tiny", "densenet121", "mobilenet", "mobilenet_v2", "nasnet_mobile")])
 def test_inflation_knows_the_convolutions_of_each_family(name):
     network = build_with_weights(name, 64, "none")
     inflated, left = inflate(network, 6)

@@ -10,6 +10,7 @@ divided by how many they are, so that frames that are all alike give what the ba
 from collections.abc import Sequence
 
 import keras
+import numpy as np
 
 from tfcnn.errors import InputError
 from tfcnn.models.freeze import every_layer
@@ -17,8 +18,8 @@ from tfcnn.models.vary import Random
 
 TAPS = 3  # frames that an inflated convolution sees: the one before and the one behind; wider filters of photos do not see more, for the sake of time
 LEAST = 4  # frames from which on strides halve their number no further
-STRIDED = ("MaxPooling2D", "AveragePooling2D", "Conv2D", "DepthwiseConv2D", "SeparableConv2D")
 WIDE = ("Conv2D", "DepthwiseConv2D", "SeparableConv2D")
+STRIDED = (*WIDE, "MaxPooling2D", "AveragePooling2D")
 
 
 @keras.saving.register_keras_serializable("tfcnn")
@@ -96,24 +97,20 @@ class Neighbours(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("tfcnn")
 class SumOfTaps(keras.layers.Layer):
-    """What a depthwise convolution made of `Neighbours`, added up by channel: (..., c * taps * multiplier) to (..., c * multiplier)."""
+    """What a depthwise convolution made of `Neighbours`, added up by channel: (..., c * taps) to (..., c)."""
 
-    def __init__(self, taps: int = TAPS, multiplier: int = 1, **kwargs):
+    def __init__(self, taps: int = TAPS, **kwargs):
         super().__init__(**kwargs)
-        self.taps, self.multiplier = taps, multiplier
+        self.taps = taps
 
     def call(self, inputs):
-        if self.multiplier == 1:  # slices in place of a reshape to five dimensions, which phones would have to copy
-            return sum(inputs[..., tap::self.taps] for tap in range(self.taps))
-        height, width, channels = inputs.shape[1:]
-        x = keras.ops.reshape(inputs, (-1, height, width, channels // (self.taps * self.multiplier), self.taps, self.multiplier))
-        return keras.ops.reshape(keras.ops.sum(x, axis=4), (-1, height, width, channels // self.taps))
+        return sum(inputs[..., tap::self.taps] for tap in range(self.taps))
 
     def compute_output_shape(self, shape):
         return (*shape[:-1], shape[-1] // self.taps)
 
     def get_config(self):
-        return {**super().get_config(), "taps": self.taps, "multiplier": self.multiplier}
+        return {**super().get_config(), "taps": self.taps}
 
 
 def inflate(network, frames: int):
@@ -146,7 +143,7 @@ def inflate(network, frames: int):
             count = -(-count // stride)
         x = layer(*args, **kwargs)
         if _is_wide(layer) and type(layer).__name__ == "DepthwiseConv2D":
-            x = SumOfTaps(TAPS, layer.depth_multiplier, name=f"{layer.name}_sum")(x)
+            x = SumOfTaps(TAPS, name=f"{layer.name}_sum")(x)
         for tensor in keras.tree.flatten(x):
             counts[id(tensor)] = count
             kept.append(tensor)
@@ -156,7 +153,7 @@ def inflate(network, frames: int):
     inflated = keras.Model(clone.inputs[0], clone.outputs[0], name=network.name)
     for layer in network.layers:
         if layer.weights:
-            inflated.get_layer(layer.name).set_weights([_spread(layer, weight) for weight in layer.weights])
+            inflated.get_layer(layer.name).set_weights(_spread(layer))
     return inflated, counts[id(clone.outputs[0])]
 
 
@@ -195,18 +192,11 @@ def _halves(layer) -> bool:
     return type(layer).__name__ in STRIDED and max(layer.strides) > 1
 
 
-def _spread(layer, weight):
-    """A weight of the backbone, for the inflated layer: repeated for each tap, and what adds the taps up divided by how many they are."""
-    import numpy as np
-
-    values = weight.numpy() if hasattr(weight, "numpy") else np.asarray(weight)
-    kind = type(layer).__name__
-    if not _is_wide(layer) or weight.name not in ("kernel", "depthwise_kernel", "pointwise_kernel"):
-        return values
-    if kind != "SeparableConv2D":
-        return np.repeat(values, TAPS, axis=2) / TAPS        # (height, width, channels * taps, filters or multiplier)
-    if weight.name == "depthwise_kernel":
-        return np.repeat(values, TAPS, axis=2)
-    multiplier = layer.depth_multiplier                         # channels of the depthwise part are ordered by channel, tap, multiplier
-    apart = values.reshape(-1, multiplier, values.shape[-1])
-    return np.repeat(apart, TAPS, axis=0).reshape(1, 1, -1, values.shape[-1]) / TAPS
+def _spread(layer) -> list[np.ndarray]:
+    """The weights of a layer of the backbone, for the inflated one: those of a wide kernel for each tap, divided by how many taps are added up."""
+    values = layer.get_weights()
+    if _is_wide(layer):
+        values[0] = np.repeat(values[0], TAPS, axis=2) / TAPS  # (height, width, channels * taps, filters), the kernel; a bias stays
+        if type(layer).__name__ == "SeparableConv2D":
+            values[1] = np.repeat(values[1], TAPS, axis=2)     # its second part adds up
+    return values

@@ -72,8 +72,8 @@ def build_with_weights(backbone: str, image_size: int, weights: str):
 def with_quick_averages(network):
     """The network, whose BatchNorm averages follow its batches within tens of steps; it begins with random weights.
 
-    Keras's networks have momentum 0.99 or 0.999 of trainings of a million steps: after a thousand, a tenth to a third of the statistics that
-    inference takes are still those of the start, which have nothing to do with the weights.
+    Keras's networks have momentum 0.99 or 0.999, of trainings of a million steps: a third of what inference takes for statistics is still that
+    of the start after a hundred steps at 0.99, after a thousand at 0.999.
     """
     import keras
 
