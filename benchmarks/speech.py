@@ -1,4 +1,4 @@
-"""Spoken digits: random splits, and each speaker left out in turn; the .tflite of raw samples against Keras on every test clip.
+"""Spoken digits: random splits, and each speaker left out in turn; each .tflite of raw samples against Keras on every test clip.
 
     python benchmarks/speech.py [--network mel_cnn] [--seeds 0 1 2 3 4] [--speakers]
 
@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+FORMATS = ("float32", "float16", "dynamic")
 CLIPS = Path(os.environ.get("TFCNN_DATA", "../shared/data")) / "fsdd600"
 
 
@@ -27,8 +28,8 @@ def main() -> None:
     parser.add_argument("--speakers", action="store_true", help="leave each speaker out, with the first seed, instead of random splits")
     args = parser.parse_args()
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    print(f"{args.network}, {os.cpu_count()} cores; tflite: clips with the answer of Keras, and the largest difference of a score")
-    print(f"{'test':<12}{'train':>6}{'test':>6}{'epochs':>8}{'seconds':>9}{'accuracy':>10}{'tflite':>12}{'difference':>12}", flush=True)
+    print(f"{args.network}, {os.cpu_count()} cores; of each .tflite the clips with the answer of Keras, and the largest difference of a score")
+    print(f"{'test':<12}{'train':>6}{'test':>6}{'epochs':>8}{'seconds':>9}{'accuracy':>10}" + "".join(f"{name:>18}" for name in FORMATS), flush=True)
     speakers = sorted({clip.stem.split("_")[1] for clip in CLIPS.glob("*.wav")})
     tests = [(speaker, args.seeds[0]) for speaker in speakers] if args.speakers else [(None, seed) for seed in args.seeds]
     accuracies = []
@@ -55,9 +56,10 @@ def one_run(folder: Path, network: str, speaker: str | None, seed: int) -> float
     run = tfcnn.train(model, data, tfcnn.TrainingConfig(seed=seed), output=folder / "run")
     seconds = time.perf_counter() - start
     report = tfcnn.evaluate(run, data)
-    (file,) = tfcnn.export(run, data, formats=["tflite_float32"])
+    files = tfcnn.export(run, data, formats=[f"tflite_{name}" for name in FORMATS])
+    said = "".join(f"{round(file.agreement * file.n):>6}/{file.n:<3}{file.max_score_difference:>8.0e}" for file in files)
     print(f"{speaker or f'seed {seed}':<12}{len(data.rows('train')):>6}{report.n:>6}{run.record['training']['epochs']:>8}{seconds:>9.0f}"
-          f"{100 * report.accuracy:>10.1f}{round(file.agreement * file.n):>8}/{file.n:<3}{file.max_score_difference:>12.1e}", flush=True)
+          f"{100 * report.accuracy:>10.1f}{said}", flush=True)
     keras.utils.clear_session()
     return report.accuracy
 

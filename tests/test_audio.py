@@ -13,6 +13,7 @@ from tfcnn.cli import main
 from tfcnn.data.audio import load_audio, look, read_clip
 from tfcnn.data.run_data import load_for_run, load_run_data
 from tfcnn.export.read_tflite import read_tflite
+from tfcnn.export.run_file import load_tflite
 from tfcnn.models import audio, vary
 from tfcnn.models.build import build_for_audio
 from tfcnn.models.classifier import ModelConfig
@@ -96,6 +97,22 @@ def test_what_is_no_sound_is_left_out_with_its_reason(tones, tmp_path):
     assert reasons["nan.wav"] == "NaN or infinite samples" and reasons["nothing.wav"] == "no samples"
     assert reasons["copy.wav"].startswith("contradiction: the same clip is labelled 'high' here and 'low' in")
     assert [path.rpartition("/")[2] for path in look(tmp_path / "sound").notes["silent"]] == ["silence.wav"]
+    audit = tfcnn.audit(tmp_path / "sound", kind="audio")
+    assert any(text.startswith("1 clip in which nothing is to be heard") for text in audit.warnings) and "fine " not in str(audit)
+
+
+def test_silence_makes_no_clip_a_copy_of_another(tmp_path):
+    for label, hz in (("low", 300), ("high", 1500)):
+        (tmp_path / label).mkdir()
+        for number in range(10):
+            sound = tone(hz, 0.3, seed=number)
+            soundfile.write(tmp_path / label / f"{number}.wav", np.concatenate([sound, np.zeros_like(sound)]), RATE)
+    data = load_audio(tmp_path, window=0.3)
+    assert len(data.items) == 40 and not data.quarantined
+    assert {split: len({item.path.partition("#")[0] for item in data.items if item.split == split}) for split in ("train", "validation", "test")} \
+        == {"train": 14, "validation": 2, "test": 4}
+    again = load_audio(tmp_path, window=0.3)
+    assert [item.sha256 for item in again.items] == [item.sha256 for item in data.items]
 
 
 def test_a_long_clip_becomes_several_examples_that_stay_together(tmp_path):
@@ -224,14 +241,16 @@ def test_a_backbone_of_photos_stands_behind_the_spectrogram_with_its_stages(v3_s
 def run(tones, tmp_path_factory):
     """A run of the command line."""
     folder = tmp_path_factory.mktemp("audio") / "run"
-    assert main(["train", str(tones), "--kind", "audio", "--epochs", "40", "--export", "tflite_float32", "--output", str(folder)]) == 0
+    assert main(["train", str(tones), "--kind", "audio", "--epochs", "40", "--export", "tflite_float32", "tflite_float16", "tflite_dynamic",
+                 "--output", str(folder)]) == 0
     return tfcnn.load_run(folder)
 
 
 def test_a_run_of_sound_is_tested_exported_and_reported(run, tones):
     record = run.record
     assert (run.kind, record["model"]["backbone"], record["training"]["augmentation"]) == ("audio", "mel_cnn", "medium")
-    assert record["test"]["accuracy"] > 0.8 and [e["agreement"] for e in record["exports"]] == [1] and record["exports"][0]["max_score_difference"] < 1e-4
+    assert record["test"]["accuracy"] > 0.8 and [e["agreement"] for e in record["exports"]] == [1, 1, 1]
+    assert [e["max_score_difference"] < most for e, most in zip(record["exports"], (1e-4, 1e-2, 5e-2), strict=True)] == [True] * 3
     page = (run.path / "report.html").read_text(encoding="utf-8")
     assert page.count("<audio controls") == page.count('src="data:audio/wav;base64,') >= 6 and "spectrogram of 0." in page
     words = " ".join(re.sub(r"<[^>]*>", " ", page.split("<body")[1]).split())
@@ -244,6 +263,16 @@ def test_the_files_of_a_run_of_sound_say_what_they_take(run):
     assert file.input.shape == (1, 2640) and file.input.dtype == "float32" and not file.flex and file.labels == ("high", "low")
     told = file.contract["input"]
     assert (told["kind"], told["sample_rate"], told["shape"]) == ("audio", RATE, [2640]) and "zeros stand behind the end" in told["text"]
+
+
+@pytest.mark.parametrize(("name", "most"), [("float32", 1e-5), ("float16", 1e-2), ("dynamic", 5e-2)])
+def test_every_format_of_sound_answers_silence_and_quiet_tones_as_keras_does(run, name, most):
+    """In 16 bits the floor under the logarithm was 0, so that silence gave NaN, and in 8 bits the spectrogram of a quiet tone was noise."""
+    clips = np.zeros((3, 2640), np.float32)
+    clips[1], clips[2, :1000] = 0.01 * tone(300, 0.33), tone(1500, 0.125)
+    answer = load_tflite(str(run.path / "exports" / f"{name}.tflite"), threads=1)
+    scores = np.stack([answer(clip[None]) for clip in clips])
+    np.testing.assert_allclose(scores, forward(run.load_model(), clips), atol=most)
 
 
 def test_a_run_of_sound_is_evaluated_again_and_predicts_files(run, tones, capsys):

@@ -394,7 +394,7 @@ def broken_npz(path):
     ("one", lambda path: make_photos(path, classes=("only",), count=2), "those of one class ('only')"),
     ("photos.zip", lambda path: path.write_text("x"), "is a file"),
     ("photos.csv", lambda path: path.write_text("file,label\na.jpg,cat\n"), "column 'path'"),
-    ("gone.csv", lambda path: path.write_text("path,label\na.jpg,cat\nb.jpg,dog\n"), "2 are missing"),
+    ("gone.csv", lambda path: path.write_text("path,label\na.jpg,cat\nb.jpg,dog\n"), "2 cannot be found"),
     ("photos.npz", broken_npz, "cannot be read"),
     ("tfds:zzqqxx", lambda path: None, "tfds.list_builders()"),
     ("tfds:mnistt", lambda path: None, "did you mean 'mnist'?"),

@@ -263,7 +263,7 @@ def test_missing_photos_are_counted_and_the_first_is_named(photos, tmp_path):
     run = record_run(tmp_path / "run", load_images(folder, image_size=24, split=THIRDS))
     (folder / "red" / "01.jpg").unlink()
     (folder / "green" / "02.jpg").unlink()
-    with pytest.raises(InputError, match=r"the 15 photos .* 2 are missing, the first: .*green/02\.jpg"):
+    with pytest.raises(InputError, match=r"the 15 photos .* 2 cannot be found, the first: .*green/02\.jpg"):
         load_run_data(run)
 
 

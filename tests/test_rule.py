@@ -62,6 +62,7 @@ def test_a_network_without_pretrained_weights_learns_as_a_whole():
     config = filled(batch_norm=False, pretrained=False)
     assert config.trainable is True and config.learning_rate == pytest.approx(3e-4)
     assert config.batch_norm == "train" and filled().batch_norm == "frozen"
+    assert filled(pretrained=False, learning_rates={"stage4": 1e-5}).trainable is True
 
 
 def test_a_backbone_without_weights_leaves_the_head():
@@ -84,3 +85,10 @@ def test_networks_of_a_kind_have_its_rate_and_those_of_a_caller_a_usual_one():
     rates = {(kind, own): complete(TrainingConfig(), photos=100, stages=["block1"], kind=kind, scratch=True, own=own).learning_rate
              for kind in ("signal", "audio", "text") for own in (False, True)}
     assert rates == {**dict.fromkeys(rates, 1e-3), ("audio", False): 1e-2}
+
+
+def test_the_head_of_a_network_from_scratch_has_the_rate_of_the_network():
+    config = complete(TrainingConfig(learning_rate=1e-3), photos=100, stages=["block1"], kind="audio", scratch=True)
+    assert (config.learning_rate, config.head_learning_rate) == (1e-3, 1e-3)
+    config = complete(TrainingConfig(head_learning_rate=1e-3), photos=100, stages=["block1"], kind="audio", scratch=True)
+    assert (config.learning_rate, config.head_learning_rate) == (1e-2, 1e-3)

@@ -141,6 +141,7 @@ def test_a_broken_ts_file_is_one_line(tmp_path, text, message):
     ("a.csv", "label,a\nup,1,2\n", "expected 2 cells in line 2"), ("a.csv", "label,split,a\nup,later,1\n", "got 'later' in line 2"),
     ("a.csv", "series,label,a\n1,up,1\n1,down,2\n", "one label, split and group for the series '1'"),
     ("a.csv", "label,a\nup,one\n", "expected numbers in line 2"),
+    ("a.csv", f"label,a\nup,{'a whole text ' * 50}\n", r"expected numbers in line 2 of '.*', but: .{100,120}$"),
     ("a.npz", "no zip", "cannot be read"), ("a.txt", "1", "expected a folder with .ts files")])
 def test_other_broken_files_are_one_line(tmp_path, name, content, message):
     (tmp_path / name).write_text(content)

@@ -207,10 +207,10 @@ def test_a_csv_in_another_encoding_is_refused(table):
 
 def test_missing_files_of_a_csv_are_counted_and_the_first_five_named(table, tmp_path):
     line = refusal(table("path,label\na.jpg,cat\n" + "".join(f"no{number}.jpg,cat\nno{number}.jpg,cat\n" for number in range(7))))
-    assert "the 8 files" in line and "7 are missing" in line and "and 2 more" in line and f"relative to {tmp_path}" in line
+    assert "the 8 files" in line and "7 cannot be found" in line and "and 2 more" in line and f"relative to {tmp_path}" in line
     assert all(f"{tmp_path}/no{number}.jpg" in line for number in range(5)) and "no5.jpg" not in line
     line = refusal(table("path,label\na.jpg,cat\nno.jpg,cat\n"))
-    assert "1 are missing" in line and "more" not in line
+    assert "1 cannot be found" in line and "more" not in line
 
 
 def test_a_column_to_group_by_that_is_not_there_is_named(table):
@@ -243,7 +243,7 @@ def test_paths_and_labels_that_do_not_fit_are_refused(tmp_path, monkeypatch):
     touch(tmp_path, "a.jpg", "b.jpg")
     monkeypatch.chdir(tmp_path)
     assert "1 paths and 2 labels" in refusal((["a.jpg"], ["cat", "dog"]))
-    assert "1 are missing: " in refusal((["a.jpg", "c.jpg"], ["cat", "dog"]))
+    assert "1 cannot be found: " in refusal((["a.jpg", "c.jpg"], ["cat", "dog"]))
     assert "'cat' and 'dog'" in refusal((["a.jpg", "./a.jpg"], ["cat", "dog"]))
     assert "none in row 2" in refusal((["a.jpg", "b.jpg"], ["cat", None]))
 

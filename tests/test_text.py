@@ -114,11 +114,14 @@ def test_vectors_of_words_come_from_a_file(tmp_path):
     vectors = read_vectors(tmp_path / "vectors.txt", ["[padding]", "[unknown]", "film", "lovely", "great"])
     np.testing.assert_array_equal(vectors[[0, 2, 3]], [[0, 0], [3, 4], [1, 2]])
     assert vectors.shape == (5, 2) and vectors[1].any() and vectors[4].any()
+    (tmp_path / "blanks.txt").write_text("film 3 4\n. . . 5 6\nat name@domain 7 8\nlovely 1 2\n")  # as some of GloVe's files have them
+    np.testing.assert_array_equal(read_vectors(tmp_path / "blanks.txt", ["[padding]", "[unknown]", "film", "lovely"])[2:], [[3, 4], [1, 2]])
     facts = {"vocabulary": ["[padding]", "[unknown]", "film", "lovely"]}
     model = build_for_text(ModelConfig("kim_cnn", str(tmp_path / "vectors.txt")), ["a", "b"], (9,), facts)
     np.testing.assert_array_equal(model.get_layer("backbone").get_layer("words").get_weights()[0][2:], [[3, 4], [1, 2]])
     for content, message in (("film 1\n", "a word and its numbers in line 1|found none"), ("film 1 2\nlovely 1\n", "expected a word and 2 numbers in line 2"),
-                             ("film a b\n", "expected numbers in line 1"), ("xx 1 2\n", "expected vectors of words of the vocabulary")):
+                             ("film a b\n", "expected numbers in line 1"), ("film nan 2\n", "in line 1 of .*, got NaN or infinity; remove the line"),
+                             ("xx 1 2\n", "expected vectors of words of the vocabulary")):
         (tmp_path / "bad.txt").write_text(content)
         with pytest.raises(tfcnn.InputError, match=message):
             read_vectors(tmp_path / "bad.txt", ["[padding]", "[unknown]", "film", "lovely"])

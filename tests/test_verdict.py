@@ -29,6 +29,15 @@ def test_the_ends_of_the_interval_are_where_the_score_test_turns(lost, gained, n
         assert (lost - gained - n * d) / np.sqrt(n * (2 * best + d - d * d)) == pytest.approx(sign * 1.6449, abs=2e-3)
 
 
+def test_a_file_without_usable_scores_says_what_is_wrong_with_them():
+    keras_scores, targets = scores_for([0, 1, 1]), np.array([0, 1, 1])
+    broken = keras_scores.copy()
+    broken[1:] = np.nan
+    judge = lambda scores: compare(scores, keras_scores, targets, ["a", "b"], exact=True, max_accuracy_drop=0.02)
+    assert (judge(broken).reason, judge(broken).accepted) == ("its scores are NaN or infinite for 2 of 3 photos", False)
+    assert judge(keras_scores[:, :1]).reason == "its scores have shape (3, 1), those of Keras (3, 2)"
+
+
 def test_no_difference_on_few_photos_is_not_proof():
     assert paired_interval(0, 0, 120) == pytest.approx((-0.02205, 0.02205), abs=1e-4)  # z^2 / (n + z^2)
     assert verdict(0, 0, 120).verdict == "undecided" and verdict(0, 0, 120).accepted

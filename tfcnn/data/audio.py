@@ -36,7 +36,8 @@ def load_audio(source: Any, *, sample_rate: int | None = None, window: float | N
 
     Files of other rates are resampled, several channels are averaged. A shorter clip is followed by zeros; a longer one becomes several
     examples, which stay in one split. Files that cannot be read, and those without samples or with NaN, are left out and listed in
-    `Dataset.quarantined`; equal clips land in one split.
+    `Dataset.quarantined`; equal clips land in one split, but for those in which nothing is to be heard. Of a longer clip what is left at the end is an
+    example from a quarter of the window on.
 
     Args:
         source: a folder of class folders with wav, flac or ogg files, a CSV with the columns path, label and perhaps split (and `group_by`), a
@@ -142,7 +143,14 @@ def _examples(example: Example, clip: np.ndarray | str, rate: int, samples: int)
     for start in starts:
         part = clip[start:start + samples]
         named = example if len(starts) == 1 else example._replace(path=f"{example.path}#{start / rate:.2f}s", group=example.group or example.path)
-        yield Read(named, content_digest(part), "", None, part.nbytes), part
+        yield Read(named, _digest(part, named.path), "", None, part.nbytes), part
+
+
+def _digest(part: np.ndarray, path: str) -> str:
+    """Of the samples; of silence, which is equal in any two recordings and makes none a copy of the other, with the name of its file."""
+    if np.ptp(part) >= SILENT:
+        return content_digest(part)
+    return content_digest(f"{content_digest(part)} {'/'.join(Path(path).parts[-2:])}".encode())
 
 
 def _read_all(paths: Sequence[str], rate: int) -> list[np.ndarray | str]:

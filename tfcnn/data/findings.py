@@ -19,6 +19,8 @@ SMALLEST_CLASS = 3  # different photos: one for each split
 IMBALANCE = 5.0  # largest class over smallest, from which the small one is easily overlooked
 PLANNED_ACCURACY = 0.8  # at which the interval of the test split is computed; it is widest at 0.5, by a quarter
 Z95 = 1.959964  # two-sided 95 % of the normal distribution
+WORTH_A_LOOK = {"constant": "that never change", "silent": "in which nothing is to be heard",
+                "wrong_extension": "whose name says another format than their content", "extreme_size": "of extreme size", "blank": "of one colour"}
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ class Audit:
         good = "readable photos" if self.kind == IMAGE else "usable"
         lines = [f"{self.n} {what}, {usable} {good} in {len(self.counts)} classes: " + ", ".join(f"{k} {v}" for k, v in self.counts.items())]
         lines += [f"PROBLEM  {text}" for text in self.problems] + [f"warning  {text}" for text in self.warnings]
-        notes = [f"{len(paths)} {name.replace('_', ' ')}" for name, paths in self.notes.items() if name not in ("wrong_extension", "extreme_size", "blank")]
+        notes = [f"{len(paths)} {name.replace('_', ' ')}" for name, paths in self.notes.items() if name not in WORTH_A_LOOK]
         lines += [f"fine     {', '.join(notes)}: read as they should be"] if notes else []
         return "\n".join(lines if self.problems or self.warnings else [*lines, "nothing to object to"])
 
@@ -212,10 +214,8 @@ def _warnings(source: str, labels, counts, given: Counter, quarantined, duplicat
         if found:
             yield (f"{_number(found, group)} of {of} under the same label, for instance {_example(source, found[0])}; "
                    "they count more than once" + ("" if given else ", and are kept in one split"))
-    worth_a_look = {"constant": "that never change", "silent": "in which nothing is to be heard",
-                    "wrong_extension": "whose name says another format than their content", "extreme_size": "of extreme size", "blank": "of one colour"}
-    for name in (name for name in worth_a_look if name in notes):
-        yield f"{_number(notes[name], 'photo')} {worth_a_look[name]}, for instance {below(source, notes[name][0])}"
+    for name in (name for name in WORTH_A_LOOK if name in notes):
+        yield f"{_number(notes[name], 'photo')} {WORTH_A_LOOK[name]}, for instance {below(source, notes[name][0])}"
     alike = Counter(label.casefold().strip() for label in labels)
     if max(alike.values(), default=0) > 1:
         yield "labels that differ in upper and lower case only: " + ", ".join(label for label in labels if alike[label.casefold().strip()] > 1)

@@ -97,7 +97,7 @@ def _source_of(run: Run, items: tuple[Item, ...], of: str) -> Source:
     if os.path.isabs(items[0].path) and not name.lower().endswith(".npz"):
         missing = [item.path for item in items if not os.path.exists(item.path)]
         if missing:
-            raise InputError(f"expected the {len(items)} {of} of the run where they were, but {len(missing)} are missing, "
+            raise InputError(f"expected the {len(items)} {of} of the run where they were, but {len(missing)} cannot be found, "
                              f"the first: {missing[0]}; put them back or give a data set")
         return files_source(name, [Example(item.path, item.label) for item in items])
     if not name:

@@ -4,6 +4,7 @@ import csv
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from tfcnn.errors import InputError, closest, is_plain
 FLAGS = ("timestamps", "missing", "univariate", "equallength")  # of the header of a .ts file, true or false
 NOT_VALUES = ("label", "split", "group", "series")  # columns of a CSV that hold no values
 ENDINGS = (".ts", ".csv", ".npz")
+LONGEST_SAID = 120  # characters of what stands where a number should
 PATTERN = {"train": "*_TRAIN.ts", "test": "*_TEST.ts"}  # how the archives name the two files of a set
 
 
@@ -122,7 +124,8 @@ def _numbers(texts: Sequence[str], path: Path, line: int) -> np.ndarray:
     try:
         return np.array([float(text) if text.strip() not in ("?", "", "NaN") else np.nan for text in texts], np.float32)
     except ValueError as error:
-        raise InputError(f"expected numbers in line {line} of '{path}', but: {error}") from error
+        said = shorten(str(error), LONGEST_SAID, placeholder=" ...")
+        raise InputError(f"expected numbers in line {line} of '{path}', but: {said}") from error
 
 
 def _joined(channels: Sequence[np.ndarray]) -> np.ndarray:

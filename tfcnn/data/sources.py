@@ -227,7 +227,7 @@ def _examples(columns: dict[str, list], where: str, base: Path, group_by: str | 
     missing = [path for path in dict.fromkeys(paths) if not os.path.isfile(path)]
     if missing:
         more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
-        raise InputError(f"expected the {len(set(paths))} files of {where}, but {len(missing)} are missing: {', '.join(missing[:SHOWN])}{more}; "
+        raise InputError(f"expected the {len(set(paths))} files of {where}, but {len(missing)} cannot be found: {', '.join(missing[:SHOWN])}{more}; "
                          f"paths are relative to {base}")
     examples: dict[str, Example] = {}
     for example in map(Example, paths, labels, splits, groups):

@@ -66,8 +66,10 @@ def compare(scores: np.ndarray, keras_scores: np.ndarray, targets: np.ndarray | 
 
     Source: McNemar 1947, Psychometrika 12, p. 153; Tango 1998, Statistics in Medicine 17, p. 891.
     """
-    if scores.shape != keras_scores.shape or not np.isfinite(scores).all():
-        return _unusable(f"its scores have shape {scores.shape} or are not finite")
+    if scores.shape != keras_scores.shape:
+        return _unusable(f"its scores have shape {scores.shape}, those of Keras {keras_scores.shape}")
+    if not np.isfinite(scores).all():
+        return _unusable(f"its scores are NaN or infinite for {int((~np.isfinite(scores)).any(axis=1).sum())} of {len(scores)} photos")
     answers, keras_answers, n = scores.argmax(axis=1), keras_scores.argmax(axis=1), len(scores)
     same, rows = answers == keras_answers, np.arange(n)
     agreement = float(same.mean())

@@ -75,7 +75,8 @@ def pixels_of_sound(samples: int, sample_rate: int, image_size: int):
     """What stands before a backbone of photos: a log-mel spectrogram as grey pixels, time from left to right, low tones below.
 
     Returns:
-        A `keras.Model` without weights that learn: float32 (batch, samples), -1 to 1, in, pixels 0-255 (batch, image_size, image_size, 3) out.
+        A `keras.Model` without weights that learn: float32 (batch, samples), -1 to 1, in, pixels (batch, image_size, image_size, 3) out: 0 is silence, 255
+        the power of the loudest sine; what is louder still, such as a square wave, lies a little above.
     """
     low, high = TO_PIXELS
     x = spectrogram_of_sound(samples, sample_rate)
@@ -89,15 +90,11 @@ def pixels_of_sound(samples: int, sample_rate: int, image_size: int):
 def log_mel(audio, sample_rate: int):
     """Logarithm of the power in mel bands: samples (batch, n) to (batch, frames, mels), by operators that TFLite has.
 
-    Frames of 25 ms every 10 ms, a Hann window; the Fourier transform is a product with two matrices, which a phone computes as fast as it
-    needs to and every converter knows.
+    Frames of 25 ms every 10 ms, the last one filled up with zeros; a Hann window.
 
     Source: the mel scale is O'Shaughnessy's, 2595 log10(1 + f / 700), with triangles of equal area as in Slaney's Auditory Toolbox.
     """
-    frame, hop = frame_of(sample_rate)
-    count = frames_of(audio.shape[1], sample_rate)
-    padded = keras.ops.pad(audio, [[0, 0], [0, max(0, (count - 1) * hop + frame - audio.shape[1])]])[:, :(count - 1) * hop + frame]
-    return LogMel(sample_rate, name="log_mel")(padded)
+    return LogMel(sample_rate, name="log_mel")(audio)
 
 
 def frame_of(sample_rate: int) -> tuple[int, int]:
@@ -127,23 +124,27 @@ class LogMel(keras.layers.Layer):
 
     def build(self, shape):
         frame, _ = frame_of(self.sample_rate)
-        # As one convolution: window and transform of a frame, real parts then imaginary ones. A frame is padded to a power of two by the number of waves.
-        size = 1 << (frame - 1).bit_length()
-        wave = np.exp(-2j * np.pi * np.arange(frame)[:, None] * np.arange(size // 2 + 1) / size) * window_of(frame)[:, None]
-        self._waves = np.concatenate([wave.real, wave.imag], axis=1).astype(np.float32)[:, None]      # (frame, 1, 2 x tones)
-        self._bands = mel_bands(size, self.sample_rate).astype(np.float32)                             # (tones, mels)
+        self._size = 1 << (frame - 1).bit_length()  # samples of a Fourier transform, which takes powers of two; what a frame lacks is zero
+        # Power is counted in floors: 1 is kept by a file of 16 bits, where the floor itself would be 0 and silence minus infinity.
+        self._window = (window_of(frame) / np.sqrt(FLOOR)).astype(np.float32)
+        # The constant comes first in the product: TFLite's dynamic format brings a second factor to 8 bits, and power needs more.
+        self._bands = mel_bands(self._size, self.sample_rate).T.astype(np.float32)                     # (mels, tones)
 
     def call(self, audio):
-        _, hop = frame_of(self.sample_rate)
-        audio = keras.ops.cast(audio, "float32")
-        parts = keras.ops.conv(audio[..., None], self._waves, strides=hop, padding="valid")            # (batch, frames, 2 x tones)
-        tones = self._bands.shape[0]
-        power = keras.ops.square(parts[..., :tones]) + keras.ops.square(parts[..., tones:])
-        return keras.ops.cast(keras.ops.log(keras.ops.matmul(power, self._bands) + FLOOR), self.compute_dtype)
+        frame, hop = frame_of(self.sample_rate)
+        count, hops = frames_of(audio.shape[1], self.sample_rate), -(-frame // hop)                    # frames, and stretches of a hop that each covers
+        length = (count + hops - 1) * hop
+        audio = keras.ops.cast(audio, "float32")[:, :length]
+        audio = keras.ops.pad(audio, [[0, 0], [0, length - audio.shape[1]]])
+        stretches = keras.ops.reshape(audio, (-1, count + hops - 1, hop))
+        frames = keras.ops.concatenate([stretches[:, first:first + count] for first in range(hops)], axis=2)[..., :frame]
+        real, imaginary = keras.ops.rfft(frames * self._window, fft_length=self._size)                 # (batch, frames, tones)
+        power = keras.ops.transpose(keras.ops.square(real) + keras.ops.square(imaginary), (0, 2, 1))
+        bands = keras.ops.transpose(keras.ops.matmul(self._bands, power), (0, 2, 1))                   # (batch, frames, mels)
+        return keras.ops.cast(keras.ops.log(bands + 1) + np.log(FLOOR), self.compute_dtype)
 
     def compute_output_shape(self, shape):
-        frame, hop = frame_of(self.sample_rate)
-        return (shape[0], 1 + (shape[1] - frame) // hop, MELS)
+        return (shape[0], frames_of(shape[1], self.sample_rate), MELS)
 
     def get_config(self):
         return {**super().get_config(), "sample_rate": self.sample_rate}
@@ -164,7 +165,11 @@ def mel_bands(size: int, sample_rate: int) -> np.ndarray:
 
 @keras.saving.register_keras_serializable("tfcnn")
 class Shift(Random):
-    """Moves each clip in time by up to a share of the window, of which it loses that share of itself at most, and plays it faster or slower."""
+    """Moves each clip in time by up to a share of the window and plays it faster or slower.
+
+    By moving earlier a clip loses that share of itself at most. One that fills its window also loses what then reaches beyond its end: the share when it
+    is moved later, and as much as it is played slower.
+    """
 
     def __init__(self, share: float, speed: float = 0.0, **kwargs):
         super().__init__(**kwargs)

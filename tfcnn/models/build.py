@@ -110,20 +110,28 @@ def read_vectors(path: str | Path, vocabulary: Sequence[str]) -> np.ndarray:
     place, found, width = {word: row for row, word in enumerate(vocabulary)}, {}, 0
     with open(path, encoding="utf-8", errors="replace") as lines:
         for number, line in enumerate(lines, start=1):
-            word, *texts = line.rstrip().split(" ")
-            if number == 1 and len(texts) == 1:
+            parts = line.rstrip().split(" ")
+            if number == 1 and len(parts) == 2:
                 continue
-            width = width or len(texts)
-            if len(texts) != width or width < 2:
-                raise InputError(f"expected a word and {width or 'its'} numbers in line {number} of '{path}', got {len(texts)}")
-            if word.casefold() in place and word.casefold() not in found:
-                try:
-                    found[word.casefold()] = np.array(texts, np.float32)
-                except ValueError as error:
-                    raise InputError(f"expected numbers in line {number} of '{path}', but: {error}") from error
+            width = width or len(parts) - 1
+            if len(parts) <= width or width < 2:
+                raise InputError(f"expected a word and {width if width > 1 else 'its'} numbers in line {number} of '{path}', got {len(parts) - 1}")
+            word = " ".join(parts[:-width]).casefold()  # some files have words with blanks
+            if word in place and word not in found:
+                found[word] = _vector(parts[-width:], f"line {number} of '{path}'")
     if not found:
         raise InputError(f"expected vectors of words of the vocabulary in '{path}', found none of its {len(vocabulary)}; give vectors of the same language")
     return _vectors(found, vocabulary, path)
+
+
+def _vector(texts: Sequence[str], where: str) -> np.ndarray:
+    try:
+        vector = np.array(texts, np.float32)
+    except ValueError as error:
+        raise InputError(f"expected numbers in {where}, but: {error}") from error
+    if not np.isfinite(vector).all():
+        raise InputError(f"expected numbers in {where}, got NaN or infinity; remove the line")
+    return vector
 
 
 def _vectors(found: Mapping[str, np.ndarray], vocabulary: Sequence[str], path: str | Path) -> np.ndarray:

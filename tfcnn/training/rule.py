@@ -69,7 +69,7 @@ def complete(config: TrainingConfig, *, photos: int, stages: Sequence[str], batc
 def _from_scratch(config: TrainingConfig, count: int, kind: Kind, rate: float) -> tuple:
     """By the order of FIELDS."""
     batch = config.batch_size or (SMALL_BATCH if count < PHOTOS_FOR_LARGE_BATCH else LARGE_BATCH)
-    rate *= FACTORS[config.optimizer]
+    rate = config.learning_rate or rate * FACTORS[config.optimizer]  # the head has that of the network where it has none of its own
     epochs = max(kind.fewest_epochs, round(STEPS_FROM_SCRATCH / max(1, -(-count // batch))))
     return True, epochs, batch, rate, rate, "medium" if kind.augments else "none", False, "train"
 
@@ -79,12 +79,15 @@ def _filled(config: TrainingConfig, values: Sequence) -> TrainingConfig:
 
 
 def open_by_rule(config: TrainingConfig, *, photos: int, stages: Sequence[str], pretrained: bool = True) -> bool | int | str:
-    """What is fine-tuned: what was asked for, else from the first stage on that has a rate of its own, else by the number of photos."""
+    """What is fine-tuned: what was asked for, else all of random weights, else from the first stage on that has a rate of its own, else by the number
+    of photos."""
     if config.trainable is not None:
         return config.trainable
+    if not stages:  # a backbone without weights
+        return False
+    if not pretrained:
+        return True
     named = [stage for stage in stages if stage in (config.learning_rates or {})]
     if named:
         return named[0]
-    if not stages:  # a backbone without weights
-        return False
-    return max(1, len(stages) // 2) if pretrained and photos < PHOTOS_FOR_ALL else True
+    return max(1, len(stages) // 2) if photos < PHOTOS_FOR_ALL else True
