@@ -8,8 +8,9 @@ import pytest
 
 import tfcnn
 from tfcnn.cli import main
-from tfcnn.data import volume_files
-from tfcnn.data.volume_files import fit, in_order, measure, read_volume, rows_of_npz
+from tfcnn.data.npz import rows_of_npz, shapes_of_npz
+from tfcnn.data.pictures import in_order
+from tfcnn.data.volume_files import fit, measure, read_volume
 from tfcnn.data.volumes import load_volumes, look
 from tfcnn.evaluation.draw_volume import draw_volume
 from tfcnn.evaluation.stretches import telling_voxels
@@ -116,11 +117,11 @@ def test_slices_are_taken_in_the_order_of_their_numbers(tmp_path):
 @pytest.mark.parametrize(("names", "reason"), [
     (["s1.png"], "expected at least 2 slices, got 1"),
     (["s1.png", "s2.png", "s4.png", "s5.png"], "slices are missing between s2.png and s4.png"),
-    (["s1.png", "s.png"], "expected a number in the name of every slice, got s.png"),
+    (["s1.png", "s.png"], "expected a number in the name of every one of the slices, got s.png"),
     (["a1.png", "b1.png"], "two slices with one number: a1.png and b1.png")])
 def test_slices_that_are_no_volume_say_why(names, reason):
     with pytest.raises(tfcnn.InputError, match=re.escape(reason)):
-        in_order(names)
+        in_order(names, "slices")
 
 
 def test_what_cannot_be_used_is_left_out_with_its_reason(tmp_path):
@@ -352,5 +353,5 @@ def test_the_shared_volumes_keep_their_splits(shared):
     file = shared / "volumes" / "adrenalmnist3d_32.npz"
     data = load_volumes(file)
     assert data.input_shape == (32, 32, 32, 1) and [len(data.rows(split)) for split in ("train", "validation", "test")] == [1188, 98, 298]
-    assert volume_files.shapes_of_npz(file)["train_images"][0] == (1188, 32, 32, 32)
+    assert shapes_of_npz(file)["train_images"][0] == (1188, 32, 32, 32)
     assert build_cnn_3d(data.input_shape).count_params() < 1_000_000

@@ -8,6 +8,7 @@ _WHERE = {
     "load_signals": "tfcnn.data.signals",
     "load_audio": "tfcnn.data.audio",
     "load_text": "tfcnn.data.text",
+    "load_videos": "tfcnn.data.videos",
     "load_volumes": "tfcnn.data.volumes",
     "channel_statistics": "tfcnn.data.signals",
     "DataConfig": "tfcnn.data.config",
@@ -71,6 +72,7 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time the names below 
     from tfcnn.data.images import load_images
     from tfcnn.data.signals import channel_statistics, load_signals
     from tfcnn.data.text import load_text
+    from tfcnn.data.videos import load_videos
     from tfcnn.data.volumes import load_volumes
     from tfcnn.diagnosis import Diagnosis, doctor
     from tfcnn.errors import InputError, WorkError

@@ -263,7 +263,7 @@ def _check_model(model: ModelConfig, kind: str) -> None:
         raise InputError("expected the name of a backbone, got a keras.Model; give it to build_classifier, then train, evaluate and export")
     if model.frames and (row.rank != OF_FRAMES or model.backbone not in BACKBONES):
         raise InputError(f"expected no frames for {row.many} with {model.backbone}, got frames={model.frames}; they say how a network of two "
-                         f"dimensions, such as {BACKBONE}, takes the slices of a volume")
+                         f"dimensions, such as {BACKBONE}, takes the slices of a volume or the frames of a video")
     if kind == IMAGE or (model.backbone in BACKBONES and row.takes_backbones):
         check_config(model)
         if kind != IMAGE and model.channels != ModelConfig.channels:

@@ -98,6 +98,16 @@ KINDS = {
         read_files="tfcnn.data.volumes:read_files", draw="tfcnn.evaluation.draw_volume:draw_volume", heat="tfcnn.evaluation.stretches:telling_voxels",
         heat_text="Coloured is what the answer rests on, by Grad-CAM in three dimensions (Selvaraju et al. 2017), in the planes through its strongest voxel.",
         takes="a volume of {depth} x {height} x {width} voxels and {channels} channels, intensities as they were measured{frame}"),
+    "video": Kind(
+        "video", "videos", "folder of class folders with videos (mp4, mov, avi, mkv, webm and others) or with folders of frames, CSV "
+        "(path,label[,split]), or .npz", 4,
+        load="tfcnn.data.videos:load_videos", look="tfcnn.data.videos:look", options=("group_by", "size", "stride", "clips"),
+        reading=("group_by", "size", "stride", "clips", "like"), networks=("cnn_3d", "r3d_18", "r2plus1d_18"),
+        build="tfcnn.models.build:build_for_videos", layers="tfcnn.models.videos", takes_backbones="frame by frame", augments=True, fewest_epochs=20,
+        read_files="tfcnn.data.videos:read_files", draw="tfcnn.evaluation.draw_video:draw_video", heat="tfcnn.evaluation.stretches:telling_voxels",
+        heat_text="Coloured is what the answer rests on, by Grad-CAM over time and place (Selvaraju et al. 2017), in the clip with its strongest point.",
+        takes="{clips} clips of a video, one behind the other, from its beginning to its end; each of {length} frames of {height} x {width} pixels{frame}, "
+              "{channels} channels, 0-255; frames are scaled to cover that size and cut at two sides"),
 }
 COMMON = ("split", "folds", "fold", "like")  # fields of `DataConfig` that every `load` takes
 

@@ -37,7 +37,7 @@ def make_parser(functions: Mapping[str, Callable]) -> argparse.ArgumentParser:
     from tfcnn.training.machine import MachineConfig
 
     formats = f"{', '.join(EXPORTERS)}; or auto, the first that holds from 8 bits up to float32 (default: {' '.join(DEFAULT_FORMATS)})"
-    what = "From a pile of photos, series, sounds or texts to a convolutional model that provably works on a server or a phone."
+    what = "From a pile of photos, series, sounds, texts, volumes or videos to a convolutional model that provably works on a server or a phone."
     parser = _Parser(prog="tfcnn", description=what)
     parser.set_defaults(verbose=False)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")

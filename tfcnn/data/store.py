@@ -19,7 +19,7 @@ from tfcnn.errors import InputError, WorkError
 from tfcnn.files import write_aside
 from tfcnn.locks import Lock
 
-KINDS = ("photos", "thumbnails", "features", "volumes")  # what is kept, a folder each
+KINDS = ("photos", "thumbnails", "features", "volumes", "videos")  # what is kept, a folder each
 CACHE_GB = 50  # of everything in the cache, unless TFCNN_CACHE_GB says otherwise
 LEFTOVER_SECONDS = 86_400  # a temporary file this old belongs to a process that died
 

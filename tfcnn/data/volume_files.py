@@ -1,23 +1,20 @@
-"""One volume from its files: NIfTI in one frame whatever its axes and spacing, a folder of slices, `.npy`; rows of an `.npz` one by one.
+"""One volume from its files: NIfTI in one frame whatever its axes and spacing, a folder of slices, `.npy`.
 
 The frame has the axes (depth, height, width): from the feet to the head, from back to front, from left to right (NIfTI's RAS, turned round).
 """
 
 import logging
-import re
-import zipfile
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from tfcnn.data.pictures import in_order, size_of
 from tfcnn.errors import InputError
 
 NIFTI, ARRAY = (".nii", ".nii.gz"), (".npy",)
-SLICES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 ENDINGS = (*NIFTI, *ARRAY)
-FEWEST_SLICES = 2
+SLICES = "slices"
 
 
 class Measured(NamedTuple):
@@ -28,35 +25,19 @@ class Measured(NamedTuple):
     spacing: tuple[float, float, float] | None
 
 
-def ending_of(path: str | Path) -> str:
-    """That of ENDINGS or SLICES which a name has, or ""."""
-    name = str(path).lower()
-    return next((ending for ending in (*ENDINGS, *SLICES) if name.endswith(ending)), "")
-
-
 def measure(files: Sequence[str]) -> Measured:
     """What the header of a volume says; one file, or the slices of a volume in any order.
 
     Raises:
         InputError: why it cannot be a volume.
     """
-    ending = ending_of(files[0])
-    if ending in NIFTI:
+    if files[0].lower().endswith(NIFTI):
         image = _open_nifti(files[0])
         return Measured(image.shape[::-1], 1, _spacing(image))
-    if ending in ARRAY:
+    if files[0].lower().endswith(ARRAY):
         values = _open_array(files[0])
         return Measured(values.shape[:3], values.shape[3], None)
-    from PIL import Image
-
-    sizes = {}
-    for file in in_order(files):
-        with Image.open(file) as picture:
-            sizes.setdefault(picture.size, file)
-    if len(sizes) > 1:
-        (first, one), (second, other), *_ = sizes.items()
-        raise InputError(f"slices of different sizes: {first[0]} x {first[1]} pixels in {Path(one).name}, {second[0]} x {second[1]} in {Path(other).name}")
-    (width, height), = sizes
+    width, height = size_of(in_order(files, SLICES), SLICES)
     return Measured((len(files), height, width), 1, None)
 
 
@@ -66,15 +47,14 @@ def read_volume(files: Sequence[str], spacing: Sequence[float] | None) -> np.nda
     Raises:
         InputError: why it cannot be used.
     """
-    ending = ending_of(files[0])
-    if ending in NIFTI:
+    if files[0].lower().endswith(NIFTI):
         return _read_nifti(files[0], spacing)[..., None]
-    if ending in ARRAY:
+    if files[0].lower().endswith(ARRAY):
         return np.array(_open_array(files[0]), np.float32)
     from PIL import Image
 
     slices = []
-    for file in in_order(files):
+    for file in in_order(files, SLICES):
         with Image.open(file) as picture:
             slices.append(np.asarray(picture if picture.mode in ("L", "F", "I", "I;16") else picture.convert("L"), np.float32))
     return np.stack(slices)[..., None]
@@ -89,30 +69,6 @@ def fault_of(values: np.ndarray) -> str:
     return ""
 
 
-def in_order(files: Sequence[str]) -> list[str]:
-    """Slices by the last number in their names, whose steps are equal.
-
-    Raises:
-        InputError: a name without a number, a number twice, too few slices, or a gap.
-    """
-    if len(files) < FEWEST_SLICES:
-        raise InputError(f"expected at least {FEWEST_SLICES} slices, got {len(files)}")
-    numbers = {}
-    for file in files:
-        found = re.findall(r"\d+", Path(file).stem)
-        if not found:
-            raise InputError(f"expected a number in the name of every slice, got {Path(file).name}")
-        other = numbers.setdefault(int(found[-1]), file)
-        if other != file:
-            raise InputError(f"two slices with one number: {Path(other).name} and {Path(file).name}")
-    order = sorted(numbers)
-    steps = np.diff(order)
-    if steps.max() != steps.min():
-        place = int(np.argmax(steps > steps.min()))
-        raise InputError(f"slices are missing between {Path(numbers[order[place]]).name} and {Path(numbers[order[place + 1]]).name}")
-    return [numbers[number] for number in order]
-
-
 def fit(values: np.ndarray, size: Sequence[int]) -> np.ndarray:
     """A volume (depth, height, width, channels) cut to a size around its middle, and where it is smaller continued by its lowest intensity."""
     lowest, axes = values.min(), range(3)
@@ -120,36 +76,6 @@ def fit(values: np.ndarray, size: Sequence[int]) -> np.ndarray:
     values = values[tuple(slice(start, start + length) for start, length in zip(starts, size, strict=True))]
     lacks = [size[axis] - values.shape[axis] for axis in axes]
     return np.pad(values, [*((lack // 2, lack - lack // 2) for lack in lacks), (0, 0)], constant_values=lowest)
-
-
-def rows_of_npz(path: str | Path, name: str) -> Iterator[np.ndarray]:
-    """The rows of an array of an `.npz` one by one, so that it may be larger than memory."""
-    with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as content:
-        shape, fortran, dtype = _header(content)
-        if fortran:
-            with np.load(path, allow_pickle=False) as file:
-                yield from file[name]
-            return
-        length = dtype.itemsize * int(np.prod(shape[1:]))
-        for _ in range(shape[0]):
-            yield np.frombuffer(content.read(length), dtype).reshape(shape[1:])
-
-
-def shapes_of_npz(path: str | Path) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
-    """Shape and type of each array of an `.npz`, without reading them."""
-    with zipfile.ZipFile(path) as archive:
-        found = {}
-        for name in archive.namelist():
-            with archive.open(name) as content:
-                shape, _, dtype = _header(content)
-                found[name.removesuffix(".npy")] = (shape, dtype)
-        return found
-
-
-def _header(content) -> tuple[tuple[int, ...], bool, np.dtype]:
-    version = np.lib.format.read_magic(content)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    return read(content)
 
 
 def _open_array(file: str) -> np.ndarray:

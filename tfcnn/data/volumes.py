@@ -1,10 +1,8 @@
 """`load_volumes`: volumes from files and arrays, brought to one frame and size, kept on disk, as a `Dataset`."""
 
 import logging
-import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,20 +11,16 @@ import numpy as np
 
 from tfcnn.data.arrange import Found, arrange, check_examples, check_split, like_text
 from tfcnn.data.dataset import Dataset
-from tfcnn.data.read import PART_BYTES, Read, content_digest
-from tfcnn.data.sources import Example
-from tfcnn.data.store import Store, cache_bound, cache_folder, trim_cache
-from tfcnn.data.volume_files import ENDINGS, SLICES, Measured, ending_of, fault_of, fit, read_volume, shape_at
-from tfcnn.data.volume_sources import KIND, Volumes, check_nibabel, open_volumes, tried
-from tfcnn.errors import InputError, first_line
-from tfcnn.progress import stage
+from tfcnn.data.stacks import Form, Stacks, channel_statistics, files_reader, keep, open_stacks
+from tfcnn.data.volume_files import ENDINGS, NIFTI, Measured, fault_of, fit, measure, read_volume, shape_at
+from tfcnn.errors import InputError
 from tfcnn.record import Run, load_run
 
+KIND = "volume"
 LARGEST = 128  # voxels of a side where no size is asked for
 SMALLEST_SIDE = 8
 SAME_SPACING = 1e-3  # relative difference up to which spacings are one
 FRAME_VERSION = 1  # of how files become rows of the store
-AT_ONCE = 16  # volumes whose statistics are taken together
 
 logger = logging.getLogger(__name__)
 
@@ -63,12 +57,13 @@ def load_volumes(source: Any, *, spacing: float | Sequence[float] | None = None,
     found = source if isinstance(source, Found) else look(source, **asked, folds=folds, check=split is not None)
     arranged = arrange(found.source, found.reads, split=split, seed=seed, folds=folds, fold=fold, known=known)
     store, told = found.contents["store"], dict(found.facts)
-    shape = (told["depth"], told["height"], told["width"], told["channels"])
     arguments = {"split": split and list(split), "seed": seed, "folds": folds, "fold": fold, "like": like_text(like), "kind": KIND,
                  "spacing": spacing, "size": size and list(size), "intensity": intensity and list(intensity), "group_by": group_by}
-    data = Dataset(inputs=store.rows([read.digest for read in arranged.reads]), items=arranged.items, labels=arranged.labels, input_shape=shape,
+    data = Dataset(inputs=store.rows([read.digest for read in arranged.reads]), items=arranged.items, labels=arranged.labels, input_shape=_shape(told),
                    geometry=KIND, source=found.source.name, quarantined=arranged.quarantined, leaks=arranged.leaks, arguments=arguments, kind=KIND, facts=told)
-    return data if "mean" in told or not len(data.rows("train")) else replace(data, facts={**told, **channel_statistics(data)})
+    if "mean" in told or not len(data.rows("train")):
+        return data
+    return replace(data, facts={**told, **channel_statistics(data, *(told["intensity"] or ()))})
 
 
 def look(source: Any, *, spacing: float | Sequence[float] | None = None, size: Sequence[int] | None = None, intensity: tuple[float, float] | None = None,
@@ -81,37 +76,17 @@ def look(source: Any, *, spacing: float | Sequence[float] | None = None, size: S
     """
     _check_numbers(spacing, size, intensity)
     facts = facts if facts is not None else _facts_of(like, spacing, size, intensity)
-    opened = open_volumes(source, group_by)
+    opened = open_stacks(source, FORM, group_by)
     if check:
         check_examples(opened.source, folds)
     facts = facts or _facts(opened, spacing, size, intensity)
-    store, reads = _read_all(opened, facts)
+    store, reads = keep(opened, _name(facts), _shape(facts), lambda *read: _brought(*read, facts))
     return Found(opened.source, reads, {"store": store}, facts)
 
 
 def read_files(inputs: Sequence[str | Path], shape: tuple[int, ...], facts: Mapping[str, Any]) -> tuple[list[str], Callable]:
     """The volumes that are named or lie in folders, and (range of rows) → for each its intensities, or None and why it cannot be read."""
-    volumes = [files for path in inputs for files in _below(Path(path))]
-    check_nibabel(volumes)
-
-    def one(files: tuple[str, ...]):
-        values = tried(lambda: _brought(files, facts, np.float32))
-        return (None, f"{_name(files)}: {values}") if isinstance(values, str) else (values, None)
-
-    return [_name(files) for files in volumes], lambda rows: [one(volumes[row]) for row in rows]
-
-
-def channel_statistics(data: Dataset) -> dict[str, list[float]]:
-    """`mean` and `variance` of each channel over the training volumes, within the window of intensities."""
-    rows, (low, high) = data.rows("train"), data.facts["intensity"] or (-np.inf, np.inf)
-    count, total, squares = 0, 0.0, 0.0
-    for start in range(0, len(rows), AT_ONCE):
-        values = np.clip(data.inputs[rows[start:start + AT_ONCE]].astype(np.float64), low, high)
-        count += values[..., 0].size
-        total, squares = total + values.sum(axis=(0, 1, 2, 3)), squares + (values**2).sum(axis=(0, 1, 2, 3))
-    mean = total / count
-    variance = squares / count - mean**2
-    return {"mean": mean.tolist(), "variance": np.where(variance > 1e-12 * (1 + mean**2), variance, 1.0).tolist()}
+    return files_reader(inputs, FORM, lambda *read: _brought(*read, facts))
 
 
 def _check_numbers(spacing, size, intensity) -> None:
@@ -136,11 +111,9 @@ def _facts_of(like, spacing, size, intensity) -> dict[str, Any] | None:
     return {name: value for name, value in run.facts.items() if name not in ("mean", "variance")}
 
 
-def _facts(opened: Volumes, spacing, size, intensity) -> dict[str, Any]:
+def _facts(opened: Stacks, spacing, size, intensity) -> dict[str, Any]:
     """What all volumes are brought to."""
-    good = [found for found in opened.measured if not isinstance(found, str)]
-    if not good:
-        raise InputError(f"expected volumes in '{opened.source.name}', but none of its {len(opened.measured)} can be used; the first: {opened.measured[0]}")
+    good = opened.usable()
     channels = Counter(found.channels for found in good)
     if len(channels) > 1:
         raise InputError(f"expected volumes of one number of channels, got {' and '.join(map(str, channels))}")
@@ -171,48 +144,17 @@ def _common_spacing(spaced: Sequence[tuple[float, ...]], asked: float | Sequence
     return [round(float(mm), 4) for mm in common]
 
 
-def _read_all(opened: Volumes, facts: Mapping[str, Any]) -> tuple[Store, list[Read]]:
-    """The store with every volume that can be used, and what became of each."""
-    trim_cache(cache_bound())
-    sides = [facts["depth"], facts["height"], facts["width"]]
+def _name(facts: Mapping[str, Any]) -> str:
+    """Of the store: what its rows depend on."""
     spaced = "" if facts["spacing"] is None else "-" + "x".join(f"{mm:g}" for mm in facts["spacing"]) + "mm"
-    store = Store(cache_folder() / "volumes" / f"{FRAME_VERSION}-{opened.dtype.name}-{'x'.join(map(str, sides))}x{facts['channels']}{spaced}")
-    arrays = opened.arrays() if opened.arrays else iter([None] * len(opened.contents))
-    rows = list(zip(opened.source.examples, opened.contents, opened.measured, strict=True))
-    together = max(1, PART_BYTES // (opened.dtype.itemsize * int(np.prod(sides)) * facts["channels"]))
-    reads: list[Read] = []
-    with stage(f"read {len(rows)} volumes", len(rows)) as advance, ThreadPoolExecutor(os.cpu_count()) as pool:
-        for start in range(0, len(rows), together):
-            part = [(*row, next(arrays)) for row in rows[start:start + together]]
-            fresh: dict[str, np.ndarray] = {}
-            for read, values in pool.map(lambda row: _read(*row, store, facts, opened.dtype), part):
-                reads.append(read)
-                if values is not None and read.digest not in store:
-                    fresh[read.digest] = values
-                advance()
-            if fresh:
-                store.add(list(fresh), list(fresh.values()))
-    return store, reads
+    return f"{FRAME_VERSION}-{'x'.join(map(str, _shape(facts)))}{spaced}"
 
 
-def _read(example: Example, files: tuple[str, ...], measured: Measured | str, array: np.ndarray | None, store: Store, facts: Mapping[str, Any],
-          dtype: np.dtype) -> tuple[Read, np.ndarray | None]:
-    """What is known of one volume, and what it holds where the store lacks it."""
-    if isinstance(measured, str):
-        return Read(example, "", measured, None, 0), None
-    try:
-        content = array if array is not None else b"".join(Path(file).read_bytes() for file in files)
-        size = content.nbytes if array is not None else len(content)
-        digest = content_digest(content)
-    except OSError as error:
-        return Read(example, "", first_line(error), None, 0), None
-    if digest in store:
-        return Read(example, digest, "", None, size), None
-    values = tried(lambda: _brought(files, facts, dtype, array))
-    return (Read(example, "", values, None, size), None) if isinstance(values, str) else (Read(example, digest, "", None, size), values)
+def _shape(facts: Mapping[str, Any]) -> tuple[int, ...]:
+    return facts["depth"], facts["height"], facts["width"], facts["channels"]
 
 
-def _brought(files: tuple[str, ...], facts: Mapping[str, Any], dtype, array: np.ndarray | None = None) -> np.ndarray:
+def _brought(files: tuple[str, ...], array: np.ndarray | None, dtype, facts: Mapping[str, Any]) -> np.ndarray:
     """A volume as the network gets it.
 
     Raises:
@@ -226,33 +168,13 @@ def _brought(files: tuple[str, ...], facts: Mapping[str, Any], dtype, array: np.
     return np.ascontiguousarray(fit(values, (facts["depth"], facts["height"], facts["width"])), dtype)
 
 
-def _below(path: Path) -> Iterator[tuple[str, ...]]:
-    """The files of each volume that is named, or lies in a folder."""
-    if not path.exists():
-        raise InputError(f"expected a volume, but there is no '{path}'; check the path")
-    if path.is_file():
-        if ending_of(path) not in ENDINGS:
-            raise InputError(f"expected a volume as {', '.join(ENDINGS)} or a folder of slices, got '{path}'")
-        yield (str(path),)
-        return
-    own = sorted(str(file) for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
-    slices = [file for file in own if ending_of(file) in SLICES]
-    found = [(file,) for file in own if ending_of(file) in ENDINGS]
-    if slices:
-        yield tuple(slices)
-    yield from found
-    below = [files for folder in sorted(path.iterdir()) if folder.is_dir() and not folder.name.startswith(".") for files in _quietly(folder)]
-    yield from below
-    if not slices and not found and not below:
-        raise InputError(f"expected a volume as {', '.join(ENDINGS)} or a folder of slices in '{path}', found none")
+def _check_nibabel(contents: Sequence[tuple[str, ...]]) -> None:
+    """Raises InputError where files need an extra that is not installed."""
+    if any(files[0].lower().endswith(NIFTI) for files in contents):
+        try:
+            import nibabel  # noqa: F401
+        except ImportError as error:
+            raise InputError(f"expected nibabel to read NIfTI files, but {error}; install it with pip install 'tfcnn[volume]'") from error
 
 
-def _quietly(folder: Path) -> list[tuple[str, ...]]:
-    try:
-        return list(_below(folder))
-    except InputError:
-        return []
-
-
-def _name(files: tuple[str, ...]) -> str:
-    return files[0] if ending_of(files[0]) in ENDINGS else str(Path(files[0]).parent)
+FORM = Form("volume", "slices", "depth", ENDINGS, measure, lambda shape, channels: Measured(shape, channels, None), _check_nibabel, np.float32)

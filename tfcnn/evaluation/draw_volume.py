@@ -19,7 +19,7 @@ def draw_volume(values: np.ndarray, heat: np.ndarray | None, facts: Mapping[str,
     grey = _grey(values[..., 0], facts.get("intensity"))
     middle = tuple(side // 2 for side in grey.shape)
     if not large:
-        return _picture(_plane(grey, 0, middle), "middle slice", SMALL)
+        return picture_html(_plane(grey, 0, middle), "middle slice", SMALL)
     rows = [_row(grey, None, middle)]
     if heat is not None and heat.max() > 0:
         rows.append(_row(grey, heat, tuple(int(place) for place in np.unravel_index(heat.argmax(), heat.shape))))
@@ -30,8 +30,8 @@ def _row(grey: np.ndarray, heat: np.ndarray | None, place: tuple[int, ...]) -> s
     planes = []
     for axis, name in enumerate(NAMES):
         picture = np.repeat(_plane(grey, axis, place)[..., None], 3, axis=2)
-        picture = picture if heat is None else _heated(picture, _plane(heat, axis, place))
-        planes.append(_picture(picture, f"{name} plane {place[axis] + 1} of {grey.shape[axis]}{'' if heat is None else ', coloured'}", SIDE))
+        picture = picture if heat is None else heated(picture, _plane(heat, axis, place))
+        planes.append(picture_html(picture, f"{name} plane {place[axis] + 1} of {grey.shape[axis]}{'' if heat is None else ', coloured'}", SIDE))
     return f'<div class="planes">{"".join(planes)}</div>'
 
 
@@ -40,7 +40,7 @@ def _plane(values: np.ndarray, axis: int, place: tuple[int, ...]) -> np.ndarray:
     return np.take(values, place[axis], axis=axis)[::-1]
 
 
-def _heated(picture: np.ndarray, heat: np.ndarray) -> np.ndarray:
+def heated(picture: np.ndarray, heat: np.ndarray) -> np.ndarray:
     from matplotlib import colormaps
 
     colour, alpha = colormaps["inferno"](heat)[..., :3] * 255, DARKEST * heat[..., None]
@@ -55,7 +55,7 @@ def _grey(values: np.ndarray, intensity) -> np.ndarray:
     return np.clip((values - low) / (high - low), 0, 1) * 255
 
 
-def _picture(pixels: np.ndarray, said: str, side: int) -> str:
+def picture_html(pixels: np.ndarray, said: str, side: int) -> str:
     from PIL import Image
 
     picture = Image.fromarray(np.rint(pixels).astype(np.uint8))

@@ -55,11 +55,28 @@ def build_for_text(config: ModelConfig, labels: Sequence[str], shape: tuple[int]
 
 def build_for_volumes(config: ModelConfig, labels: Sequence[str], shape: tuple[int, ...], facts: Mapping[str, Any]):
     """A classifier of volumes: a network of `tfcnn.models.volumes.NETWORKS`, or a backbone of photos on their slices."""
-    from tfcnn.models.volumes import NETWORKS, pixels_of_volume, volume_input
+    from tfcnn.models.volumes import volume_input
+
+    return _of_stacks(volume_input(shape, facts), config, labels, facts)
+
+
+def build_for_videos(config: ModelConfig, labels: Sequence[str], shape: tuple[int, ...], facts: Mapping[str, Any]):
+    """A classifier of videos: a network of `tfcnn.models.volumes.NETWORKS` on each clip, or a backbone of photos on their frames."""
+    from tfcnn.models.videos import video_input
+
+    return _of_stacks(video_input(shape, facts), config, labels, facts)
+
+
+def _of_stacks(standardised, config: ModelConfig, labels: Sequence[str], facts: Mapping[str, Any]):
+    """A classifier behind a `keras.Model` from examples to standardised (batch, depth or frames, height, width, channels)."""
+    from tfcnn.models.frames import folds_of, mean_over
+    from tfcnn.models.volumes import NETWORKS, as_pixels
 
     if config.backbone in BACKBONES:
-        return _on_frames(pixels_of_volume(shape, facts), config, labels, facts)
-    return _on(NETWORKS[config.backbone](shape), config, labels, facts, before=volume_input(shape, facts))
+        return _on_frames(as_pixels(standardised), config, labels, facts)
+    parts = [(fold.parts, fold.one_in_training) for fold in folds_of(standardised)]
+    network = NETWORKS[config.backbone](standardised.output_shape[1:])
+    return _on(network, config, labels, facts, before=standardised, after=(lambda x: mean_over(x, parts)) if parts else None)
 
 
 def _on_frames(pixels, config: ModelConfig, labels: Sequence[str], facts: Mapping[str, Any]):
@@ -163,11 +180,11 @@ def check_network(config: ModelConfig, kind: str) -> None:
                          f"{run.record['model']['backbone']}, '{config.weights}'")
 
 
-def _on(network, config: ModelConfig, labels: Sequence[str], facts: Mapping[str, Any], *, before=None, keep: Sequence[str] = ()):
+def _on(network, config: ModelConfig, labels: Sequence[str], facts: Mapping[str, Any], *, before=None, after=None, keep: Sequence[str] = ()):
     """A classifier on a network, with the weights of a run where one is named; it remembers the facts of the data that it is made for."""
     if config.weights != "none" and Path(config.weights).is_dir():
         load_layers(network, config.weights, config.backbone, keep=keep)
-    model = build_classifier(network, labels=labels, before=before, **{name: getattr(config, name) for name in HEAD})
+    model = build_classifier(network, labels=labels, before=before, after=after, **{name: getattr(config, name) for name in HEAD})
     given = {"image_size": None, "pooling": None, "channels": ModelConfig.channels}  # of photos
     model.model_config = replace(model.model_config, backbone=config.backbone, weights=config.weights, **given)
     model.facts = dict(facts)

@@ -45,8 +45,8 @@ class ModelConfig:
         activation: of the hidden layers, a name of `keras.activations`.
         head_batch_norm: a BatchNorm after each hidden layer, before its activation; it learns with the head.
         channels: of the input: 3 (RGB), 1 (grey), or 4 (RGB and one more, of arrays that have it).
-        frames: how a backbone of photos takes the slices of a volume: pool (each by itself, then the mean of their features; left out, this one) or
-            inflate (its convolutions see the slices beside each one too).
+        frames: how a backbone of photos takes the slices of a volume or the frames of a video: pool (each by itself, then the mean of their features;
+            left out, this one) or inflate (its convolutions see those beside each one too).
     """
 
     backbone: Any = None

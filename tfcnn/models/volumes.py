@@ -12,12 +12,14 @@ from tfcnn.models.vary import Random
 FILTERS, REPEATS = (16, 32, 64, 128), 2  # of the blocks of `cnn_3d`, and convolutions in each
 R3D_FILTERS, R3D_BLOCKS = (64, 128, 256, 512), 2  # Tran et al. 2018, table 1, 18 layers
 PHOTO_MEAN, PHOTO_SPREAD = 116.0, 58.0  # of the pixels of ImageNet, 0-255, over its three channels
-# Ranges of Isensee et al. 2021, "nnU-Net", supplementary note 4, halved: its networks learn for a thousand epochs.
+# Ranges of Isensee et al. 2021, "nnU-Net", supplementary note 4, halved: its networks learn for a thousand epochs. As there, most volumes are not turned,
+# and most have no noise: where all were, networks were biased on volumes as they are, since their BatchNorm knew of smoothed and noisy ones alone.
 ANGLE, SCALE, SHIFT, NOISE = math.radians(15), 0.15, 0.1, 0.1  # to each side; shares of the side; of the standard deviation
+MOVED, NOISY = 0.2, 0.1  # shares of the volumes
 
 
 def volume_input(shape: Sequence[int], facts: Mapping[str, Any]):
-    """What stands before a network of volumes: intensities (batch, depth, height, width, channels) in, standardised ones out."""
+    """What stands before a network of volumes: intensities (batch, depth, height, width, channels) in, standardised ones out, changed in training."""
     x = volume = keras.Input(shape, name="volume")
     if facts["intensity"] is not None:
         x = keras.ops.clip(x, *facts["intensity"])
@@ -25,10 +27,9 @@ def volume_input(shape: Sequence[int], facts: Mapping[str, Any]):
     return keras.Model(volume, VaryVolumes(name="vary")(x), name="volume_input")
 
 
-def pixels_of_volume(shape: Sequence[int], facts: Mapping[str, Any]):
-    """What stands before a backbone of photos: intensities in, as for `volume_input`, pixels of the mean and spread of photos out."""
-    standardised = volume_input(shape, facts)
-    return keras.Model(standardised.input, standardised.output * PHOTO_SPREAD + PHOTO_MEAN, name="pixels_of_volume")
+def as_pixels(standardised):
+    """A model to standardised intensities, continued to pixels of the mean and spread of photos, for a backbone of photos."""
+    return keras.Model(standardised.input, standardised.output * PHOTO_SPREAD + PHOTO_MEAN, name="pixels")
 
 
 def build_cnn_3d(shape: Sequence[int]):
@@ -105,9 +106,40 @@ def _norm(x):
     return keras.layers.BatchNormalization(momentum=MOMENTUM)(x)
 
 
+class VaryPlanes(Random):
+    """What changes of volumes and of frames have in common: planes that are turned, scaled and shifted, and noise."""
+
+    def _in_planes(self, x):
+        """(batch, depth, height, width, channels), all planes of height and width of an example moved alike."""
+        _, depth, height, width, channels = x.shape
+        x = self._moved(keras.ops.reshape(keras.ops.transpose(x, (0, 2, 3, 1, 4)), (-1, height, width, depth * channels)))
+        return keras.ops.transpose(keras.ops.reshape(x, (-1, height, width, depth, channels)), (0, 3, 1, 2, 4))
+
+    def _noisy(self, x):
+        noise = self.strength * NOISE * keras.random.normal(keras.ops.shape(x), seed=self.seed_generator)
+        return x + keras.ops.reshape(self._some(x, NOISY), (-1, 1, 1, 1, 1)) * noise
+
+    def _some(self, x, share: float):
+        """(batch,), 1 for so many of the examples at medium strength, else 0."""
+        return keras.ops.cast(self.draw((keras.ops.shape(x)[0],)) < min(0.5, self.strength * share), "float32")
+
+    def _moved(self, planes, *, columns_too: bool = True):
+        """(batch, rows, columns, channels), each turned, scaled and shifted by its own numbers around its middle; columns are not scaled twice."""
+        batch, (rows, columns) = keras.ops.shape(planes)[0], planes.shape[1:3]
+        most = (ANGLE, SCALE, SHIFT * rows, SHIFT * columns * columns_too)
+        moved = self._some(planes, MOVED)
+        angle, scale, down, right = (moved * (2 * self.draw((batch,)) - 1) * self.strength * each for each in most)
+        cos, sin, x, y = keras.ops.cos(angle), keras.ops.sin(angle), (columns - 1) / 2, (rows - 1) / 2
+        across = 1 + scale * columns_too
+        a, b, c, d = across * cos, -across * sin, (1 + scale) * sin, (1 + scale) * cos   # (batch,); column and row of the input, from those of the output
+        zeros = keras.ops.zeros_like(angle)
+        transforms = keras.ops.stack([a, b, x - a * x - b * y + right, c, d, y - c * x - d * y + down, zeros, zeros], axis=1)
+        return keras.ops.image.affine_transform(planes, transforms, interpolation="bilinear", fill_mode="nearest")
+
+
 @keras.saving.register_keras_serializable("tfcnn")
-class VaryVolumes(Random):
-    """Flips, turns, scales and shifts standardised volumes and adds noise, in training.
+class VaryVolumes(VaryPlanes):
+    """Flips standardised volumes in training; some it turns, scales and shifts, to some it adds noise.
 
     Turned and scaled are the planes of height and width, then those of depth and height, each as a picture whose channels are the third axis.
     """
@@ -119,20 +151,5 @@ class VaryVolumes(Random):
             flip = self.draw((keras.ops.shape(x)[0], 1, 1, 1, 1)) < min(0.5, self.strength)
             x = keras.ops.where(flip, keras.ops.flip(x, axis=axis), x)
         _, depth, height, width, channels = x.shape
-        x = self._moved(keras.ops.reshape(keras.ops.transpose(x, (0, 2, 3, 1, 4)), (-1, height, width, depth * channels)))
-        x = keras.ops.transpose(keras.ops.reshape(x, (-1, height, width, depth, channels)), (0, 3, 1, 2, 4))
-        x = self._moved(keras.ops.reshape(x, (-1, depth, height, width * channels)), columns_too=False)
-        x = keras.ops.reshape(x, (-1, depth, height, width, channels))
-        return keras.ops.cast(x + self.strength * NOISE * keras.random.normal(keras.ops.shape(x), seed=self.seed_generator), dtype)
-
-    def _moved(self, planes, *, columns_too: bool = True):
-        """(batch, rows, columns, channels), each turned, scaled and shifted by its own numbers around its middle; columns are not scaled twice."""
-        batch, (rows, columns) = keras.ops.shape(planes)[0], planes.shape[1:3]
-        most = (ANGLE, SCALE, SHIFT * rows, SHIFT * columns * columns_too)
-        angle, scale, down, right = ((2 * self.draw((batch,)) - 1) * self.strength * each for each in most)
-        cos, sin, x, y = keras.ops.cos(angle), keras.ops.sin(angle), (columns - 1) / 2, (rows - 1) / 2
-        across = 1 + scale * columns_too
-        a, b, c, d = across * cos, -across * sin, (1 + scale) * sin, (1 + scale) * cos   # (batch,); column and row of the input, from those of the output
-        zeros = keras.ops.zeros_like(angle)
-        transforms = keras.ops.stack([a, b, x - a * x - b * y + right, c, d, y - c * x - d * y + down, zeros, zeros], axis=1)
-        return keras.ops.image.affine_transform(planes, transforms, interpolation="bilinear", fill_mode="nearest")
+        x = self._moved(keras.ops.reshape(self._in_planes(x), (-1, depth, height, width * channels)), columns_too=False)
+        return keras.ops.cast(self._noisy(keras.ops.reshape(x, (-1, depth, height, width, channels))), dtype)
