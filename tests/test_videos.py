@@ -132,7 +132,7 @@ def test_frames_are_scaled_to_cover_the_size_and_cut_at_two_sides():
     from PIL import Image
 
     pixels = np.zeros((40, 80, 3), np.uint8)
-    pixels[:, 20:60] = 255
+    pixels[:, 17:63] = 255
     np.testing.assert_array_equal(covering(Image.fromarray(pixels), (20, 20)), np.full((20, 20, 3), 255))
     assert covering(Image.fromarray(pixels), (40, 80)).tolist() == pixels.tolist()
 
@@ -218,7 +218,8 @@ def test_arrays_are_videos_too():
     np.testing.assert_array_equal(data.inputs[np.array([0])][0], values[int(data.items[0].path.rpartition("/")[2])])
     grey = load_videos((values[..., 0], ["right" if row % 2 else "left" for row in range(12)]), size=(4, 16, 16), clips=1)
     assert grey.input_shape == (4, 16, 16, 1)
-    for wrong, message in ((values[0], "videos as numbers of shape"), (np.zeros((12, 6, 16, 16, 2)), "frames of 1 or 3 channels, got 2")):
+    for wrong, message in ((values[0], "frames of 8 pixels or more, got 32 x 3"), (values[0, ..., 0], "videos as numbers of shape"),
+                           (np.zeros((12, 6, 16, 16, 2)), "frames of 1 or 3 channels, got 2")):
         with pytest.raises(tfcnn.InputError, match=message):
             load_videos((wrong, [str(row % 2) for row in range(len(wrong))]))
 

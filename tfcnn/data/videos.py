@@ -19,6 +19,7 @@ from tfcnn.record import Run, load_run
 KIND = "video"
 LENGTH = 16  # frames of a clip where no size is asked for, as in Tran et al. 2018, section 4
 SIDE = 112  # pixels of the shorter side, from there too
+SMALLEST = 8  # pixels of a side
 SLOWEST = 0.2  # seconds from frame to frame of a clip at most, where no stride is asked for
 MOST_CLIPS = 3  # where no number is asked for
 SAME_RATE = 0.01  # relative difference up to which frame rates are one
@@ -204,6 +205,8 @@ def _shape(facts: Mapping[str, Any]) -> tuple[int, ...]:
 def _measured(shape: tuple[int, int, int], channels: int) -> Measured:
     if channels not in (1, 3):
         raise InputError(f"expected frames of 1 or 3 channels, got {channels}")
+    if min(shape[1:]) < SMALLEST:
+        raise InputError(f"expected frames of {SMALLEST} pixels or more, got {shape[1]} x {shape[2]}")
     return Measured(shape, channels, None)
 
 
