@@ -251,7 +251,7 @@ def _export(args) -> int:
 
     run, formats = load_run(args.run), args.format or DEFAULT_FORMATS
     speak_of(run.kind)
-    check_formats(formats, run.kind)  # before photos are decoded
+    check_formats(formats, run.kind, run.record["model"]["backbone"])  # before photos are decoded
     written = export(run, _other_photos(args, run), formats=formats, **{name: getattr(args, name) for name in EXPORT_FLAGS})
     exports, bundle = [dataclasses.asdict(e) for e in written], args.bundle if shippable(written) else None
     say(exports_text(exports, run.kind) + (f"\nbundle: {bundle}" if bundle else ""))

@@ -38,7 +38,6 @@ from tfcnn.training.strategy import make_strategy
 from tfcnn.training.train import train
 from tfcnn.workers import check_same, is_chief, on_chief, together
 
-OF_FRAMES = 4  # the rank of an example that has slices or frames
 AS_PATHS = ("weights", "data_dir", "like")  # arguments that may be written otherwise and mean the same; `train` knows
 
 logger = logging.getLogger(__name__)
@@ -150,7 +149,7 @@ def check_all(source, output, model: ModelConfig, training: TrainingConfig, data
     model = named(model, data.kind)
     _check_model(model, data.kind)
     check_training(training)
-    check_formats(formats, data.kind)
+    check_formats(formats, data.kind, model.backbone)
     check_split(data.split, data.folds, data.fold or 0, data.like)
     if data.fold is not None:
         check_folds(data.folds, data.fold)
@@ -261,7 +260,7 @@ def _check_model(model: ModelConfig, kind: str) -> None:
     if not isinstance(model.backbone, str):
         check_config(model)  # what is no network either is said first
         raise InputError("expected the name of a backbone, got a keras.Model; give it to build_classifier, then train, evaluate and export")
-    if model.frames and (row.rank != OF_FRAMES or model.backbone not in BACKBONES):
+    if model.frames and (not row.takes_frames or model.backbone not in BACKBONES):
         raise InputError(f"expected no frames for {row.many} with {model.backbone}, got frames={model.frames}; they say how a network of two "
                          f"dimensions, such as {BACKBONE}, takes the slices of a volume or the frames of a video")
     if kind == IMAGE or (model.backbone in BACKBONES and row.takes_backbones):

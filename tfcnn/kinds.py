@@ -29,6 +29,7 @@ class Kind(NamedTuple):
         build: (`ModelConfig`, labels, a `Dataset`'s shape and facts) → classifier.
         layers: a module with layers of our own, which has to be imported before a network is loaded.
         takes_backbones: how a backbone of photos, behind what `build` puts before it, sees an example; empty where it cannot.
+        takes_frames: whether such a backbone sees the slices or frames of an example, each or with those beside it.
         augments: whether `TrainingConfig.augmentation` means something.
         fewest_epochs: of a network from random weights, however many examples there are; `rate`: the highest learning rate of its `networks`.
         read_files: (paths or values, shape, facts) → (names, reader of rows), for `predict`.
@@ -49,6 +50,7 @@ class Kind(NamedTuple):
     build: str = ""
     layers: str = ""
     takes_backbones: str = ""
+    takes_frames: bool = False
     augments: bool = False
     fewest_epochs: int = 0
     rate: float = 1e-3
@@ -94,8 +96,9 @@ KINDS = {
         "volume", "volumes", "folder of class folders with .nii, .nii.gz or .npy files or with folders of slices, CSV (path,label[,split]), or .npz", 4,
         load="tfcnn.data.volumes:load_volumes", look="tfcnn.data.volumes:look", options=("group_by", "spacing", "size", "intensity"),
         reading=("group_by", "spacing", "size", "intensity", "like"), networks=("cnn_3d", "r3d_18", "r2plus1d_18"),
-        build="tfcnn.models.build:build_for_volumes", layers="tfcnn.models.volumes", takes_backbones="slice by slice", augments=True, fewest_epochs=20,
-        read_files="tfcnn.data.volumes:read_files", draw="tfcnn.evaluation.draw_volume:draw_volume", heat="tfcnn.evaluation.stretches:telling_voxels",
+        build="tfcnn.models.build:build_for_volumes", layers="tfcnn.models.volumes", takes_backbones="slice by slice", takes_frames=True,
+        augments=True, fewest_epochs=20, read_files="tfcnn.data.volumes:read_files", draw="tfcnn.evaluation.draw_volume:draw_volume",
+        heat="tfcnn.evaluation.stretches:telling_voxels",
         heat_text="Coloured is what the answer rests on, by Grad-CAM in three dimensions (Selvaraju et al. 2017), in the planes through its strongest voxel.",
         takes="a volume of {depth} x {height} x {width} voxels and {channels} channels, intensities as they were measured{frame}"),
     "video": Kind(
@@ -103,8 +106,9 @@ KINDS = {
         "(path,label[,split]), or .npz", 4,
         load="tfcnn.data.videos:load_videos", look="tfcnn.data.videos:look", options=("group_by", "size", "stride", "clips"),
         reading=("group_by", "size", "stride", "clips", "like"), networks=("cnn_3d", "r3d_18", "r2plus1d_18"),
-        build="tfcnn.models.build:build_for_videos", layers="tfcnn.models.videos", takes_backbones="frame by frame", augments=True, fewest_epochs=20,
-        read_files="tfcnn.data.videos:read_files", draw="tfcnn.evaluation.draw_video:draw_video", heat="tfcnn.evaluation.stretches:telling_voxels",
+        build="tfcnn.models.build:build_for_videos", layers="tfcnn.models.videos", takes_backbones="frame by frame", takes_frames=True,
+        augments=True, fewest_epochs=20, read_files="tfcnn.data.videos:read_files", draw="tfcnn.evaluation.draw_video:draw_video",
+        heat="tfcnn.evaluation.stretches:telling_voxels",
         heat_text="Coloured is what the answer rests on, by Grad-CAM over time and place (Selvaraju et al. 2017), in the clip with its strongest point.",
         takes="{clips} clips of a video, one behind the other, from its beginning to its end; each of {length} frames of {height} x {width} pixels{frame}, "
               "{channels} channels, 0-255; frames are scaled to cover that size and cut at two sides"),

@@ -25,7 +25,8 @@ class Exporter(NamedTuple):
         exact: True where only float rounding separates it from Keras, so that nearly every answer must agree.
         integer: True where it computes in 8 bits, by kernels that differ between processors.
         extra: the extra of this package that it needs, and `modules`, what the extra must bring.
-        any_kind: True where networks of other data than photos can be written too.
+        any_kind: True where networks of other data than photos can be written too; `of_frames`: where those of photos that take the slices of volumes
+            or the frames of videos can be.
     """
 
     file: str
@@ -37,6 +38,7 @@ class Exporter(NamedTuple):
     extra: str = ""
     modules: tuple[str, ...] = ()
     any_kind: bool = False
+    of_frames: bool = False
 
 
 def write_saved_model(material: Material, path: Path) -> None:
@@ -133,7 +135,7 @@ EXPORTERS = {
                                integer=True, any_kind=True),
     "tflite_weight_int8": Exporter("weight_int8.tflite", tflite.write_weight_int8, "tflite", "weights in 8 bits, arithmetic in float32", extra="quantizer",
                                    modules=("ai_edge_quantizer",)),
-    "tflite_int8": Exporter("int8.tflite", tflite.write_int8, "tflite", "all in 8 bits, bytes in and out", integer=True),
+    "tflite_int8": Exporter("int8.tflite", tflite.write_int8, "tflite", "all in 8 bits, of photos bytes in and out", integer=True, of_frames=True),
     "tflite_int8_mixed": Exporter("int8_mixed.tflite", tflite.write_int8_mixed, "tflite", "8 bits but for the most sensitive layers, floats in and out",
                                   integer=True),
     "onnx": Exporter("model.onnx", write_onnx, "onnx", "for onnxruntime and what reads ONNX", exact=True, extra="onnx",

@@ -24,6 +24,7 @@ from tfcnn.export.ladder import AUTO, Budget, walk
 from tfcnn.export.tflite import Material
 from tfcnn.files import alone_in, name_aside, prepare_folder
 from tfcnn.kinds import IMAGE, KINDS
+from tfcnn.models.backbones import BACKBONES
 from tfcnn.models.forward import forward
 from tfcnn.models.recast import in_float32
 from tfcnn.models.temperature import divide_logits, fit_temperature
@@ -72,7 +73,7 @@ def export(run: Run | str | Path, data: Dataset | None = None, *, formats: Seque
         WorkError: a format that cannot be written or run.
     """
     run = run if isinstance(run, Run) else load_run(run)
-    check_formats(formats, run.kind)
+    check_formats(formats, run.kind, run.record["model"]["backbone"])
     if run.kind != IMAGE and (encoded or bundle is not None):
         what = "encoded" if encoded else f"bundle={bundle}"
         raise InputError(f"expected neither encoded photos nor a bundle for a run of {KINDS[run.kind].many}, got {what}; leave it out")
@@ -157,8 +158,8 @@ def _write_card(folder: Path, data: Dataset | None) -> Run:
     return run
 
 
-def check_formats(formats: Sequence[str], kind: str = IMAGE) -> None:
-    """Raises InputError for a format that is not in `EXPORTERS`, that a kind of data cannot be written in, or whose extra is not installed."""
+def check_formats(formats: Sequence[str], kind: str = IMAGE, backbone: str | None = None) -> None:
+    """Raises InputError for a format that is not in `EXPORTERS`, that a network of a kind of data cannot be written in, or whose extra is not installed."""
     if isinstance(formats, str):
         raise InputError(f"expected a list of formats, got the text '{formats}'; write formats=['{formats}']")
     if AUTO in formats and len(set(formats)) > 1:
@@ -166,11 +167,20 @@ def check_formats(formats: Sequence[str], kind: str = IMAGE) -> None:
     for name in formats:
         if name != AUTO and name not in EXPORTERS:
             raise InputError(f"expected an export format, got '{name}'; {closest(name, [*EXPORTERS, AUTO])}")
-        if kind != IMAGE and (name == AUTO or not EXPORTERS[name].any_kind):
-            can = ", ".join(name for name, row in EXPORTERS.items() if row.any_kind)
-            raise InputError(f"expected a format for {KINDS[kind].many}, {can}, got '{name}', which is made for pixels")
+        if kind != IMAGE:
+            _check_of_kind(name, kind, backbone)
         if name != AUTO:
             check_extra(name)
+
+
+def _check_of_kind(name: str, kind: str, backbone: str | None) -> None:
+    row = KINDS[kind]
+    of_frames = row.takes_frames and backbone in BACKBONES
+    can = [name for name, exporter in EXPORTERS.items() if exporter.any_kind or (of_frames and exporter.of_frames)]
+    if name not in can:
+        in_3d = row.takes_frames and name != AUTO and EXPORTERS[name].of_frames
+        why = "but TFLite has no 3-D convolutions in 8 bits; a backbone of photos can be written so" if in_3d else "which is made for pixels"
+        raise InputError(f"expected a format for {row.many}, {', '.join(can)}, got '{name}', {why}")
 
 
 def _check_numbers(max_accuracy_drop: float, score_threshold: float | None, budget: Budget, formats: Sequence[str]) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from tfcnn.export.contract import Contract
 from tfcnn.export.metadata import add_metadata
 from tfcnn.export.read_tflite import check_tflite
+from tfcnn.kinds import IMAGE
 
 
 @dataclass(frozen=True)
@@ -66,12 +67,14 @@ def write_weight_int8(material: Material, path: Path) -> dict:
 
 
 def write_int8(material: Material, path: Path) -> dict:
-    """All arithmetic in 8 bits, bytes in and out; ranges measured on the calibration photos."""
+    """All arithmetic in 8 bits, ranges measured on the calibration photos. Photos come in and scores go out as bytes; what has no natural bytes, such as
+    the intensities of a volume, as floats."""
     import tensorflow as tf
 
-    content = _convert(material, target={"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]}, inference_input_type=tf.uint8,
-                       inference_output_type=tf.uint8, **_calibrated(material))
-    return _write(material, path, content, whole=True)
+    photos = material.contract.kind == IMAGE
+    inside = {"inference_input_type": tf.uint8, "inference_output_type": tf.uint8} if photos else {}
+    content = _convert(material, target={"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]}, **inside, **_calibrated(material))
+    return _write(material, path, content, whole=photos)
 
 
 def write_int8_mixed(material: Material, path: Path) -> dict:
@@ -149,11 +152,12 @@ def batch_of_one(material: Material) -> Path:
 def _calibrated(material: Material) -> dict:
     import tensorflow as tf
 
-    spanning = np.array(material.calibration)
-    spanning[0, 0, 0], spanning[0, -1, -1] = 0, 255  # so that the input's range is 0-255 and its bytes are raw pixels
+    examples = np.array(material.calibration)
+    if material.contract.kind == IMAGE:
+        examples[0, 0, 0], examples[0, -1, -1] = 0, 255  # so that the input's range is 0-255 and its bytes are raw pixels
 
     def photos():
-        for photo in spanning:
-            yield {"image": photo[None].astype(np.float32)}
+        for example in examples:
+            yield {material.contract.input_name: example[None].astype(np.float32)}
 
     return {"optimizations": [tf.lite.Optimize.DEFAULT], "representative_dataset": photos}
