@@ -90,6 +90,7 @@ def with_fit(file: Path, epochs: int) -> list[float]:
 
     from tfcnn.models.build import build_for_volumes
     from tfcnn.models.classifier import ModelConfig
+    from tfcnn.models.freeze import set_flags
     from tfcnn.models.vary import set_strength
 
     with np.load(file) as arrays:
@@ -97,8 +98,7 @@ def with_fit(file: Path, epochs: int) -> list[float]:
     keras.utils.set_random_seed(0)
     facts = {"intensity": None, "mean": [float(images.mean())], "variance": [float(images.std()) ** 2]}
     model = build_for_volumes(ModelConfig("cnn_3d", "none"), ["0", "1"], (SIDE, SIDE, SIDE, 1), facts)
-    for layer in model.layers:
-        layer.trainable = True
+    set_flags(model, True, batch_norm="train")
     set_strength(model, "medium")
     model.compile(keras.optimizers.AdamW(1e-3), "sparse_categorical_crossentropy")
     begun, seconds = [], []
