@@ -2,10 +2,10 @@
 
     python benchmarks/volume_transfer.py [--ways slices inflated cnn_3d] [--volumes 50 200 1188] [--seeds 0 1 2] [--image-size 32] [--weights FILE]
 
-MobileNetV3-Small on volumes of 32 x 32 x 32, each slice as it is (--image-size enlarges it); weights recovered from an 8-bit file. As many volumes as are named are
-drawn anew by each seed from the 1188 to learn from, with the shares of both labels kept; validation and test are the official ones. Both arms have the
-epochs, the batches and the rates that `train` gives to the one with weights; of random weights all stages learn. `cnn_3d` is the network of `train`
-where none is named, with the 1500 steps that it gives.
+MobileNetV3-Small on volumes of 32 x 32 x 32, each slice as it is (--image-size enlarges it); weights recovered from an 8-bit file. As many volumes as
+are named are drawn anew by each seed from the 1188 to learn from, with the shares of both labels kept; validation and test are the official ones. Both
+arms have the epochs, the batches and the rates that `train` gives to the one with weights; of random weights all stages learn. `cnn_3d` is the network
+of `train` where none is named, with the 1500 steps that it gives.
 """
 
 import argparse

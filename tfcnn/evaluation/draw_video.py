@@ -7,8 +7,8 @@ import numpy as np
 
 from tfcnn.evaluation.draw_volume import SMALL, heated, picture_html
 
-SHOWN = 6  # frames of a clip
-HEIGHT = 72  # pixels of the longest side of a frame
+SHOWN = 4  # frames of a clip, as many as have room beside each other
+LONGEST = 76  # pixels of the longest side of a frame
 
 
 def draw_video(values: np.ndarray, heat: np.ndarray | None, facts: Mapping[str, Any], text: str, *, large: bool) -> str:
@@ -21,9 +21,9 @@ def draw_video(values: np.ndarray, heat: np.ndarray | None, facts: Mapping[str, 
     if heat is not None and heat.max() > 0:
         clip = int(heat.reshape(facts["clips"], -1).max(axis=1).argmax())
     places = clip * length + np.unique(np.linspace(0, length - 1, min(SHOWN, length)).round().astype(int))
-    rows = [[picture_html(frames[place], _said(place, facts), HEIGHT) for place in places]]
+    rows = [[picture_html(frames[place], _said(place, facts), LONGEST) for place in places]]
     if heat is not None and heat.max() > 0:
-        rows.append([picture_html(heated(frames[place], heat[place]), f"{_said(place, facts)}, coloured", HEIGHT) for place in places])
+        rows.append([picture_html(heated(frames[place], heat[place]), f"{_said(place, facts)}, coloured", LONGEST) for place in places])
     return f'<div class="volume">{"".join(f"""<div class="planes">{"".join(row)}</div>""" for row in rows)}</div>'
 
 
