@@ -388,3 +388,14 @@ def test_a_training_finds_what_the_audit_decoded(untouched, monkeypatch):
     monkeypatch.setattr("tfcnn.data.read.decode_photo", lambda *arguments: pytest.fail("a photo was decoded again"))
     data = tfcnn.load_images(untouched, image_size=40, geometry="center_crop")
     assert len(data.items) == 120 and data.quarantined == ()
+
+
+def test_every_flag_of_the_command_is_taken_by_some_kind_and_others_are_one_line(photos):
+    from tfcnn.parser import OF_AN_AUDIT
+
+    for name in OF_AN_AUDIT:
+        if name not in ("kind", "split", "group_by", "data_dir", "geometry"):
+            with pytest.raises(tfcnn.InputError, match=f"expected no {name} for photos, got {name}=1; leave it out"):
+                tfcnn.audit(photos, **{name: 1})
+    with pytest.raises(tfcnn.InputError, match="expected no colour for photos"):
+        tfcnn.audit(photos, colour="red")

@@ -100,9 +100,9 @@ def test_frames_are_refused_where_there_are_none(tmp_path, capsys):
     assert main([*command, "--backbone", "mobilenet_v3_small", "--frames", "each"]) == 2
     assert "expected frames pool or inflate, got --frames 'each'" in capsys.readouterr().err
     assert main([*command, "--export", "tflite_int8"]) == 2
-    assert "got 'tflite_int8', but TFLite has no 3-D convolutions in 8 bits; a backbone of photos can be written so" in capsys.readouterr().err
-    assert main([*command, "--export", "tflite_int8_mixed"]) == 2 and "which is made for pixels" in capsys.readouterr().err
-    assert main([*command, "--export", "auto"]) == 2 and "got 'auto', which is made for pixels" in capsys.readouterr().err
+    assert "got 'tflite_int8', but TFLite has no 3-D convolutions in 8 bits; a network of two dimensions, such as mobilenet" in capsys.readouterr().err
+    assert main([*command, "--export", "tflite_int8_mixed"]) == 2 and "which is made for images alone" in capsys.readouterr().err
+    assert main([*command, "--export", "auto"]) == 2 and "got 'auto', which is made for images alone" in capsys.readouterr().err
 
 
 @slow

@@ -34,14 +34,16 @@ def moving(to_the_right: bool, seed: int, frames: int = 16, side: int = 32) -> n
     return np.where(np.stack(inside)[..., None], colour, ground).astype(np.uint8)
 
 
-def write_video(path, frames: np.ndarray, rate: int = 10, codec: str = "libx264", times=None, turned: int = 0) -> str:
-    """A file of frames, at these times in milliseconds where they are given."""
+def write_video(path, frames: np.ndarray, rate: int = 10, codec: str = "libx264", times=None, turned: int = 0, options=None, aspect=None) -> str:
+    """A file of frames, at these times in milliseconds where they are given; `options` of the encoder, `aspect` of a pixel."""
     from fractions import Fraction
 
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=rate, options={"crf": "10"} if codec == "libx264" else {"qscale": "1"})
+        stream = container.add_stream(codec, rate=rate, options={**({"crf": "10"} if codec == "libx264" else {"qscale": "1"}), **(options or {})})
         (stream.height, stream.width), stream.pix_fmt = frames.shape[1:3], "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        if aspect:
+            stream.codec_context.sample_aspect_ratio = aspect
         if turned:
             stream.set_display_rotation(turned)
         if times is not None:
@@ -95,15 +97,61 @@ def test_frames_of_other_and_of_varying_rates_are_those_that_were_to_be_seen(tmp
     np.testing.assert_allclose(found, counting(10).mean(axis=(1, 2, 3))[shown], atol=3)
 
 
+@pytest.mark.parametrize(("ending", "codec", "options"), [
+    ("mp4", "libx264", {"bf": "2", "sc_threshold": "0"}), ("mkv", "libx264", {"bf": "2", "sc_threshold": "0", "g": "30"}),
+    ("mpg", "mpeg2video", {"bf": "2", "g": "15"}), ("avi", "mpeg4", {"bf": "2"}),
+    ("avi", "libx264", {"bf": "3"}), ("webm", "libvpx-vp9", {}), ("ts", "libx264", {"bf": "2", "sc_threshold": "0"})])
+def test_frames_of_a_long_video_are_found_behind_jumps_in_every_container(tmp_path, ending, codec, options):
+    levels = np.arange(400) * 37 % 211 + 20  # unlike those of the frames beside them
+    frames = np.full((400, 32, 48, 3), levels[:, None, None, None], np.uint8)
+    file = write_video(tmp_path / f"a.{ending}", frames, rate=25, codec=codec, options=options)
+    rate, wanted = measure([file]).rate, [0, 1, 2, 180, 181, 250, 398, 399]
+    assert rate == pytest.approx(25, rel=0.01)
+    found = read_frames([file], 25.0, wanted, (32, 48)).mean(axis=(1, 2, 3))
+    np.testing.assert_allclose(found, levels[wanted], atol=8)
+
+
 def test_a_long_video_is_not_decoded_between_its_clips(tmp_path, monkeypatch):
-    file = write_video(tmp_path / "long.mp4", counting(200, 16, 16), rate=10)
-    wanted = [0, 1, 2, 98, 99, 100, 197, 198, 199]
-    seen = []
-    upright = video_files._upright
-    monkeypatch.setattr(video_files, "_upright", lambda frame: seen.append(frame.time) or upright(frame))
+    file = write_video(tmp_path / "long.mp4", counting(200, 16, 16), rate=10, options={"g": "20", "sc_threshold": "0"})
+    wanted, decoded = [0, 1, 2, 98, 99, 100, 197, 198, 199], []
+    timed = video_files._timed
+
+    def counted(container, stream, *rest, **more):
+        frames = timed(container, stream, *rest, **more)
+        decoded.append((len(frames), more["jumps"]))
+        return frames
+
+    monkeypatch.setattr(video_files, "_timed", counted)
     found = read_frames([file], 10.0, wanted, (16, 16)).mean(axis=(1, 2, 3))
     np.testing.assert_allclose(found, counting(200, 16, 16).mean(axis=(1, 2, 3))[wanted], atol=3)
-    assert len(seen) == 9 and video_files._runs([0.0, 0.1, 0.2, 9.8, 9.9, 19.7]) == [[0.0, 0.1, 0.2], [9.8, 9.9], [19.7]]
+    assert decoded == [(9, True)] and video_files._runs([0.0, 0.1, 0.2, 9.8, 9.9, 19.7], range(6)) == [[0, 1, 2], [3, 4], [5]]
+
+
+def test_what_an_edit_list_cuts_off_and_what_stands_before_the_first_whole_picture_is_not_counted(tmp_path):
+    """As trimming without encoding leaves files."""
+    frames = counting(60)
+    whole = write_video(tmp_path / "whole.mp4", frames, rate=25, options={"g": "10", "bf": "0", "sc_threshold": "0"})
+    trimmed, cut = str(tmp_path / "trimmed.mp4"), str(tmp_path / "cut.mkv")
+    for target, skip, back in ((trimmed, 0, 20), (cut, 5, 0)):
+        with av.open(whole) as source, av.open(target, "w") as container:
+            stream = container.add_stream_from_template(source.streams.video[0])
+            step = None
+            for number, packet in enumerate(packet for packet in source.demux(video=0) if packet.size):
+                step = step or packet.duration
+                if number >= skip:
+                    packet.pts, packet.dts, packet.stream = packet.pts - back * step, packet.dts - back * step, stream
+                    container.mux(packet)
+    for file, first, count in ((trimmed, 20, 40), (cut, 10, 50)):
+        assert measure([file]).shape[0] == count
+        found = read_frames([file], 25.0, [0, 7, count - 1], (32, 48)).mean(axis=(1, 2, 3))
+        np.testing.assert_allclose(found, frames[[first, first + 7, 59]].mean(axis=(1, 2, 3)), atol=3)
+
+
+def test_pixels_that_are_not_square_become_so(tmp_path):
+    from fractions import Fraction
+
+    file = write_video(tmp_path / "wide.mp4", counting(5), aspect=Fraction(2, 1))
+    assert measure([file]).shape == (5, 32, 96)
 
 
 @pytest.mark.parametrize("degrees", [90, 180, -90])
@@ -166,7 +214,7 @@ def test_what_is_no_video_is_left_out_with_its_reason(motion, tmp_path):
     data = load_videos(folder, size=(16, 32, 32), stride=1)
     reasons = {q.path.rpartition("/")[2]: q.reason for q in data.quarantined}
     assert set(reasons) >= {"text.mp4", "empty.mp4", "half.mp4", "damaged.avi", "one.mp4", "short.mp4", "00.mp4", "copy.mp4", "gap"}
-    assert all(reasons[name].startswith("cannot be read: ") for name in ("text.mp4", "empty.mp4", "half.mp4"))
+    assert all(reasons[name].startswith("not readable as a video: ") for name in ("text.mp4", "half.mp4")) and reasons["empty.mp4"] == "no bytes"
     assert "\n" not in "".join(reasons.values())
     assert reasons["one.mp4"] == "expected a video of several frames, got 1"
     assert reasons["short.mp4"] == "too short: 4 frames, a clip takes 16 (16 frames with stride 1)"
@@ -222,6 +270,67 @@ def test_arrays_are_videos_too():
                            (np.zeros((12, 6, 16, 16, 2)), "frames of 1 or 3 channels, got 2")):
         with pytest.raises(tfcnn.InputError, match=message):
             load_videos((wrong, [str(row % 2) for row in range(len(wrong))]))
+
+
+def test_arrays_that_hold_no_pixels_are_left_out_or_one_line():
+    values = np.stack([moving(bool(row % 2), row, 6) for row in range(12)])
+    labels = ["right" if row % 2 else "left" for row in range(12)]
+    with pytest.raises(tfcnn.InputError, match="expected pixels from 0 to 255, got 0 to 1; multiply them by 255"):
+        load_videos(((values / 255).astype(np.float32), labels))
+    odd = values.astype(np.int16)
+    odd[3, 2, 1, 1] = (0, 300, 0)
+    assert [q.reason for q in load_videos((odd, labels)).quarantined] == ["expected pixels from 0 to 255, got 0 to 300"]
+    for wrong, message in ((values[:, :1], "several frames, got 1"), (values[:, :0], "several frames, got 0"), (values[:0], "expected videos, got none")):
+        with pytest.raises(tfcnn.InputError, match=message):
+            load_videos((wrong, labels[:len(wrong)]))
+
+
+def test_files_are_read_frame_by_frame_where_the_training_had_no_times_and_in_grey_where_it_was_grey(tmp_path):
+    from PIL import Image
+
+    for label in ("a", "b"):
+        for video in range(4):
+            (tmp_path / "data" / label / str(video)).mkdir(parents=True)
+            for number, frame in enumerate(counting(6) // (1 + video + 4 * (label == "b"))):
+                Image.fromarray(frame).save(tmp_path / "data" / label / str(video) / f"{number}.png")
+    data = load_videos(tmp_path / "data", size=(4, 32, 48))
+    assert data.facts["rate"] is None and data.facts["stride"] == 1
+    file = write_video(tmp_path / "file.mp4", counting(40), rate=25)
+    facts = {**data.facts, "clips": 1}
+    _, read = tfcnn.data.videos.read_files([file], (4, 32, 48, 3), facts)
+    ((values, fault),) = read(range(1))
+    assert fault is None
+    np.testing.assert_allclose(values.mean(axis=(1, 2, 3)), counting(40)[18:22].mean(axis=(1, 2, 3)), atol=3)
+    ((grey, _),) = tfcnn.data.videos.read_files([file], (4, 32, 48, 1), {**facts, "channels": 1})[1](range(1))
+    assert grey.shape == (4, 32, 48, 1) and np.abs(grey[..., 0] - values.mean(axis=-1)).max() < 4
+    colour = np.stack([moving(bool(row % 2), row, 6) for row in range(8)])
+    with pytest.raises(tfcnn.InputError, match="the first: array/0: 1 channels, not 3"):
+        load_videos((colour[..., :1], list("abababab")), split=None, facts=facts)
+
+
+def test_frames_of_more_than_8_bits_say_so(tmp_path):
+    from PIL import Image
+
+    for number in range(3):
+        Image.fromarray(np.full((20, 20), 3000 * (number + 1), np.uint16)).save(tmp_path / f"{number}.png")
+    with pytest.raises(tfcnn.InputError, match=r"frames of 8 bits a colour are expected, got mode I;16 in 0\.png"):
+        measure(sorted(map(str, tmp_path.glob("*.png"))))
+
+
+def test_the_same_pictures_in_another_order_are_another_video(tmp_path):
+    from PIL import Image
+
+    for label, order in (("forward", range(4)), ("back", range(3, -1, -1))):
+        for video in range(3):
+            folder = tmp_path / label / str(video)
+            folder.mkdir(parents=True)
+            for number, place in enumerate(order):
+                Image.fromarray(counting(4)[place] // (video + 1)).save(folder / f"{'abcd'[place]}{number}.png")
+    data = load_videos(tmp_path, size=(4, 32, 48))
+    assert len(data.items) == 6 and not data.quarantined
+    for row, item in enumerate(data.items):
+        rising = np.diff(data.inputs[np.array([row])][0].mean(axis=(1, 2, 3))) > 0
+        assert rising.all() if "forward" in item.path else not rising.any()
 
 
 def test_a_training_sees_one_clip_and_an_answer_is_the_mean_of_all():
@@ -282,7 +391,7 @@ def test_a_run_of_videos_is_reported_evaluated_again_and_predicts_files(run, mot
     new = [write_video(tmp_path / f"{row}.mp4", moving(bool(row % 2), 900 + row, frames=20)) for row in range(4)]
     found = tfcnn.predict(run, [*new, tmp_path / "broken.mp4"])
     assert sum(one.label == ("right" if row % 2 else "left") for row, one in enumerate(found[:4])) >= 3
-    assert "broken.mp4: cannot be read" in found[4].error
+    assert "broken.mp4: not readable as a video" in found[4].error
     assert main(["audit", str(motion), "--kind", "video", "--output", str(tmp_path / "audit")]) == 0
 
 

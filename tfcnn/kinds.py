@@ -110,8 +110,8 @@ KINDS = {
         augments=True, fewest_epochs=20, read_files="tfcnn.data.videos:read_files", draw="tfcnn.evaluation.draw_video:draw_video",
         heat="tfcnn.evaluation.stretches:telling_voxels",
         heat_text="Coloured is what the answer rests on, by Grad-CAM over time and place (Selvaraju et al. 2017), in the clip with its strongest point.",
-        takes="{clips} clips of a video, one behind the other, from its beginning to its end; each of {length} frames of {height} x {width} pixels{frame}, "
-              "{channels} channels, 0-255; frames are scaled to cover that size and cut at two sides"),
+        takes="{clips} x {length} frames of a video: clips from its beginning to its end, one behind the other, frames of {height} x {width} pixels{frame}, "
+              "{channels} channels, 0-255; they are scaled to cover that size and cut at two sides"),
 }
 COMMON = ("split", "folds", "fold", "like")  # fields of `DataConfig` that every `load` takes
 

@@ -89,9 +89,10 @@ def look(source: Any, *, sample_rate: int | None = None, window: float | None = 
     rate = facts["sample_rate"] if facts else sample_rate or _common_rate(paths)
     clips = _read_all(paths, rate)
     samples = facts["samples"] if facts else _samples(clips, rate, window)
+    folder = os.path.commonpath([os.path.dirname(path) for path in paths]) if paths else ""
     reads, parts = [], {}
     for example, clip in zip(opened.examples, clips, strict=True):
-        for read, part in _examples(example, clip, rate, samples):
+        for read, part in _examples(example, clip, rate, samples, folder):
             reads.append(read)
             parts[read.example.path] = part
     silent = tuple(path for path, part in parts.items() if len(part) and np.ptp(part) < SILENT)
@@ -133,7 +134,7 @@ def read_files(inputs: Sequence[str | Path], shape: tuple[int, ...], facts: Mapp
     return names, read
 
 
-def _examples(example: Example, clip: np.ndarray | str, rate: int, samples: int) -> Iterator[tuple[Read, np.ndarray]]:
+def _examples(example: Example, clip: np.ndarray | str, rate: int, samples: int, folder: str) -> Iterator[tuple[Read, np.ndarray]]:
     """The parts of a clip that are examples, or one that says why it cannot be used."""
     nothing = np.zeros(0, np.float32)
     if isinstance(clip, str):
@@ -143,14 +144,12 @@ def _examples(example: Example, clip: np.ndarray | str, rate: int, samples: int)
     for start in starts:
         part = clip[start:start + samples]
         named = example if len(starts) == 1 else example._replace(path=f"{example.path}#{start / rate:.2f}s", group=example.group or example.path)
-        yield Read(named, _digest(part, named.path), "", None, part.nbytes), part
+        yield Read(named, _digest(part, os.path.relpath(named.path, folder)), "", None, part.nbytes), part
 
 
 def _digest(part: np.ndarray, path: str) -> str:
-    """Of the samples; of silence, which is equal in any two recordings and makes none a copy of the other, with the name of its file."""
-    if np.ptp(part) >= SILENT:
-        return content_digest(part)
-    return content_digest(f"{content_digest(part)} {'/'.join(Path(path).parts[-2:])}".encode())
+    """Of the samples; of silence, which is equal in any two recordings and makes none a copy of the other, with the path of its file in the source."""
+    return content_digest(part) if np.ptp(part) >= SILENT else content_digest(f"{content_digest(part)} {path}".encode())
 
 
 def _read_all(paths: Sequence[str], rate: int) -> list[np.ndarray | str]:

@@ -1,6 +1,5 @@
 """`audit`: what is wrong with the data, before training. Decodes every file, changes none."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +22,7 @@ BLANK_LEVELS = 8  # between the darkest and the brightest pixel of a thumbnail
 
 def audit(source: Any, *, output: str | Path | None = None, image_size: int = FILE_SIZE, geometry: str = "stretch",
           split: tuple[float, float, float] = (0.7, 0.1, 0.2), difference: float = 0.05, group_by: str | None = None,
-          data_dir: str | Path | None = None, kind: str = IMAGE,
-          sample_rate: int | None = None, window: float | None = None, spacing: Sequence[float] | None = None, size: Sequence[int] | None = None,
-          intensity: Sequence[float] | None = None) -> Audit:
+          data_dir: str | Path | None = None, kind: str = IMAGE, **options: Any) -> Audit:
     """Decodes every photo and says what would spoil training and what to look at. Nothing is changed or deleted.
 
     What it decodes is kept in the store, so that a training at the same size and geometry finds it.
@@ -40,19 +37,17 @@ def audit(source: Any, *, output: str | Path | None = None, image_size: int = FI
         group_by: a column of a CSV or frame; a value that is in several of the splits that the source came with is a leak.
         data_dir: where tensorflow-datasets keeps its data.
         kind: of the data, a name of `tfcnn.kinds.KINDS`; image size, geometry and `data_dir` are of photos alone.
-        sample_rate, window: of audio, as `load_audio` takes them.
-        spacing, size, intensity: of volumes, as `load_volumes` takes them.
+        options: what the loader of another kind takes to read its source, such as `sample_rate` and `window` of `load_audio`.
 
     Raises:
-        InputError: a source that cannot be opened.
+        InputError: a source that cannot be opened, or an option of another kind.
     """
     row = kind_of(kind)
     check_geometry(image_size, geometry)
     check_fractions(split)
     if not 0 < difference <= 0.5:
         raise InputError(f"expected a difference of accuracies above 0 and up to 0.5, got difference={difference}")
-    given = {"group_by": group_by, "data_dir": data_dir, "sample_rate": sample_rate, "window": window, "spacing": spacing, "size": size,
-             "intensity": intensity}
+    given = {"group_by": group_by, "data_dir": data_dir, **options}
     given |= {"geometry": None if geometry == "stretch" else geometry, "image_size": None if image_size == FILE_SIZE else image_size}
     given = {name: value for name, value in given.items() if value is not None}
     taken = ("image_size", *row.options) if kind == IMAGE else row.reading

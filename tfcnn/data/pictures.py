@@ -39,17 +39,22 @@ def in_order(files: Sequence[str], many: str) -> list[str]:
     return [numbers[number] for number in order]
 
 
-def size_of(files: Sequence[str], many: str) -> tuple[int, int]:
+def size_of(files: Sequence[str], many: str, modes: Sequence[str] = ()) -> tuple[int, int]:
     """(width, height) of all pictures.
 
+    Args:
+        modes: of Pillow, that they may have; any if empty.
+
     Raises:
-        InputError: they differ.
+        InputError: they differ, or have another mode.
     """
     from PIL import Image
 
     sizes = {}
     for file in files:
         with Image.open(file) as picture:
+            if modes and picture.mode not in modes:
+                raise InputError(f"{many} of 8 bits a colour are expected, got mode {picture.mode} in {Path(file).name}")
             sizes.setdefault(picture.size, file)
     if len(sizes) > 1:
         (first, one), (second, other), *_ = sizes.items()

@@ -3,6 +3,7 @@
 A `Form` says what is different about a kind: the files it is read from, and what their headers say.
 """
 
+import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,7 @@ import numpy as np
 from tfcnn.data.arrays import pairs_of, parts_of
 from tfcnn.data.dataset import Dataset
 from tfcnn.data.npz import rows_of_npz, shapes_of_npz
-from tfcnn.data.pictures import PICTURES
+from tfcnn.data.pictures import PICTURES, in_order
 from tfcnn.data.read import PART_BYTES, Read, content_digest
 from tfcnn.data.sources import Example, Source, label_text, open_source
 from tfcnn.data.store import Store, cache_bound, cache_folder, trim_cache
@@ -60,6 +61,7 @@ class Stacks:
         arrays: each array, one by one; of files nothing.
         measured: what each is before it is read, or why it cannot be used.
         dtype: what rows are kept as.
+        form: how they are read.
     """
 
     source: Source
@@ -67,6 +69,7 @@ class Stacks:
     arrays: Callable[[], Iterator[np.ndarray]] | None
     measured: tuple[Any, ...]
     dtype: np.dtype
+    form: Form
 
     def usable(self) -> list:
         """What is known of those that can be used so far.
@@ -76,8 +79,8 @@ class Stacks:
         """
         good = [found for found in self.measured if not isinstance(found, str)]
         if not good:
-            many = KINDS[self.source.kind].many
-            raise InputError(f"expected {many} in '{self.source.name}', but none of its {len(self.measured)} can be used; the first: {self.measured[0]}")
+            where = f" in '{self.source.name}'" if self.source.name else ""
+            raise InputError(f"expected {KINDS[self.source.kind].many}{where}, but none of {len(self.measured)} can be used; the first: {self.measured[0]}")
         return good
 
 
@@ -128,11 +131,18 @@ def keep(opened: Stacks, name: str, shape: Sequence[int], bring: Callable) -> tu
     rows = list(zip(opened.source.examples, opened.contents, opened.measured, strict=True))
     together = max(1, PART_BYTES // (opened.dtype.itemsize * int(np.prod(shape))))
     reads: list[Read] = []
+
+    def one(files, array):
+        values = bring(files, array, opened.dtype)
+        if values.shape != tuple(shape):  # rows of a store are alike
+            raise InputError(f"shape {values.shape}, not {tuple(shape)}")
+        return values
+
     with stage(f"read {len(rows)} {many}", len(rows)) as advance, ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(rows), together):
             part = [(*row, next(arrays)) for row in rows[start:start + together]]
             fresh: dict[str, np.ndarray] = {}
-            for read, values in pool.map(lambda row: _read(*row, store, lambda files, array: bring(files, array, opened.dtype)), part):
+            for read, values in pool.map(lambda row: _read(*row, store, opened.form, one), part):
                 reads.append(read)
                 if values is not None and read.digest not in store:
                     fresh[read.digest] = values
@@ -144,6 +154,8 @@ def keep(opened: Stacks, name: str, shape: Sequence[int], bring: Callable) -> tu
 
 def files_reader(inputs: Sequence[str | Path], form: Form, bring: Callable) -> tuple[list[str], Callable]:
     """The stacks that are named or lie in folders, and (range of rows) → for each its row by `bring`, or None and why it cannot be read."""
+    if wrong := next((type(path).__name__ for path in inputs if not isinstance(path, (str, os.PathLike))), None):
+        raise InputError(f"expected files, or one array of {KINDS[form.kind].many}, got a list with {wrong}; give np.stack of them")
     stacks = [files for path in inputs for files in _below(Path(path), form)]
     form.check(stacks)
     names = [files[0] if ending_of(files[0], form) in form.endings else str(Path(files[0]).parent) for files in stacks]
@@ -192,7 +204,7 @@ def _of_files(opened: Source, form: Form) -> Stacks:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         measured = tuple(pool.map(lambda files: tried(lambda: _measured(files, form)), contents))
     source = Source(opened.name, lambda: iter(()), examples, len(examples), kind=form.kind)
-    return Stacks(source, contents, None, measured, np.dtype(form.dtype))
+    return Stacks(source, contents, None, measured, np.dtype(form.dtype), form)
 
 
 def _measured(files: tuple[str, ...], form: Form):
@@ -228,6 +240,8 @@ def _of_arrays(name: str, parts: Mapping[str, tuple], form: Form) -> Stacks:
         if len(shape) not in (4, 5) or dtype.kind not in "uifb":
             raise InputError(f"expected {row.many} as numbers of shape (n, {form.axis}, height, width), perhaps with channels behind, got {dtype} of "
                              f"shape={shape}")
+        if not shape[0]:
+            raise InputError(f"expected {row.many}, got none{f' in the {split} split' if split else ''}: shape={shape}")
         labels = np.asarray(labels)
         labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels  # as MedMNIST has them
         if labels.ndim != 1 or len(labels) != shape[0]:
@@ -242,23 +256,32 @@ def _of_arrays(name: str, parts: Mapping[str, tuple], form: Form) -> Stacks:
     types = {np.dtype(part[1]) for part in parts.values()}
     dtype = types.pop() if len(types) == 1 and types <= set(map(np.dtype, KEPT)) else np.dtype(np.float32)
     source = Source(name, lambda: iter(()), tuple(examples), len(examples), kind=form.kind)
-    return Stacks(source, ((),) * len(examples), lambda: (row for part in parts.values() for row in part[2]()), tuple(measured), dtype)
+    return Stacks(source, ((),) * len(examples), lambda: (row for part in parts.values() for row in part[2]()), tuple(measured), dtype, form)
 
 
-def _read(example: Example, files: tuple[str, ...], measured: Any, array: np.ndarray | None, store: Store, bring: Callable) -> tuple[Read, np.ndarray | None]:
+def _read(example: Example, files: tuple[str, ...], measured: Any, array: np.ndarray | None, store: Store, form: Form,
+          bring: Callable) -> tuple[Read, np.ndarray | None]:
     """What is known of one stack, and what it holds where the store lacks it."""
     if isinstance(measured, str):
         return Read(example, "", measured, None, 0), None
     try:
-        content = array if array is not None else b"".join(Path(file).read_bytes() for file in files)
-        size = content.nbytes if array is not None else len(content)
-        digest = content_digest(content)
+        size = array.nbytes if array is not None else sum(os.path.getsize(file) for file in files)
+        digest = content_digest(array) if array is not None else _files_digest(files, form)
     except OSError as error:
         return Read(example, "", first_line(error), None, 0), None
     if digest in store:
         return Read(example, digest, "", None, size), None
     values = tried(lambda: bring(files, array))
     return (Read(example, "", values, None, size), None) if isinstance(values, str) else (Read(example, digest, "", None, size), values)
+
+
+def _files_digest(files: tuple[str, ...], form: Form) -> str:
+    """SHA-256 of a file, or of those of pictures in their order; files may be larger than memory."""
+    digests = []
+    for file in in_order(files, form.pictures) if files[0].lower().endswith(PICTURES) else files:
+        with open(file, "rb") as content:
+            digests.append(hashlib.file_digest(content, "sha256").hexdigest())
+    return digests[0] if len(digests) == 1 else content_digest(" ".join(digests).encode())
 
 
 def _below(path: Path, form: Form) -> Iterator[tuple[str, ...]]:

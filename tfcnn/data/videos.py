@@ -19,6 +19,7 @@ from tfcnn.record import Run, load_run
 KIND = "video"
 LENGTH = 16  # frames of a clip where no size is asked for, as in Tran et al. 2018, section 4
 SIDE = 112  # pixels of the shorter side, from there too
+GREY = np.array([0.299, 0.587, 0.114], np.float32)  # of red, green and blue: ITU-R BT.601, as Pillow
 SMALLEST = 8  # pixels of a side
 SLOWEST = 0.2  # seconds from frame to frame of a clip at most, where no stride is asked for
 MOST_CLIPS = 3  # where no number is asked for
@@ -81,7 +82,7 @@ def look(source: Any, *, size: Sequence[int] | None = None, stride: int | None =
     if check:
         check_examples(opened.source, folds)
     facts = facts or _facts(opened, size, stride, clips)
-    name = f"{CLIP_VERSION}-{facts['clips']}x{'x'.join(map(str, _shape(facts)))}-{facts['stride']}by{facts['rate']:g}"
+    name = f"{CLIP_VERSION}-{facts['clips']}x{'x'.join(map(str, _shape(facts)))}-{facts['stride']}by{facts['rate'] or 'frame'}"
     store, reads = keep(opened, name, _shape(facts), lambda *read: _brought(*read, facts))
     return Found(opened.source, reads, {"store": store}, facts)
 
@@ -130,8 +131,7 @@ def _facts(opened: Stacks, size, stride, clips) -> dict[str, Any]:
     steps = sorted(steps_of(found, rate) for found in good)
     length = size[0] if size else LENGTH if opened.arrays is None else min(LENGTH, max(steps))
     if stride is None:
-        shortest = next((count for count in steps if count >= length), length)
-        stride = max(1, min((shortest - 1) // (length - 1), round(SLOWEST * rate)))
+        stride = _stride(opened, rate, length)
     span = (length - 1) * stride + 1
     usual = steps[len(steps) // 2]
     clips = clips or min(MOST_CLIPS, max(1, round(usual / span)))
@@ -140,10 +140,26 @@ def _facts(opened: Stacks, size, stride, clips) -> dict[str, Any]:
     if short == len(steps):
         raise InputError(f"expected videos of {span} frames or more for clips of {length} with stride {stride}, got {steps[-1]} at most; "
                          "give a smaller size or stride")
-    frame = f", one each {stride / rate:.4g} s" if any(found.rate for found in good) else f", one of {stride}" if stride > 1 else ""
+    frame = f", one each {stride / rate:.4g} s" if rate else f", one of {stride}" if stride > 1 else ""
     logger.info("of each video %d clip%s of %d frames%s, %d x %d pixels; a video of usual length is %.2g times as long as a clip", clips,
                 "" if clips == 1 else "s", length, frame, height, width, usual / span)
     return {"clips": clips, "length": length, "height": height, "width": width, "channels": _channels(good), "stride": stride, "rate": rate, "frame": frame}
+
+
+def _stride(opened: Stacks, rate: float | None, length: int) -> int:
+    """As many steps as the shortest video that is long enough at all allows, up to SLOWEST; 1 where frames have no times."""
+    if rate is None:
+        return 1
+    most = max(1, round(SLOWEST * rate))
+    long = [(steps, example.path) for example, found in zip(opened.source.examples, opened.measured, strict=True)
+            if not isinstance(found, str) and (steps := steps_of(found, rate)) >= length]
+    if not long:
+        return 1
+    steps, path = min(long)
+    stride = max(1, min(most, (steps - 1) // (length - 1)))
+    if stride < most:
+        logger.info("stride %d, so that a clip fits into the shortest video, '%s'; --stride chooses another, and leaves out what is shorter", stride, path)
+    return stride
 
 
 def _channels(good: Sequence[Measured]) -> int:
@@ -153,10 +169,10 @@ def _channels(good: Sequence[Measured]) -> int:
     return channels.pop()
 
 
-def _common_rate(rates: Sequence[float]) -> float:
-    """Frames a second of most files; 1 where frames have no times."""
+def _common_rate(rates: Sequence[float]) -> float | None:
+    """Frames a second of most files; None where no frames have times: then frames are counted, of files that come later too."""
     if not rates:
-        return 1.0
+        return None
     rate = float(np.median(rates))
     rate = float(round(rate)) if abs(rate / round(rate) - 1) < 1e-3 else round(rate, 3)
     other = int((np.abs(np.array(rates) / rate - 1) > SAME_RATE).sum())
@@ -181,14 +197,27 @@ def _brought(files: tuple[str, ...], array: np.ndarray | None, dtype, facts: Map
     """
     shape, size = (facts["length"], facts["stride"], facts["clips"]), (facts["height"], facts["width"])
     if array is None:
-        wanted = places_of(steps_of(measure(files), facts["rate"]), *shape)
-        return read_frames(files, facts["rate"], wanted, size).astype(dtype)
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise InputError("NaN or infinite pixels")
+        wanted = places_of(steps_of(measure(files), facts["rate"]), *shape)  # measured before: it is remembered
+        frames = read_frames(files, facts["rate"], wanted, size)
+        return (frames if facts["channels"] == 3 else np.rint(frames @ GREY)[..., None]).astype(dtype)
+    _check_pixels(array)
     frames = (array if array.ndim == 4 else array[..., None])[places_of(len(array), *shape)]
+    if frames.shape[-1] != facts["channels"]:
+        raise InputError(f"{frames.shape[-1]} channels, not {facts['channels']}")
     if frames.shape[1:3] == size:
         return np.ascontiguousarray(frames, dtype)
     return np.stack([_scaled(frame, size) for frame in frames]).astype(dtype)
+
+
+def _check_pixels(array: np.ndarray) -> None:
+    """Raises InputError for what are no pixels from 0 to 255."""
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise InputError("NaN or infinite pixels")
+    low, high = array.min(), array.max()
+    if low < 0 or high > 255:
+        raise InputError(f"expected pixels from 0 to 255, got {low:g} to {high:g}")
+    if array.dtype.kind in "fb" and 0 < high <= 1:
+        raise InputError("expected pixels from 0 to 255, got 0 to 1; multiply them by 255")
 
 
 def _scaled(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -205,6 +234,8 @@ def _shape(facts: Mapping[str, Any]) -> tuple[int, ...]:
 def _measured(shape: tuple[int, int, int], channels: int) -> Measured:
     if channels not in (1, 3):
         raise InputError(f"expected frames of 1 or 3 channels, got {channels}")
+    if shape[0] < 2:
+        raise InputError(f"expected a video of several frames, got {shape[0]}")
     if min(shape[1:]) < SMALLEST:
         raise InputError(f"expected frames of {SMALLEST} pixels or more, got {shape[1]} x {shape[2]}")
     return Measured(shape, channels, None)

@@ -52,6 +52,7 @@ def _rendered(run: Run, file: str, **more) -> str:
 
     record = {"exports": [], "validation": None, **run.record}
     channels, kind = record["input_shape"][-1], run.kind
+    record["kept_because"] = in_words(record.get("kept_because") or "", kind)
     try:
         report, backbone = Report(**record["test"]), BACKBONES.get(record["model"]["backbone"])
         of_photos = {"geometry": GEOMETRIES[record["geometry"]].text, "channels": channels, "colours": colours_of(channels)} if kind == IMAGE else {

@@ -65,15 +65,18 @@ def telling_voxels(model, inputs: np.ndarray, targets: np.ndarray) -> np.ndarray
     from tfcnn.models.frames import folds_of
 
     targets = check_targets(model, targets, len(inputs))
-    folded = bool(folds_of(model))
-    maps = weighted_maps(model, _telling_maps(model, sides=3, least=FINE_VOXELS), inputs, targets, folded=folded)
-    if folded:  # frames, or clips of several frames, which follow each other
+    folds = folds_of(model)
+    clips = math.prod(fold.parts for fold in folds if fold.one_in_training)  # heat does not run from one into the next
+    maps = weighted_maps(model, _telling_maps(model, sides=3, least=FINE_VOXELS), inputs, targets, folded=bool(folds))
+    if folds:  # frames, or clips of several frames, which follow each other
         maps = _squares(maps)
-        maps = maps.reshape(len(inputs), -1, *maps.shape[-2:])
+        maps = maps.reshape(len(inputs) * clips, -1, *maps.shape[-2:])
     _check_finite(maps)
-    cells = [(np.arange(side) + 0.5) / side * count - 0.5 for side, count in zip(inputs.shape[1:4], maps.shape[1:], strict=True)]
+    sides = (inputs.shape[1] // clips, *inputs.shape[2:4])
+    cells = [(np.arange(side) + 0.5) / side * count - 0.5 for side, count in zip(sides, maps.shape[1:], strict=True)]
     places = np.meshgrid(*cells, indexing="ij")
-    return _to_one(np.stack([map_coordinates(row, places, order=1, mode="nearest") for row in maps]).astype(np.float32))
+    heat = np.stack([map_coordinates(row, places, order=1, mode="nearest") for row in maps]).astype(np.float32)
+    return _to_one(heat.reshape(inputs.shape[:4]))
 
 
 def without_each(model, inputs: np.ndarray, targets: np.ndarray) -> np.ndarray:

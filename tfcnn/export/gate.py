@@ -25,6 +25,7 @@ from tfcnn.export.tflite import Material
 from tfcnn.files import alone_in, name_aside, prepare_folder
 from tfcnn.kinds import IMAGE, KINDS
 from tfcnn.models.backbones import BACKBONES
+from tfcnn.models.classifier import BACKBONE
 from tfcnn.models.forward import forward
 from tfcnn.models.recast import in_float32
 from tfcnn.models.temperature import divide_logits, fit_temperature
@@ -179,7 +180,9 @@ def _check_of_kind(name: str, kind: str, backbone: str | None) -> None:
     can = [name for name, exporter in EXPORTERS.items() if exporter.any_kind or (of_frames and exporter.of_frames)]
     if name not in can:
         in_3d = row.takes_frames and name != AUTO and EXPORTERS[name].of_frames
-        why = "but TFLite has no 3-D convolutions in 8 bits; a backbone of photos can be written so" if in_3d else "which is made for pixels"
+        why = "which is made for images alone"
+        if in_3d:
+            why = f"but TFLite has no 3-D convolutions in 8 bits; a network of two dimensions, such as {BACKBONE}, can be written so"
         raise InputError(f"expected a format for {row.many}, {', '.join(can)}, got '{name}', {why}")
 
 
