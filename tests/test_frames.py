@@ -6,6 +6,7 @@ import pytest
 
 import tfcnn
 from tfcnn.cli import main
+from tfcnn.evaluation import inside
 from tfcnn.evaluation.stretches import telling_voxels
 from tfcnn.export.read_tflite import read_tflite
 from tfcnn.models.build import build_for_volumes
@@ -84,6 +85,7 @@ def test_a_backbone_takes_volumes_and_its_heat_has_their_shape(frames):
 
 def test_fewer_volumes_of_many_slices_are_taken_at_once():
     model = build_for_volumes(tfcnn.ModelConfig("mobilenet_v3_small", "none", image_size=32), ["a", "b"], (64, 8, 8, 1), FACTS)
+    assert inside.batch_of(model) == 12  # of 64 slices of 32 x 32 pixels each: as many pixels as 16 photos of 224 x 224 have
     assert batch_of(model) == 8
 
 

@@ -76,9 +76,11 @@ def head_of(model) -> list:
 
 
 def batch_of(model) -> int:
-    """Photos in a batch, fewer of larger ones."""
-    sides = model.input_shape[1:-1] if len(model.input_shape) == 4 else (1,)
-    return max(1, min(16, AT_ONCE // math.prod(sides)))
+    """Examples in a batch, fewer of larger ones: of photos of many pixels, volumes, and what has many slices or frames."""
+    from tfcnn.models.frames import folds_of
+
+    parts = math.prod(fold.parts for fold in folds_of(model))
+    return max(1, min(16, AT_ONCE // (parts * math.prod(side or 1 for side in model.get_layer("backbone").input_shape[1:-1]))))
 
 
 def in_batches(function: Callable, batch: int, *columns: np.ndarray) -> np.ndarray:
