@@ -487,7 +487,7 @@ def test_a_file_that_lost_accuracy_is_rejected_and_kept_aside(monkeypatch, run_c
 
 def test_scores_that_are_not_finite_are_rejected_by_name(monkeypatch, run_copy):
     run, e = export_planted(monkeypatch, run_copy, planted(lambda scores: scores * np.nan))
-    assert not e.accepted and "not finite" in e.reason and e.max_score_difference is None
+    assert not e.accepted and "scores are NaN or infinite for" in e.reason and e.max_score_difference is None
     json.loads((run.path / "run.json").read_text(), parse_constant=lambda name: pytest.fail(f"run.json holds {name}"))
 
 

@@ -238,7 +238,7 @@ def test_the_input_stands_in_a_window_and_is_standardised():
 
 
 def test_training_turns_volumes_and_inference_does_not():
-    values = np.zeros((40, 16, 16, 16, 1), np.float32)
+    values = np.zeros((200, 16, 16, 16, 1), np.float32)
     values[:, 2:6, 8:12, 10:13] = 5
     model = volume_input((16, 16, 16, 1), {"intensity": None, "mean": [0.0], "variance": [1.0]})
     np.testing.assert_array_equal(model(values, training=False), values)
@@ -247,9 +247,12 @@ def test_training_turns_volumes_and_inference_does_not():
     centres = np.stack(np.meshgrid(*[np.arange(16.0)] * 3, indexing="ij"), axis=-1)
     weights = np.where(moved > 2.5, moved, 0)
     found = (weights * centres).sum(axis=(1, 2, 3)) / weights.sum(axis=(1, 2, 3))
-    assert (found.std(axis=0) > 1).all() and 0.05 < moved[:, :2, :2, :2].std() < 0.2
+    assert (found.std(axis=0) > 1).all()
+    noise = moved[:, :2, :2, :2].std(axis=(1, 2, 3, 4))
+    assert 5 < (noise > 0.01).sum() < 40 and noise.max() < 0.2  # of 200; as they are, but for flips, are most of them: networks have to know those too
     sizes = (moved > 2.5).sum(axis=(1, 2, 3, 4)) / 48
     assert 0.4 < sizes.min() < 0.95 and 1.05 < sizes.max() < 2
+    assert 90 < (noise[np.isclose(found % 0.5, 0, atol=1e-4).all(axis=1)] < 1e-6).sum() < 150
     set_strength(model, "none")
     np.testing.assert_array_equal(model(values, training=True), values)
 
@@ -257,6 +260,7 @@ def test_training_turns_volumes_and_inference_does_not():
 def test_a_turned_plane_is_the_plane_of_a_rotation():
     layer = VaryVolumes()
     layer.draw = lambda shape: np.full(shape, 1.0, np.float32)  # the largest angle, scale and shifts
+    layer._some = lambda x, share: np.ones(len(x), np.float32)
     layer.strength = 1.0
     moved = layer._moved(np.ones((1, 9, 9, 1), np.float32) * np.arange(9, dtype=np.float32)[None, None, :, None]).numpy()
     gradient = np.diff(moved[0, 3:6, 2:6, 0], axis=1)
