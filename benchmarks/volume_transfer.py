@@ -1,8 +1,8 @@
 """Does a backbone of photos help on volumes? AdrenalMNIST3D, slice by slice and inflated, with ImageNet weights and the same budget from scratch.
 
-    python benchmarks/volume_transfer.py [--ways slices inflated cnn_3d] [--volumes 50 200 1188] [--seeds 0 1 2] [--image-size 32] [--weights FILE]
+    python benchmarks/volume_transfer.py [--ways slices inflated cnn_3d] [--volumes 50 200 1188] [--seeds 0 1 2] [--image-size 64] [--weights FILE]
 
-MobileNetV3-Small on volumes of 32 x 32 x 32, each slice as it is (--image-size enlarges it); weights recovered from an 8-bit file. As many volumes as
+MobileNetV3-Small on volumes of 32 x 32 x 32, each slice enlarged to 64 x 64 pixels; weights recovered from an 8-bit file. As many volumes as
 are named are drawn anew by each seed from the 1188 to learn from, with the shares of both labels kept; validation and test are the official ones. Both
 arms have the epochs, the batches and the rates that `train` gives to the one with weights; of random weights all stages learn. `cnn_3d` is the network
 of `train` where none is named, with the 1500 steps that it gives.
@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--ways", nargs="+", default=["slices", "inflated", "cnn_3d"], choices=["slices", "inflated", "cnn_3d"])
     parser.add_argument("--volumes", type=int, nargs="+", default=[50, 200, 1188])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--image-size", type=int, default=32)
+    parser.add_argument("--image-size", type=int, default=64)
     parser.add_argument("--weights", default=str(WEIGHTS))
     args = parser.parse_args()
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
