@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tfcnn
-from tfcnn.models import graph
+from tfcnn.models import graph, graph_edges
 from tfcnn.models.graph import GATConv, GATv2Conv, GCNConv, GINConv, GraphPooling, SAGEConv
 
 LAYERS = {
@@ -173,9 +173,9 @@ def test_sums_over_edges_are_the_same_by_rows_and_by_blocks_eagerly_and_traced(m
     signature = [tf.TensorSpec((None, FEATURES)), tf.TensorSpec((2, None), tf.int32), tf.TensorSpec((None,))]
     ways = [step_of(layer, tf.constant(x), edges, weights), step_of(layer, tf.constant(x), edges[:, turned], weights[turned]),
             tf.function(lambda *given: step_of(layer, *given), input_signature=signature)(x, edges, weights)]
-    monkeypatch.setattr(graph, "_csr_product", graph._in_blocks)
+    monkeypatch.setattr(graph_edges, "_csr_product", graph_edges._in_blocks)
     ways.append(step_of(layer, tf.constant(x), edges, weights))
-    monkeypatch.setattr(graph, "BLOCK", 64)
+    monkeypatch.setattr(graph_edges, "BLOCK", 64)
     assert edges.shape[1] > 640
     ways += [step_of(layer, tf.constant(x), edges, weights), tf.function(lambda *given: step_of(layer, *given), input_signature=signature)(x, edges, weights)]
     np.testing.assert_allclose(ways[0][0], reference(layer, x, adjacency), atol=1e-5)

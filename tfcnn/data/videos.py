@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from tfcnn.data.arrange import Found, arrange, check_examples, check_split, like_text
+from tfcnn.data.arrange import Found, arrange, check_split, like_text
 from tfcnn.data.dataset import Dataset
 from tfcnn.data.pictures import PICTURES
-from tfcnn.data.stacks import Form, Stacks, channel_statistics, files_reader, keep, open_stacks
+from tfcnn.data.stack_sources import Form, Stacks
+from tfcnn.data.stacks import channel_statistics, files_reader, look_at
 from tfcnn.data.video_files import ENDINGS, Measured, covering, measure, read_frames, steps_of
 from tfcnn.errors import InputError
 from tfcnn.record import Run, load_run
@@ -78,18 +79,12 @@ def look(source: Any, *, size: Sequence[int] | None = None, stride: int | None =
     """
     _check_numbers(size, stride, clips)
     facts = facts if facts is not None else _facts_of(like, size, stride, clips)
-    opened = open_stacks(source, FORM, group_by)
-    if check:
-        check_examples(opened.source, folds)
-    facts = facts or _facts(opened, size, stride, clips)
-    name = f"{CLIP_VERSION}-{facts['clips']}x{'x'.join(map(str, _shape(facts)))}-{facts['stride']}by{facts['rate'] or 'frame'}"
-    store, reads = keep(opened, name, _shape(facts), lambda *read: _brought(*read, facts))
-    return Found(opened.source, reads, {"store": store}, facts)
+    return look_at(source, FORM, lambda opened: facts or _facts(opened, size, stride, clips), group_by=group_by, folds=folds, check=check)
 
 
 def read_files(inputs: Sequence[str | Path], shape: tuple[int, ...], facts: Mapping[str, Any]) -> tuple[list[str], Callable]:
     """The videos that are named or lie in folders, and (range of rows) → for each its clips, or None and why it cannot be read."""
-    return files_reader(inputs, FORM, lambda *read: _brought(*read, facts))
+    return files_reader(inputs, FORM, facts)
 
 
 def places_of(steps: int, length: int, stride: int, clips: int) -> list[int]:
@@ -231,6 +226,11 @@ def _shape(facts: Mapping[str, Any]) -> tuple[int, ...]:
     return facts["clips"] * facts["length"], facts["height"], facts["width"], facts["channels"]
 
 
+def _name(facts: Mapping[str, Any]) -> str:
+    """Of the store: what its rows depend on."""
+    return f"{CLIP_VERSION}-{facts['clips']}x{'x'.join(map(str, _shape(facts)))}-{facts['stride']}by{facts['rate'] or 'frame'}"
+
+
 def _measured(shape: tuple[int, int, int], channels: int) -> Measured:
     if channels not in (1, 3):
         raise InputError(f"expected frames of 1 or 3 channels, got {channels}")
@@ -250,4 +250,4 @@ def _check_av(contents: Sequence[tuple[str, ...]]) -> None:
             raise InputError(f"expected av to read videos, but {error}; install it with pip install 'tfcnn[video]'") from error
 
 
-FORM = Form(KIND, "frames", "frames", ENDINGS, measure, _measured, _check_av, np.uint8)
+FORM = Form(KIND, "frames", "frames", ENDINGS, measure, _measured, _check_av, np.uint8, _shape, _name, _brought)

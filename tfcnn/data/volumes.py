@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from tfcnn.data.arrange import Found, arrange, check_examples, check_split, like_text
+from tfcnn.data.arrange import Found, arrange, check_split, like_text
 from tfcnn.data.dataset import Dataset
-from tfcnn.data.stacks import Form, Stacks, channel_statistics, files_reader, keep, open_stacks
+from tfcnn.data.stack_sources import Form, Stacks
+from tfcnn.data.stacks import channel_statistics, files_reader, look_at
 from tfcnn.data.volume_files import ENDINGS, NIFTI, Measured, fault_of, fit, measure, read_volume, shape_at
 from tfcnn.errors import InputError
 from tfcnn.record import Run, load_run
@@ -76,17 +77,12 @@ def look(source: Any, *, spacing: float | Sequence[float] | None = None, size: S
     """
     _check_numbers(spacing, size, intensity)
     facts = facts if facts is not None else _facts_of(like, spacing, size, intensity)
-    opened = open_stacks(source, FORM, group_by)
-    if check:
-        check_examples(opened.source, folds)
-    facts = facts or _facts(opened, spacing, size, intensity)
-    store, reads = keep(opened, _name(facts), _shape(facts), lambda *read: _brought(*read, facts))
-    return Found(opened.source, reads, {"store": store}, facts)
+    return look_at(source, FORM, lambda opened: facts or _facts(opened, spacing, size, intensity), group_by=group_by, folds=folds, check=check)
 
 
 def read_files(inputs: Sequence[str | Path], shape: tuple[int, ...], facts: Mapping[str, Any]) -> tuple[list[str], Callable]:
     """The volumes that are named or lie in folders, and (range of rows) → for each its intensities, or None and why it cannot be read."""
-    return files_reader(inputs, FORM, lambda *read: _brought(*read, facts))
+    return files_reader(inputs, FORM, facts)
 
 
 def _check_numbers(spacing, size, intensity) -> None:
@@ -177,4 +173,5 @@ def _check_nibabel(contents: Sequence[tuple[str, ...]]) -> None:
             raise InputError(f"expected nibabel to read NIfTI files, but {error}; install it with pip install 'tfcnn[volume]'") from error
 
 
-FORM = Form("volume", "slices", "depth", ENDINGS, measure, lambda shape, channels: Measured(shape, channels, None), _check_nibabel, np.float32)
+FORM = Form(KIND, "slices", "depth", ENDINGS, measure, lambda shape, channels: Measured(shape, channels, None), _check_nibabel, np.float32, _shape, _name,
+            _brought)
