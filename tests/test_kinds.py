@@ -160,3 +160,15 @@ def test_features_of_a_text_are_those_of_its_vocabulary():
     model = build_for_text(tfcnn.ModelConfig("kim_cnn", "none"), data.labels, data.input_shape, data.facts)
     for some in (data, other):
         np.testing.assert_allclose(cached_features(model, some)[:], forward(feature_network(model), some.inputs), atol=1e-6)
+
+
+@pytest.mark.parametrize(("ending", "kind", "many"), [("wav", "audio", "clips"), ("mp4", "video", "videos"), ("nii.gz", "volume", "volumes"),
+                                                      ("txt", "text", "texts")])
+def test_files_of_another_kind_are_named_where_the_kind_was_forgotten(tmp_path, capsys, ending, kind, many):
+    for label in ("a", "b"):
+        (tmp_path / "data" / label).mkdir(parents=True)
+        for number in range(4):
+            (tmp_path / "data" / label / f"{number}.{ending}").write_text("something")
+    assert main(["train", str(tmp_path / "data"), "--output", str(tmp_path / "run")]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line == f"tfcnn: expected photos in '{tmp_path / 'data'}', found {many}, such as '0.{ending}'; give --kind {kind}"

@@ -21,6 +21,7 @@ class Kind(NamedTuple):
     Attributes:
         one, many: what an example is called.
         source: what can be trained on, for help.
+        endings: of files that hold one example, where no photo ends so.
         rank: of an example.
         load: (source, *, split, seed, folds, fold, like, and the options) → `Dataset`.
         look: (source, and of the options what concerns reading) → what it holds, a `Found`, for `audit`.
@@ -43,6 +44,7 @@ class Kind(NamedTuple):
     source: str
     rank: int
     load: str
+    endings: tuple[str, ...] = ()
     look: str = ""
     options: tuple[str, ...] = ()
     reading: tuple[str, ...] = ()
@@ -76,7 +78,7 @@ KINDS = {
               "end of a shorter series, which change nothing"),
     "audio": Kind(
         "clip", "clips", "folder of class folders with wav, flac or ogg files, or CSV (path,label[,split])", 1,
-        load="tfcnn.data.audio:load_audio", look="tfcnn.data.audio:look", options=("group_by", "sample_rate", "window"),
+        load="tfcnn.data.audio:load_audio", endings=(".wav", ".flac", ".ogg"), look="tfcnn.data.audio:look", options=("group_by", "sample_rate", "window"),
         reading=("group_by", "sample_rate", "window", "like"), networks=("mel_cnn", "m5"),
         build="tfcnn.models.build:build_for_audio", layers="tfcnn.models.audio", takes_backbones="as a spectrogram", augments=True,
         fewest_epochs=20, rate=1e-2, read_files="tfcnn.data.audio:read_files",
@@ -85,7 +87,7 @@ KINDS = {
         takes="{samples} samples from -1 to 1 at {sample_rate} Hz, one channel; zeros stand behind the end of a shorter clip, a longer one is given in parts"),
     "text": Kind(
         "text", "texts", "folder of class folders with .txt files, or CSV (text,label[,split])", 1,
-        load="tfcnn.data.text:load_text", look="tfcnn.data.text:look", options=("tokens", "vocabulary", "length"), networks=("kim_cnn",),
+        load="tfcnn.data.text:load_text", endings=(".txt",), look="tfcnn.data.text:look", options=("tokens", "vocabulary", "length"), networks=("kim_cnn",),
         build="tfcnn.models.build:build_for_text", fewest_epochs=4, read_files="tfcnn.data.text:read_files", dtype="int32",
         draw="tfcnn.evaluation.draw:draw_text", heat="tfcnn.evaluation.stretches:without_each",
         heat_text="Blue is what speaks for the answer, orange what speaks against it: how much the answer's score falls or rises when the word is not "
@@ -94,7 +96,8 @@ KINDS = {
               "The number of one is its line in vocabulary.txt, counted from 0; 1 stands for all that are not in it"),
     "volume": Kind(
         "volume", "volumes", "folder of class folders with .nii, .nii.gz or .npy files or with folders of slices, CSV (path,label[,split]), or .npz", 4,
-        load="tfcnn.data.volumes:load_volumes", look="tfcnn.data.volumes:look", options=("group_by", "spacing", "size", "intensity"),
+        load="tfcnn.data.volumes:load_volumes", endings=(".nii", ".nii.gz", ".npy"),
+        look="tfcnn.data.volumes:look", options=("group_by", "spacing", "size", "intensity"),
         reading=("group_by", "spacing", "size", "intensity", "like"), networks=("cnn_3d", "r3d_18", "r2plus1d_18"),
         build="tfcnn.models.build:build_for_volumes", layers="tfcnn.models.volumes", takes_backbones="slice by slice", takes_frames=True,
         augments=True, fewest_epochs=20, read_files="tfcnn.data.volumes:read_files", draw="tfcnn.evaluation.draw_volume:draw_volume",
@@ -104,7 +107,9 @@ KINDS = {
     "video": Kind(
         "video", "videos", "folder of class folders with videos (mp4, mov, avi, mkv, webm and others) or with folders of frames, CSV "
         "(path,label[,split]), or .npz", 4,
-        load="tfcnn.data.videos:load_videos", look="tfcnn.data.videos:look", options=("group_by", "size", "stride", "clips"),
+        load="tfcnn.data.videos:load_videos",
+        endings=(".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".3gp", ".flv", ".ogv", ".ts", ".mts", ".m2ts", ".vob"),
+        look="tfcnn.data.videos:look", options=("group_by", "size", "stride", "clips"),
         reading=("group_by", "size", "stride", "clips", "like"), networks=("cnn_3d", "r3d_18", "r2plus1d_18"),
         build="tfcnn.models.build:build_for_videos", layers="tfcnn.models.videos", takes_backbones="frame by frame", takes_frames=True,
         augments=True, fewest_epochs=20, read_files="tfcnn.data.videos:read_files", draw="tfcnn.evaluation.draw_video:draw_video",

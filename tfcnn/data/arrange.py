@@ -103,8 +103,17 @@ def check_split(split, folds: int | None, fold: int, like: Run | str | Path | No
 
 def check_examples(source: Source, folds: int | None = None) -> None:
     """Raises InputError for one class alone, or one with too few files to be split, where the files are known before they are read."""
+    _check_kind(source)
     with said_of(source.kind):
         _check_examples(source, folds)
+
+
+def _check_kind(source: Source) -> None:
+    """Raises InputError for a source of photos that holds files of another kind alone, as where `--kind` was forgotten."""
+    paths = [example.path for example in source.examples or ()]
+    name = next((name for name, row in KINDS.items() if row.endings and paths and all(path.lower().endswith(row.endings) for path in paths)), None)
+    if source.kind == IMAGE and name:
+        raise InputError(f"expected photos in '{source.name}', found {KINDS[name].many}, such as '{Path(paths[0]).name}'; give --kind {name}")
 
 
 def _check_examples(source: Source, folds: int | None) -> None:

@@ -17,10 +17,11 @@ from tfcnn.data.read import Read, content_digest
 from tfcnn.data.sources import Example, open_source
 from tfcnn.errors import InputError
 from tfcnn.files import found_files
+from tfcnn.kinds import KINDS
 from tfcnn.record import Run, load_run
 
 KIND = "audio"
-ENDINGS = (".wav", ".flac", ".ogg")
+ENDINGS = KINDS[KIND].endings
 LONGEST = 10.0  # seconds of a window where none is asked for
 LEAST_PART = 0.25  # of a window: what is left of a long clip at its end is an example from here on
 SILENT = 1e-4  # between the lowest and the highest sample: three steps of 16 bits

@@ -21,6 +21,7 @@ from tfcnn.data.sources import Example, Source, cell_text, list_class_folders
 from tfcnn.data.split import SPLIT_NAMES
 from tfcnn.errors import InputError, closest, is_plain
 from tfcnn.files import found_files
+from tfcnn.kinds import KINDS
 from tfcnn.record import Run
 
 KIND = "text"
@@ -28,7 +29,7 @@ PADDING, UNKNOWN = 0, 1  # numbers
 NAMES = ("[padding]", "[unknown]")  # of these in a vocabulary
 WORDS, CHARACTERS = "words", "characters"
 LONGEST = {WORDS: 400, CHARACTERS: 1_000}  # tokens of a text where no length is asked for
-ENDING = ".txt"
+ENDING, = KINDS[KIND].endings
 LIKE_A_PATH = re.compile(r"\S*[/\\]\S+|\S+\.(txt|csv|json|md)", re.IGNORECASE)  # without a blank, and with what names of files have
 LEAST = {WORDS: 2, CHARACTERS: 1}  # times in the training texts: a word that stands there once teaches what an unknown one is
 MANY_UNKNOWN = 0.3  # share of tokens, from which the texts are probably of another language than the vocabulary

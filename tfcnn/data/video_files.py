@@ -9,8 +9,9 @@ import numpy as np
 
 from tfcnn.data.pictures import PICTURES, in_order, size_of
 from tfcnn.errors import InputError
+from tfcnn.kinds import KINDS
 
-ENDINGS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".3gp", ".flv", ".ogv", ".ts", ".mts", ".m2ts", ".vob", ".gif")
+ENDINGS = (*KINDS["video"].endings, ".gif")
 FRAMES = "frames"
 EIGHT_BITS = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")  # modes of pictures
 EXACT = 1e-3  # seconds by which written times of frames are off, as in Matroska, which counts milliseconds

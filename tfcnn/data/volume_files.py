@@ -11,9 +11,11 @@ import numpy as np
 
 from tfcnn.data.pictures import in_order, size_of
 from tfcnn.errors import InputError
+from tfcnn.kinds import KINDS
 
-NIFTI, ARRAY = (".nii", ".nii.gz"), (".npy",)
-ENDINGS = (*NIFTI, *ARRAY)
+ENDINGS = KINDS["volume"].endings
+ARRAY = (".npy",)
+NIFTI = tuple(ending for ending in ENDINGS if ending not in ARRAY)
 SLICES = "slices"
 
 
