@@ -5,7 +5,7 @@
 1188 volumes to learn from, 98 validate, 298 are the test; two labels. What `train` does where nothing is said: about 1500 steps of AdamW, volumes flipped,
 some turned, scaled, shifted and with noise. 64³ has eight times the voxels and gets 8 epochs in place of 20, to stay within minutes. The last columns
 are the .tflite against Keras on every test volume. The figure of the paper is that of ResNet-18 with 3-D convolutions on 28 x 28 x 28 voxels (Yang et
-al. 2023, "MedMNIST v2", table 5).
+al. 2023, "MedMNIST v2", benchmark of MedMNIST3D).
 """
 
 import argparse
