@@ -231,6 +231,7 @@ def test_a_sparse_network_trains_in_keras_on_nodes():
     x, adjacency = made(30, 0.2, 0, False)
     adjacency = np.maximum(adjacency, adjacency.T)
     edges, _ = edges_of(adjacency)
+    keras.utils.set_random_seed(0)
     nodes, ends = keras.Input(batch_shape=(None, FEATURES)), keras.Input(batch_shape=(2, None), dtype="int32")
     model = keras.Model([nodes, ends], GCNConv(2)([GCNConv(8, activation="relu")([nodes, ends]), ends]))
     targets = (x[:, 0] > 0).astype(np.int32)

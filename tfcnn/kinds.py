@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from tfcnn.errors import InputError, WorkError, closest
 
 IMAGE = "image"
+NETWORKS_3D = ("cnn_3d", "r3d_18", "r2plus1d_18")  # of volumes and of clips
 
 
 class Kind(NamedTuple):
@@ -98,7 +99,7 @@ KINDS = {
         "volume", "volumes", "folder of class folders with .nii, .nii.gz or .npy files or with folders of slices, CSV (path,label[,split]), or .npz", 4,
         load="tfcnn.data.volumes:load_volumes", endings=(".nii", ".nii.gz", ".npy"),
         look="tfcnn.data.volumes:look", options=("group_by", "spacing", "size", "intensity"),
-        reading=("group_by", "spacing", "size", "intensity", "like"), networks=("cnn_3d", "r3d_18", "r2plus1d_18"),
+        reading=("group_by", "spacing", "size", "intensity", "like"), networks=NETWORKS_3D,
         build="tfcnn.models.build:build_for_volumes", layers="tfcnn.models.volumes", takes_backbones="slice by slice", takes_frames=True,
         augments=True, fewest_epochs=20, read_files="tfcnn.data.volumes:read_files", draw="tfcnn.evaluation.draw_volume:draw_volume",
         heat="tfcnn.evaluation.stretches:telling_voxels",
@@ -110,7 +111,7 @@ KINDS = {
         load="tfcnn.data.videos:load_videos",
         endings=(".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".3gp", ".flv", ".ogv", ".ts", ".mts", ".m2ts", ".vob"),
         look="tfcnn.data.videos:look", options=("group_by", "size", "stride", "clips"),
-        reading=("group_by", "size", "stride", "clips", "like"), networks=("cnn_3d", "r3d_18", "r2plus1d_18"),
+        reading=("group_by", "size", "stride", "clips", "like"), networks=NETWORKS_3D,
         build="tfcnn.models.build:build_for_videos", layers="tfcnn.models.videos", takes_backbones="frame by frame", takes_frames=True,
         augments=True, fewest_epochs=20, read_files="tfcnn.data.videos:read_files", draw="tfcnn.evaluation.draw_video:draw_video",
         heat="tfcnn.evaluation.stretches:telling_voxels",

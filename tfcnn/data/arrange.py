@@ -110,9 +110,11 @@ def check_examples(source: Source, folds: int | None = None) -> None:
 
 def _check_kind(source: Source) -> None:
     """Raises InputError for a source of photos that holds files of another kind alone, as where `--kind` was forgotten."""
-    paths = [example.path for example in source.examples or ()]
-    name = next((name for name, row in KINDS.items() if row.endings and paths and all(path.lower().endswith(row.endings) for path in paths)), None)
-    if source.kind == IMAGE and name:
+    if source.kind != IMAGE or not source.examples:
+        return
+    paths = [example.path for example in source.examples]
+    name = next((name for name, row in KINDS.items() if row.endings and all(path.lower().endswith(row.endings) for path in paths)), None)
+    if name:
         raise InputError(f"expected photos in '{source.name}', found {KINDS[name].many}, such as '{Path(paths[0]).name}'; give --kind {name}")
 
 

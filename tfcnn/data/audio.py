@@ -145,12 +145,13 @@ def _examples(example: Example, clip: np.ndarray | str, rate: int, samples: int,
     for start in starts:
         part = clip[start:start + samples]
         named = example if len(starts) == 1 else example._replace(path=f"{example.path}#{start / rate:.2f}s", group=example.group or example.path)
-        yield Read(named, _digest(part, os.path.relpath(named.path, folder)), "", None, part.nbytes), part
+        yield Read(named, _digest(part, named.path, folder), "", None, part.nbytes), part
 
 
-def _digest(part: np.ndarray, path: str) -> str:
+def _digest(part: np.ndarray, path: str, folder: str) -> str:
     """Of the samples; of silence, which is equal in any two recordings and makes none a copy of the other, with the path of its file in the source."""
-    return content_digest(part) if np.ptp(part) >= SILENT else content_digest(f"{content_digest(part)} {path}".encode())
+    digest = content_digest(part)
+    return digest if np.ptp(part) >= SILENT else content_digest(f"{digest} {os.path.relpath(path, folder)}".encode())
 
 
 def _read_all(paths: Sequence[str], rate: int) -> list[np.ndarray | str]:

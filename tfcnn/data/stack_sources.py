@@ -3,6 +3,7 @@
 A `Form` says what is different about a kind: the files it is read from, what their headers say, and what they become.
 """
 
+import importlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -83,6 +84,18 @@ class Stacks:
         return good
 
 
+    def channels(self) -> int:
+        """Of all that can be used.
+
+        Raises:
+            InputError: they differ.
+        """
+        found = sorted({measured.channels for measured in self.usable()})
+        if len(found) > 1:
+            raise InputError(f"expected {KINDS[self.source.kind].many} of one number of channels, got {' and '.join(map(str, found))}")
+        return found[0]
+
+
 def open_stacks(source: Any, form: Form, group_by: str | None = None) -> Stacks:
     """What a loader takes, nothing read yet but headers.
 
@@ -101,6 +114,14 @@ def ending_of(path: str | Path, form: Form) -> str:
     """That of a form's endings or of pictures which a name has, or ""."""
     name = str(path).lower()
     return next((ending for ending in (*form.endings, *PICTURES) if name.endswith(ending)), "")
+
+
+def check_module(name: str, purpose: str, extra: str) -> None:
+    """Raises InputError where a package of an extra is not installed."""
+    try:
+        importlib.import_module(name)
+    except ImportError as error:
+        raise InputError(f"expected {name} {purpose}, but {error}; install it with pip install 'tfcnn[{extra}]'") from error
 
 
 def tried(work: Callable):

@@ -4,12 +4,13 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tfcnn.data.arrange import Found, check_examples
+from tfcnn.data.arrange import Found, arrange, check_examples, like_text
 from tfcnn.data.dataset import Dataset
 from tfcnn.data.pictures import PICTURES, in_order
 from tfcnn.data.read import PART_BYTES, Read, content_digest
@@ -19,6 +20,7 @@ from tfcnn.data.store import Store, cache_bound, cache_folder, trim_cache
 from tfcnn.errors import InputError, first_line
 from tfcnn.kinds import KINDS
 from tfcnn.progress import stage
+from tfcnn.record import Run, load_run
 
 AT_ONCE = 16  # stacks whose statistics are taken together
 
@@ -36,6 +38,42 @@ def look_at(source: Any, form: Form, facts_of: Callable, *, group_by: str | None
     facts = facts_of(opened)
     store, reads = keep(opened, facts)
     return Found(opened.source, reads, {"store": store}, facts)
+
+
+def dataset_of(found: Found, form: Form, known: Mapping[str, str], options: Mapping[str, Any], *, split, seed: int, folds: int | None, fold: int,
+               like: Run | str | Path | None, window: Sequence[float] = ()) -> Dataset:
+    """The stacks that were found, in splits; with the statistics of the training ones among its facts where they are not known yet.
+
+    Args:
+        known: the splits of the run `like`, from `check_split`.
+        options: what the loader takes besides, for the record.
+        window: lowest and highest value that the statistics see; all if empty.
+    """
+    arranged = arrange(found.source, found.reads, split=split, seed=seed, folds=folds, fold=fold, known=known)
+    given = {name: list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value for name, value in options.items()}
+    arguments = {"split": split and list(split), "seed": seed, "folds": folds, "fold": fold, "like": like_text(like), "kind": form.kind, **given}
+    data = Dataset(inputs=found.contents["store"].rows([read.digest for read in arranged.reads]), items=arranged.items, labels=arranged.labels,
+                   input_shape=form.shape(found.facts), geometry=form.kind, source=found.source.name, quarantined=arranged.quarantined, leaks=arranged.leaks,
+                   arguments=arguments, kind=form.kind, facts=dict(found.facts))
+    if "mean" in data.facts or not len(data.rows("train")):
+        return data
+    return replace(data, facts={**data.facts, **channel_statistics(data, *window)})
+
+
+def facts_of_run(like: Run | str | Path | None, kind: str, asked: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Of the run whose splits are followed: its stacks are known by what they hold in its form. None where there is no such run.
+
+    Raises:
+        InputError: something else was asked for beside it.
+    """
+    run = like if isinstance(like, Run) or like is None else load_run(like)
+    if run is None or run.kind != kind:
+        return None
+    if any(value is not None for value in asked.values()):
+        *names, last = asked
+        raise InputError(f"expected no {', '.join(names)} and {last} beside a run that is followed, got "
+                         f"{', '.join(f'{name}={value}' for name, value in asked.items())}; leave them out")
+    return {name: value for name, value in run.facts.items() if name not in ("mean", "variance")}
 
 
 def keep(opened: Stacks, facts: Mapping[str, Any]) -> tuple[Store, list[Read]]:

@@ -2,20 +2,19 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tfcnn.data.arrange import Found, arrange, check_split, like_text
+from tfcnn.data.arrange import Found, check_split
 from tfcnn.data.dataset import Dataset
 from tfcnn.data.pictures import PICTURES
-from tfcnn.data.stack_sources import Form, Stacks
-from tfcnn.data.stacks import channel_statistics, files_reader, look_at
+from tfcnn.data.stack_sources import Form, Stacks, check_module
+from tfcnn.data.stacks import dataset_of, facts_of_run, files_reader, look_at
 from tfcnn.data.video_files import ENDINGS, Measured, covering, measure, read_frames, steps_of
 from tfcnn.errors import InputError
-from tfcnn.record import Run, load_run
+from tfcnn.record import Run
 
 KIND = "video"
 LENGTH = 16  # frames of a clip where no size is asked for, as in Tran et al. 2018, section 4
@@ -61,13 +60,8 @@ def load_videos(source: Any, *, size: Sequence[int] | None = None, stride: int |
     known = check_split(split, folds, fold, like)
     asked = {"size": size, "stride": stride, "clips": clips, "group_by": group_by, "facts": facts, "like": like}
     found = source if isinstance(source, Found) else look(source, **asked, folds=folds, check=split is not None)
-    arranged = arrange(found.source, found.reads, split=split, seed=seed, folds=folds, fold=fold, known=known)
-    arguments = {"split": split and list(split), "seed": seed, "folds": folds, "fold": fold, "like": like_text(like), "kind": KIND,
-                 "size": size and list(size), "stride": stride, "clips": clips, "group_by": group_by}
-    data = Dataset(inputs=found.contents["store"].rows([read.digest for read in arranged.reads]), items=arranged.items, labels=arranged.labels,
-                   input_shape=_shape(found.facts), geometry=KIND, source=found.source.name, quarantined=arranged.quarantined, leaks=arranged.leaks,
-                   arguments=arguments, kind=KIND, facts=dict(found.facts))
-    return data if "mean" in data.facts or not len(data.rows("train")) else replace(data, facts={**data.facts, **channel_statistics(data)})
+    options = {"size": size, "stride": stride, "clips": clips, "group_by": group_by}
+    return dataset_of(found, FORM, known, options, split=split, seed=seed, folds=folds, fold=fold, like=like)
 
 
 def look(source: Any, *, size: Sequence[int] | None = None, stride: int | None = None, clips: int | None = None, group_by: str | None = None,
@@ -78,7 +72,7 @@ def look(source: Any, *, size: Sequence[int] | None = None, stride: int | None =
         check: whether there have to be enough of each label for a split, which is said before they are read.
     """
     _check_numbers(size, stride, clips)
-    facts = facts if facts is not None else _facts_of(like, size, stride, clips)
+    facts = facts if facts is not None else facts_of_run(like, KIND, {"size": size, "stride": stride, "clips": clips})
     return look_at(source, FORM, lambda opened: facts or _facts(opened, size, stride, clips), group_by=group_by, folds=folds, check=check)
 
 
@@ -109,16 +103,6 @@ def _check_numbers(size, stride, clips) -> None:
             raise InputError(f"expected a whole number from 1 to {most}, got {name}={value}")
 
 
-def _facts_of(like, size, stride, clips) -> dict[str, Any] | None:
-    """Of the run whose splits are followed."""
-    run = like if isinstance(like, Run) or like is None else load_run(like)
-    if run is None or run.kind != KIND:
-        return None
-    if any(value is not None for value in (size, stride, clips)):
-        raise InputError(f"expected no size, stride and clips beside a run that is followed, got size={size}, stride={stride}, clips={clips}; leave them out")
-    return {name: value for name, value in run.facts.items() if name not in ("mean", "variance")}
-
-
 def _facts(opened: Stacks, size, stride, clips) -> dict[str, Any]:
     """What all videos are brought to."""
     good = opened.usable()
@@ -138,7 +122,7 @@ def _facts(opened: Stacks, size, stride, clips) -> dict[str, Any]:
     frame = f", one each {stride / rate:.4g} s" if rate else f", one of {stride}" if stride > 1 else ""
     logger.info("of each video %d clip%s of %d frames%s, %d x %d pixels; a video of usual length is %.2g times as long as a clip", clips,
                 "" if clips == 1 else "s", length, frame, height, width, usual / span)
-    return {"clips": clips, "length": length, "height": height, "width": width, "channels": _channels(good), "stride": stride, "rate": rate, "frame": frame}
+    return {"clips": clips, "length": length, "height": height, "width": width, "channels": opened.channels(), "stride": stride, "rate": rate, "frame": frame}
 
 
 def _stride(opened: Stacks, rate: float | None, length: int) -> int:
@@ -155,13 +139,6 @@ def _stride(opened: Stacks, rate: float | None, length: int) -> int:
     if stride < most:
         logger.info("stride %d, so that a clip fits into the shortest video, '%s'; --stride chooses another, and leaves out what is shorter", stride, path)
     return stride
-
-
-def _channels(good: Sequence[Measured]) -> int:
-    channels = {found.channels for found in good}
-    if len(channels) > 1:
-        raise InputError(f"expected videos of one number of channels, got {' and '.join(map(str, sorted(channels)))}")
-    return channels.pop()
 
 
 def _common_rate(rates: Sequence[float]) -> float | None:
@@ -218,7 +195,7 @@ def _check_pixels(array: np.ndarray) -> None:
 def _scaled(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     from PIL import Image
 
-    pixels = np.rint(np.clip(frame, 0, 255)).astype(np.uint8)
+    pixels = np.rint(frame).astype(np.uint8)
     return covering(Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels), size).reshape(*size, -1)
 
 
@@ -244,10 +221,7 @@ def _measured(shape: tuple[int, int, int], channels: int) -> Measured:
 def _check_av(contents: Sequence[tuple[str, ...]]) -> None:
     """Raises InputError where files need an extra that is not installed."""
     if any(not files[0].lower().endswith(PICTURES) for files in contents):
-        try:
-            import av  # noqa: F401
-        except ImportError as error:
-            raise InputError(f"expected av to read videos, but {error}; install it with pip install 'tfcnn[video]'") from error
+        check_module("av", "to read videos", "video")
 
 
 FORM = Form(KIND, "frames", "frames", ENDINGS, measure, _measured, _check_av, np.uint8, _shape, _name, _brought)

@@ -1,21 +1,19 @@
 """`load_volumes`: volumes from files and arrays, brought to one frame and size, kept on disk, as a `Dataset`."""
 
 import logging
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tfcnn.data.arrange import Found, arrange, check_split, like_text
+from tfcnn.data.arrange import Found, check_split
 from tfcnn.data.dataset import Dataset
-from tfcnn.data.stack_sources import Form, Stacks
-from tfcnn.data.stacks import channel_statistics, files_reader, look_at
+from tfcnn.data.stack_sources import Form, Stacks, check_module
+from tfcnn.data.stacks import dataset_of, facts_of_run, files_reader, look_at
 from tfcnn.data.volume_files import ENDINGS, NIFTI, Measured, fault_of, fit, measure, read_volume, shape_at
 from tfcnn.errors import InputError
-from tfcnn.record import Run, load_run
+from tfcnn.record import Run
 
 KIND = "volume"
 LARGEST = 128  # voxels of a side where no size is asked for
@@ -56,15 +54,8 @@ def load_volumes(source: Any, *, spacing: float | Sequence[float] | None = None,
     known = check_split(split, folds, fold, like)
     asked = {"spacing": spacing, "size": size, "intensity": intensity, "group_by": group_by, "facts": facts, "like": like}
     found = source if isinstance(source, Found) else look(source, **asked, folds=folds, check=split is not None)
-    arranged = arrange(found.source, found.reads, split=split, seed=seed, folds=folds, fold=fold, known=known)
-    store, told = found.contents["store"], dict(found.facts)
-    arguments = {"split": split and list(split), "seed": seed, "folds": folds, "fold": fold, "like": like_text(like), "kind": KIND,
-                 "spacing": spacing, "size": size and list(size), "intensity": intensity and list(intensity), "group_by": group_by}
-    data = Dataset(inputs=store.rows([read.digest for read in arranged.reads]), items=arranged.items, labels=arranged.labels, input_shape=_shape(told),
-                   geometry=KIND, source=found.source.name, quarantined=arranged.quarantined, leaks=arranged.leaks, arguments=arguments, kind=KIND, facts=told)
-    if "mean" in told or not len(data.rows("train")):
-        return data
-    return replace(data, facts={**told, **channel_statistics(data, *(told["intensity"] or ()))})
+    options = {"spacing": spacing, "size": size, "intensity": intensity, "group_by": group_by}
+    return dataset_of(found, FORM, known, options, split=split, seed=seed, folds=folds, fold=fold, like=like, window=found.facts["intensity"] or ())
 
 
 def look(source: Any, *, spacing: float | Sequence[float] | None = None, size: Sequence[int] | None = None, intensity: tuple[float, float] | None = None,
@@ -76,7 +67,7 @@ def look(source: Any, *, spacing: float | Sequence[float] | None = None, size: S
         check: whether there have to be enough of each label for a split, which is said before they are read.
     """
     _check_numbers(spacing, size, intensity)
-    facts = facts if facts is not None else _facts_of(like, spacing, size, intensity)
+    facts = facts if facts is not None else facts_of_run(like, KIND, {"spacing": spacing, "size": size, "intensity": intensity})
     return look_at(source, FORM, lambda opened: facts or _facts(opened, spacing, size, intensity), group_by=group_by, folds=folds, check=check)
 
 
@@ -96,23 +87,9 @@ def _check_numbers(spacing, size, intensity) -> None:
         raise InputError(f"expected two intensities, the lower first, got intensity={intensity}")
 
 
-def _facts_of(like, spacing, size, intensity) -> dict[str, Any] | None:
-    """Of the run whose splits are followed: its volumes are known by what they hold in its frame."""
-    run = like if isinstance(like, Run) or like is None else load_run(like)
-    if run is None or run.kind != KIND:
-        return None
-    if any(value is not None for value in (spacing, size, intensity)):
-        raise InputError(f"expected no spacing, size and intensity beside a run that is followed, got spacing={spacing}, size={size}, "
-                         f"intensity={intensity}; leave them out")
-    return {name: value for name, value in run.facts.items() if name not in ("mean", "variance")}
-
-
 def _facts(opened: Stacks, spacing, size, intensity) -> dict[str, Any]:
     """What all volumes are brought to."""
-    good = opened.usable()
-    channels = Counter(found.channels for found in good)
-    if len(channels) > 1:
-        raise InputError(f"expected volumes of one number of channels, got {' and '.join(map(str, channels))}")
+    good, channels = opened.usable(), opened.channels()
     spaced = [found.spacing for found in good if found.spacing]
     if spacing is not None and len(spaced) < len(good):
         raise InputError(f"expected NIfTI files for spacing={spacing}, since other volumes do not say theirs; {len(good) - len(spaced)} of {len(good)} do not")
@@ -124,7 +101,7 @@ def _facts(opened: Stacks, spacing, size, intensity) -> dict[str, Any]:
         logger.info("%d of %d volumes are cut or continued to %s voxels", other, len(good), " x ".join(map(str, sides)))
     frame = "" if spacing is None else (f", {' x '.join(f'{mm:g}' for mm in spacing)} mm each; the axes run from feet to head, from back to front and "
                                         "from left to right")
-    return {**dict(zip(("depth", "height", "width"), sides, strict=True)), "channels": channels.most_common(1)[0][0], "spacing": spacing, "frame": frame,
+    return {**dict(zip(("depth", "height", "width"), sides, strict=True)), "channels": channels, "spacing": spacing, "frame": frame,
             "intensity": None if intensity is None else [float(value) for value in intensity]}
 
 
@@ -167,10 +144,7 @@ def _brought(files: tuple[str, ...], array: np.ndarray | None, dtype, facts: Map
 def _check_nibabel(contents: Sequence[tuple[str, ...]]) -> None:
     """Raises InputError where files need an extra that is not installed."""
     if any(files[0].lower().endswith(NIFTI) for files in contents):
-        try:
-            import nibabel  # noqa: F401
-        except ImportError as error:
-            raise InputError(f"expected nibabel to read NIfTI files, but {error}; install it with pip install 'tfcnn[volume]'") from error
+        check_module("nibabel", "to read NIfTI files", "volume")
 
 
 FORM = Form(KIND, "slices", "depth", ENDINGS, measure, lambda shape, channels: Measured(shape, channels, None), _check_nibabel, np.float32, _shape, _name,

@@ -177,7 +177,7 @@ def check_formats(formats: Sequence[str], kind: str = IMAGE, backbone: str | Non
 def _check_of_kind(name: str, kind: str, backbone: str | None) -> None:
     row = KINDS[kind]
     of_frames = row.takes_frames and backbone in BACKBONES
-    can = [name for name, exporter in EXPORTERS.items() if exporter.any_kind or (of_frames and exporter.of_frames)]
+    can = [known for known, exporter in EXPORTERS.items() if exporter.any_kind or (of_frames and exporter.of_frames)]
     if name not in can:
         in_3d = row.takes_frames and name != AUTO and EXPORTERS[name].of_frames
         why = "which is made for images alone"

@@ -69,12 +69,12 @@ def build_for_videos(config: ModelConfig, labels: Sequence[str], shape: tuple[in
 
 def _of_stacks(standardised, config: ModelConfig, labels: Sequence[str], facts: Mapping[str, Any]):
     """A classifier behind a `keras.Model` from examples to standardised (batch, depth or frames, height, width, channels)."""
-    from tfcnn.models.frames import folds_of, mean_over
+    from tfcnn.models.frames import mean_over, parts_of
     from tfcnn.models.volumes import NETWORKS, as_pixels
 
     if config.backbone in BACKBONES:
         return _on_frames(as_pixels(standardised), config, labels, facts)
-    parts = [(fold.parts, fold.one_in_training) for fold in folds_of(standardised)]
+    parts = parts_of(standardised)
     network = NETWORKS[config.backbone](standardised.output_shape[1:])
     return _on(network, config, labels, facts, before=standardised, after=(lambda x: mean_over(x, parts)) if parts else None)
 
@@ -85,9 +85,9 @@ def _on_frames(pixels, config: ModelConfig, labels: Sequence[str], facts: Mappin
     Args:
         pixels: a `keras.Model` from examples to pixels 0-255 (batch, frames, height, width, 1 or 3).
     """
-    from tfcnn.models.frames import as_photos, folds_of, inflate, mean_over
+    from tfcnn.models.frames import as_photos, inflate, mean_over, parts_of
 
-    config, parts = with_defaults(config), [(fold.parts, fold.one_in_training) for fold in folds_of(pixels)]
+    config, parts = with_defaults(config), parts_of(pixels)
     frames, channels = pixels.output_shape[1], pixels.output_shape[-1]
     if channels not in (1, 3):
         raise InputError(f"expected 1 or 3 channels for {config.backbone}, which knows grey and colour, got {channels}; take a network of its own")

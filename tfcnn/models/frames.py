@@ -178,6 +178,11 @@ def mean_over(x, parts: Sequence[tuple[int, bool]]):
     return x
 
 
+def parts_of(model) -> list[tuple[int, bool]]:
+    """How each `Fold` of a model takes examples apart, for `mean_over`."""
+    return [(fold.parts, fold.one_in_training) for fold in folds_of(model)]
+
+
 def folds_of(model) -> list[Fold]:
     """Those of a classifier, from input to output."""
     return [layer for layer in every_layer(model) if isinstance(layer, Fold)]

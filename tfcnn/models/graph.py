@@ -25,6 +25,8 @@ SLOPE = 0.2  # of LeakyReLU below zero: Velickovic et al. 2018, section 3.3
 class GraphLayer(keras.layers.Layer):
     """What graph convolutions have in common: they take [nodes, edges] or [nodes, edges, weights] and give nodes of `units` features.
 
+    A layer makes its weights in `_build_weights(features)` and gives what nodes become, before bias and activation, by `_mixed(nodes, edges)`.
+
     Args:
         units: features of a node behind it.
         activation: a name of Keras, or a function; None for none.
@@ -56,12 +58,6 @@ class GraphLayer(keras.layers.Layer):
 
     def _kernel(self, name: str, *shape: int):
         return self.add_weight(shape=shape, initializer="glorot_uniform", name=name)
-
-    def _build_weights(self, features: int) -> None:
-        raise NotImplementedError
-
-    def _mixed(self, nodes, edges):
-        raise NotImplementedError
 
 
 @keras.saving.register_keras_serializable("tfcnn")
