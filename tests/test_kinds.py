@@ -5,6 +5,7 @@ import inspect
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import tfcnn
 from tfcnn.cli import main
@@ -108,6 +109,14 @@ def made(kind, folder):
         lines = [f"word{number % 5} and {'good' if number % 2 else 'bad'} {number},{'x' if number % 2 else 'y'}" for number in range(24)]
         (folder / "made.csv").write_text("\n".join(["text,label", *lines]) + "\n")
         return folder / "made.csv", []
+    if kind == "video":
+        for label, grey in (("x", 40), ("y", 200)):
+            for number in range(12):
+                for frame in range(16):
+                    path = folder / "made" / label / str(number) / f"{frame}.png"
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    Image.fromarray(rng.integers(grey, grey + 50, (24, 32, 3)).astype(np.uint8)).save(path)
+        return folder / "made", []
     import soundfile
 
     for label in ("x", "y"):

@@ -11,6 +11,7 @@ import tfcnn
 from tfcnn.models.cnn import build_features
 from tfcnn.models.forward import forward
 from tfcnn.models.freeze import set_flags
+from tfcnn.models.recast import recast
 from tfcnn.training import recorder, twin
 from tfcnn.training.config import TrainingConfig
 from tfcnn.training.twin import chosen_by_machine, make_twin
@@ -115,3 +116,21 @@ def test_what_is_left_open_is_chosen_by_the_machine_and_the_log_says_why(monkeyp
     monkeypatch.setattr(twin, "_on_gpus", lambda strategy: True)
     assert chosen_by_machine(TrainingConfig(), tf.distribute.get_strategy()) == {"mixed_precision": True, "xla": True}
     assert chosen_by_machine(TrainingConfig(mixed_precision=False, xla=False), tf.distribute.get_strategy()) == {"mixed_precision": False, "xla": False}
+
+
+@pytest.mark.parametrize(("rank", "side", "stride"), [(1, 1, 2), (2, 1, 2), (3, 1, 2), (3, 2, 1), (2, 2, 1), (3, 4, 1)])
+def test_gradients_of_convolutions_over_small_maps_are_right_in_16_bits(rank, side, stride):
+    random = np.random.default_rng(0)
+    inputs = keras.Input((side,) * rank + (64,))
+    conv = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)[rank - 1]
+    model = keras.Model(inputs, conv(128, 3, strides=stride, padding="same", use_bias=False, name="conv")(inputs))
+    mixed = recast(model, "mixed_bfloat16")
+    assert mixed.get_layer("conv").compute_dtype == ("bfloat16" if (side, rank) in ((2, 2), (4, 3)) else "float32")
+    for _ in range(5):
+        values = tf.constant(random.normal(size=(18, *(side,) * rank, 64)), tf.float32)
+        found = []
+        for network in (model, mixed):
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_sum(tf.cast(network(values), tf.float32) ** 2)
+            found.append(tape.gradient(loss, network.trainable_variables)[0].numpy())
+        assert np.abs(found[1] - found[0]).max() < 0.05 * np.abs(found[0]).max()
