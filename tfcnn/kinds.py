@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from tfcnn.errors import InputError, WorkError, closest
 
 IMAGE = "image"
+GRAPH_NETWORKS = ("gin", "gcn", "sage", "gat", "gatv2")  # of graphs and of nodes
 NETWORKS_3D = ("cnn_3d", "r3d_18", "r2plus1d_18")  # of volumes and of clips
 
 
@@ -118,6 +119,15 @@ KINDS = {
         heat_text="Coloured is what the answer rests on, by Grad-CAM over time and place (Selvaraju et al. 2017), in the clip with its strongest point.",
         takes="{clips} x {length} frames of a video: clips from its beginning to its end, one behind the other, frames of {height} x {width} pixels{frame}, "
               "{channels} channels, 0-255; they are scaled to cover that size and cut at two sides"),
+    "graph": Kind(
+        "graph", "graphs", "folder in the TU format (NAME_A.txt and others), .txt of DGCNN, or CSV with a column smiles", 2,
+        load="tfcnn.data.graphs:load_graphs", look="tfcnn.data.graphs:look", options=("size",), reading=("size", "like"), networks=GRAPH_NETWORKS,
+        build="tfcnn.models.build:build_for_graphs", layers="tfcnn.models.graph", fewest_epochs=20, read_files="tfcnn.data.graphs:read_files",
+        draw="tfcnn.evaluation.draw_graph:draw_graph", heat="tfcnn.evaluation.graph_heat:without_nodes_and_edges",
+        heat_text="Blue is what speaks for the answer, orange what speaks against it: how much the answer's score falls or rises without the node, or without "
+                  "the edge (Li et al. 2016).",
+        takes="a graph of up to {size} nodes as one matrix with a line for each node: its {features} features, then 1, then {size} weights of the edges "
+              "from every node to it, 0 where there is none; lines behind the last node are 0"),
 }
 COMMON = ("split", "folds", "fold", "like")  # fields of `DataConfig` that every `load` takes
 

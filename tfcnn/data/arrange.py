@@ -48,6 +48,7 @@ class Found(NamedTuple):
         contents: what each that can be used holds, by its path.
         facts: of all of them, as far as they are known before they are split.
         notes: paths by what is unusual about them.
+        alike: a text for each path, equal for near copies; empty where they are not looked for.
     """
 
     source: Source
@@ -55,6 +56,7 @@ class Found(NamedTuple):
     contents: dict[str, Any]
     facts: Mapping[str, Any] = MappingProxyType({})
     notes: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+    alike: Mapping[str, str] = MappingProxyType({})
 
 
 def arrange(source: Source, reads: list[Read], *, near: Callable = lambda reads: [], split, seed: int, folds: int | None = None, fold: int = 0,
@@ -88,6 +90,15 @@ def _arrange(source: Source, reads: list[Read], near: Callable, split, *, seed: 
     splits = split_reads(good, groups, split=split, seed=seed, folds=folds, fold=fold, known=known)
     items = tuple(Item(r.example.path, label, part, digest) for r, label, part, digest in zip(good, labels, splits, digests, strict=True))
     return Arranged(good, items, names, quarantined, leaks)
+
+
+def near_of(found: Found) -> Callable:
+    """For `arrange`: pairs of rows of near copies."""
+    def pairs(reads: list[Read]) -> list[tuple[int, int]]:
+        first: dict[str, int] = {}
+        return [(first.setdefault(found.alike[read.example.path], row), row) for row, read in enumerate(reads) if read.example.path in found.alike]
+
+    return pairs
 
 
 def check_split(split, folds: int | None, fold: int, like: Run | str | Path | None) -> dict[str, str]:

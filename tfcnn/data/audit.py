@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from tfcnn.data.arrange import Found
 from tfcnn.data.duplicates import near_duplicates
 from tfcnn.data.findings import Audit, Same, judge, same_of
 from tfcnn.data.images import FILE_SIZE
@@ -80,13 +81,22 @@ def _audit_others(source: Any, kind: str, row: Kind, output, split, difference: 
     with stage(f"read {row.many}"):
         found = function_of(row.look)(source, **given)
     members = _members(found.reads)
-    same = [same_of("exact", False, reads) for reads in members.values() if len(reads) > 1]
+    same = [same_of("exact", False, reads) for reads in members.values() if len(reads) > 1] + _near_copies(found)
     result = judge(found.source.name, found.reads, same, dict(found.notes), split, difference, kind)
     if output is not None:
         from tfcnn.data.audit_page import write_audit
 
         write_audit(Path(output), result, None)
     return result
+
+
+def _near_copies(found: Found) -> list[Same]:
+    """Groups of near copies among different contents."""
+    groups: dict[str, dict[str, Read]] = {}
+    for read in found.reads:
+        if read.digest and read.example.path in found.alike:
+            groups.setdefault(found.alike[read.example.path], {}).setdefault(read.digest, read)
+    return [same_of("near", False, list(reads.values())) for reads in groups.values() if len(reads) > 1]
 
 
 def _members(reads: list[Read]) -> dict[str, list[Read]]:

@@ -11,7 +11,7 @@ class DataConfig:
     """What is said of the data besides the source and the seed.
 
     Attributes:
-        kind: of the data: image, signal (time series), audio, text, volume or video.
+        kind: of the data: image, signal (time series), audio, text, volume, video or graph.
         geometry: how a photo becomes a square: stretch (as MediaPipe does on a phone), letterbox or center_crop.
         split: fractions of training, validation and test; a source with splits of its own keeps them.
         folds: cross-validation: trains once a fold, and tests each photo once.
@@ -26,7 +26,8 @@ class DataConfig:
         length: of text: tokens of an example; left out, those of the longest training text, at most 400 words or 1000 characters.
         spacing: of volumes: mm from voxel to voxel, one number or DEPTH,HEIGHT,WIDTH; left out, the median of the files.
         size: of volumes: voxels of an example, DEPTH,HEIGHT,WIDTH; left out, those of the largest on each axis, at most 128. Of videos: FRAMES,HEIGHT,WIDTH
-            of a clip; left out, 16 frames whose shorter side has at most 112 pixels.
+            of a clip; left out, 16 frames whose shorter side has at most 112 pixels. Of graphs: nodes of the largest; left out, those of the largest
+            that there is, at most 512.
         intensity: of volumes: LOWEST,HIGHEST intensity that the network sees; left out, all.
         stride: of videos: steps from frame to frame of a clip; left out, as many as the shortest video allows, up to a fifth of a second.
         clips: of videos: how many of each are looked at; left out, as many as cover most of a usual one, up to 3.

@@ -53,6 +53,13 @@ def build_for_text(config: ModelConfig, labels: Sequence[str], shape: tuple[int]
     return _on(build_kim_cnn(shape[0], len(words), vectors=vectors), config, labels, facts, keep=("words",))
 
 
+def build_for_graphs(config: ModelConfig, labels: Sequence[str], shape: tuple[int, ...], facts: Mapping[str, Any]):
+    """A classifier of graphs, `config.backbone` a name of `tfcnn.models.graph_networks.CONVOLUTIONS`."""
+    from tfcnn.models.graph_networks import build_graph_network
+
+    return _on(build_graph_network(config.backbone, shape, facts), config, labels, facts)
+
+
 def build_for_volumes(config: ModelConfig, labels: Sequence[str], shape: tuple[int, ...], facts: Mapping[str, Any]):
     """A classifier of volumes: a network of `tfcnn.models.volumes.NETWORKS`, or a backbone of photos on their slices."""
     from tfcnn.models.volumes import volume_input

@@ -36,6 +36,7 @@ class GraphLayer(keras.layers.Layer):
     def __init__(self, units: int, activation=None, use_bias: bool = True, **kwargs):
         super().__init__(**kwargs)
         self.units, self.activation, self.use_bias = units, keras.activations.get(activation), use_bias
+        self.supports_masking = True  # that of BatchNorm before it ends here: what is padding has no edges
 
     def build(self, shapes):
         self._build_weights(shapes[0][-1])
@@ -46,6 +47,9 @@ class GraphLayer(keras.layers.Layer):
         nodes, edges, *weights = inputs
         x = self._mixed(nodes, DenseEdges(edges) if len(edges.shape) == 3 else SparseEdges(edges, *weights, nodes=keras.ops.shape(nodes)[0]))
         return self.activation(x + self.bias if self.use_bias else x)
+
+    def compute_mask(self, inputs, previous_mask=None):
+        return None
 
     def compute_output_shape(self, shapes):
         return (*shapes[0][:-1], self._width())
@@ -210,7 +214,7 @@ class GraphPooling(keras.layers.Layer):
     def __init__(self, mode: str = "mean", **kwargs):
         super().__init__(**kwargs)
         _check(mode, POOLINGS, "a pooling")
-        self.mode = mode
+        self.mode, self.supports_masking = mode, True
 
     def build(self, shapes):
         if self.mode == "attention":
@@ -225,6 +229,9 @@ class GraphPooling(keras.layers.Layer):
                 * keras.ops.sigmoid(keras.ops.matmul(nodes, self.gate) + self.gate_bias)
         x = _pooled_dense(nodes, where, self.mode) if len(nodes.shape) == 3 else _pooled_sparse(nodes, where, self.mode)
         return keras.ops.tanh(x) if self.mode == "attention" else x
+
+    def compute_mask(self, inputs, previous_mask=None):
+        return None
 
     def compute_output_shape(self, shapes):
         return (shapes[0][0] if len(shapes[0]) == 3 else None, shapes[0][-1])
