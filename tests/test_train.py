@@ -3,6 +3,7 @@
 import csv
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -343,3 +344,15 @@ def test_the_head_is_kept_only_where_fine_tuning_lost_clearly(monkeypatch, data,
     np.testing.assert_array_equal(scores.argmax(axis=1), head_targets if kept == "head" else fine_targets)
     for now, expected in zip(model.get_weights(), head_weights if kept == "head" else fine_weights, strict=True):
         np.testing.assert_array_equal(now, expected)
+
+
+def test_the_head_is_kept_where_fine_tuning_answers_with_the_largest_class_alone(monkeypatch):
+    """40 of class 0, 10 of class 1: all of class 0 is 40 right; the head is right on 34 and on 6, which is as many."""
+    targets = np.repeat([0, 1], [40, 10])
+    head_right = np.concatenate([np.arange(40) < 34, np.arange(10) < 6])
+    scores = np.eye(2)[np.where(head_right, targets, 1 - targets)]
+    data = SimpleNamespace(rows=lambda split: np.arange(50), targets=lambda rows: targets, inputs=None)
+    monkeypatch.setattr(module, "forward", lambda *_, **__: np.eye(2)[np.zeros(50, int)])
+    model = SimpleNamespace(distribute_strategy=None, set_weights=lambda weights: None)
+    _, which, reason = module._keep_better(model, data, [], scores)
+    assert which == "head" and "classes counted alike" in reason

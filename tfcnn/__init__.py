@@ -8,6 +8,8 @@ _WHERE = {
     "load_signals": "tfcnn.data.signals",
     "load_audio": "tfcnn.data.audio",
     "load_text": "tfcnn.data.text",
+    "load_graphs": "tfcnn.data.graphs",
+    "load_nodes": "tfcnn.data.nodes",
     "load_videos": "tfcnn.data.videos",
     "load_volumes": "tfcnn.data.volumes",
     "channel_statistics": "tfcnn.data.signals",
@@ -68,8 +70,10 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time the names below 
     from tfcnn.data.audit import Audit, audit
     from tfcnn.data.config import DataConfig
     from tfcnn.data.dataset import Dataset
+    from tfcnn.data.graphs import load_graphs
     from tfcnn.data.grid import draw_grid
     from tfcnn.data.images import load_images
+    from tfcnn.data.nodes import load_nodes
     from tfcnn.data.signals import channel_statistics, load_signals
     from tfcnn.data.text import load_text
     from tfcnn.data.videos import load_videos

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 from tfcnn.errors import InputError, WorkError, closest
 
 IMAGE = "image"
-GRAPH_NETWORKS = ("gin", "gcn", "sage", "gat", "gatv2")  # of graphs and of nodes
+GRAPH_NETWORKS = ("gin", "gcn", "sage", "gat", "gatv2")  # of graphs
+NODE_NETWORKS = ("gcn", "sage", "gin", "gat", "gatv2")
 NETWORKS_3D = ("cnn_3d", "r3d_18", "r2plus1d_18")  # of volumes and of clips
 
 
@@ -24,7 +25,7 @@ class Kind(NamedTuple):
         one, many: what an example is called.
         source: what can be trained on, for help.
         endings: of files that hold one example, where no photo ends so.
-        rank: of an example.
+        ranks: of an example.
         load: (source, *, split, seed, folds, fold, like, and the options) → `Dataset`.
         look: (source, and of the options what concerns reading) → what it holds, a `Found`, for `audit`.
         options: fields of `DataConfig` that `load` takes besides, and `reading`: those of them that `look` takes too.
@@ -44,7 +45,7 @@ class Kind(NamedTuple):
     one: str
     many: str
     source: str
-    rank: int
+    ranks: tuple[int, ...]
     load: str
     endings: tuple[str, ...] = ()
     look: str = ""
@@ -68,10 +69,10 @@ class Kind(NamedTuple):
 
 KINDS = {
     IMAGE: Kind(
-        "photo", "photos", "folder of class folders, CSV (path,label[,split]), .npz, or tfds:NAME[/CONFIG][:VERSION]", 3,
+        "photo", "photos", "folder of class folders, CSV (path,label[,split]), .npz, or tfds:NAME[/CONFIG][:VERSION]", (3,),
         load="tfcnn.data.images:load_images", options=("geometry", "group_by", "data_dir"), takes_backbones="as it is", augments=True),
     "signal": Kind(
-        "series", "series", "folder with NAME_TRAIN.ts and NAME_TEST.ts, .ts, CSV or .npz", 2,
+        "series", "series", "folder with NAME_TRAIN.ts and NAME_TEST.ts, .ts, CSV or .npz", (2,),
         load="tfcnn.data.signals:load_signals", look="tfcnn.data.signals:look", networks=("resnet", "fcn", "inception_time"),
         build="tfcnn.models.build:build_for_signals", fewest_epochs=20, read_files="tfcnn.data.signals:read_files",
         draw="tfcnn.evaluation.draw:draw_signal", heat="tfcnn.evaluation.stretches:stretches",
@@ -79,7 +80,7 @@ KINDS = {
         takes="a series of {steps} steps and {channels} channels, as it was measured; NaN stands for a value that is missing and for the steps behind the "
               "end of a shorter series, which change nothing"),
     "audio": Kind(
-        "clip", "clips", "folder of class folders with wav, flac or ogg files, or CSV (path,label[,split])", 1,
+        "clip", "clips", "folder of class folders with wav, flac or ogg files, or CSV (path,label[,split])", (1,),
         load="tfcnn.data.audio:load_audio", endings=(".wav", ".flac", ".ogg"), look="tfcnn.data.audio:look", options=("group_by", "sample_rate", "window"),
         reading=("group_by", "sample_rate", "window", "like"), networks=("mel_cnn", "m5"),
         build="tfcnn.models.build:build_for_audio", layers="tfcnn.models.audio", takes_backbones="as a spectrogram", augments=True,
@@ -88,7 +89,7 @@ KINDS = {
         heat_text="The line below a spectrogram has the more colour the more the answer rests on that moment, by Grad-CAM over time (Selvaraju et al. 2017).",
         takes="{samples} samples from -1 to 1 at {sample_rate} Hz, one channel; zeros stand behind the end of a shorter clip, a longer one is given in parts"),
     "text": Kind(
-        "text", "texts", "folder of class folders with .txt files, or CSV (text,label[,split])", 1,
+        "text", "texts", "folder of class folders with .txt files, or CSV (text,label[,split])", (1,),
         load="tfcnn.data.text:load_text", endings=(".txt",), look="tfcnn.data.text:look", options=("tokens", "vocabulary", "length"), networks=("kim_cnn",),
         build="tfcnn.models.build:build_for_text", fewest_epochs=4, read_files="tfcnn.data.text:read_files", dtype="int32",
         draw="tfcnn.evaluation.draw:draw_text", heat="tfcnn.evaluation.stretches:without_each",
@@ -97,7 +98,7 @@ KINDS = {
         takes="{length} numbers of {tokens} as int32; 0 stands behind the end of a shorter text, a longer one is cut. How a text becomes {tokens}: {how}. "
               "The number of one is its line in vocabulary.txt, counted from 0; 1 stands for all that are not in it"),
     "volume": Kind(
-        "volume", "volumes", "folder of class folders with .nii, .nii.gz or .npy files or with folders of slices, CSV (path,label[,split]), or .npz", 4,
+        "volume", "volumes", "folder of class folders with .nii, .nii.gz or .npy files or with folders of slices, CSV (path,label[,split]), or .npz", (4,),
         load="tfcnn.data.volumes:load_volumes", endings=(".nii", ".nii.gz", ".npy"),
         look="tfcnn.data.volumes:look", options=("group_by", "spacing", "size", "intensity"),
         reading=("group_by", "spacing", "size", "intensity", "like"), networks=NETWORKS_3D,
@@ -108,7 +109,7 @@ KINDS = {
         takes="a volume of {depth} x {height} x {width} voxels and {channels} channels, intensities as they were measured{frame}"),
     "video": Kind(
         "video", "videos", "folder of class folders with videos (mp4, mov, avi, mkv, webm and others) or with folders of frames, CSV "
-        "(path,label[,split]), or .npz", 4,
+        "(path,label[,split]), or .npz", (4,),
         load="tfcnn.data.videos:load_videos",
         endings=(".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".3gp", ".flv", ".ogv", ".ts", ".mts", ".m2ts", ".vob"),
         look="tfcnn.data.videos:look", options=("group_by", "size", "stride", "clips"),
@@ -120,14 +121,22 @@ KINDS = {
         takes="{clips} x {length} frames of a video: clips from its beginning to its end, one behind the other, frames of {height} x {width} pixels{frame}, "
               "{channels} channels, 0-255; they are scaled to cover that size and cut at two sides"),
     "graph": Kind(
-        "graph", "graphs", "folder in the TU format (NAME_A.txt and others), .txt of DGCNN, or CSV with a column smiles", 2,
+        "graph", "graphs", "folder in the TU format (NAME_A.txt and others), .txt of DGCNN, or CSV with a column smiles", (2,),
         load="tfcnn.data.graphs:load_graphs", look="tfcnn.data.graphs:look", options=("size",), reading=("size", "like"), networks=GRAPH_NETWORKS,
-        build="tfcnn.models.build:build_for_graphs", layers="tfcnn.models.graph", fewest_epochs=20, read_files="tfcnn.data.graphs:read_files",
+        build="tfcnn.models.build:build_for_graphs", layers="tfcnn.models.graph_networks", fewest_epochs=20, read_files="tfcnn.data.graphs:read_files",
         draw="tfcnn.evaluation.draw_graph:draw_graph", heat="tfcnn.evaluation.graph_heat:without_nodes_and_edges",
         heat_text="Blue is what speaks for the answer, orange what speaks against it: how much the answer's score falls or rises without the node, or without "
                   "the edge (Li et al. 2016).",
         takes="a graph of up to {size} nodes as one matrix with a line for each node: its {features} features, then 1, then {size} weights of the edges "
               "from every node to it, 0 where there is none; lines behind the last node are 0"),
+    "node": Kind(
+        "node", "nodes", "folder with edges.csv and nodes.csv, or .npz with CSR parts: one graph", (1, 2),
+        load="tfcnn.data.nodes:load_nodes", look="tfcnn.data.nodes:look", options=("neighbours",), reading=("neighbours", "like"), networks=NODE_NETWORKS,
+        build="tfcnn.models.build:build_for_nodes", layers="tfcnn.models.graph_networks", fewest_epochs=20, rate=1e-2, read_files="tfcnn.data.nodes:read_files",
+        draw="tfcnn.evaluation.draw_graph:draw_node", heat="tfcnn.evaluation.graph_heat:around_nodes",
+        heat_text="Blue is what speaks for the answer, orange what speaks against it: how much the answer's score falls or rises without the node, or without "
+                  "the edge (Li et al. 2016). The node that was asked for has a ring.",
+        takes="{what}", dtype="int32"),
 }
 COMMON = ("split", "folds", "fold", "like")  # fields of `DataConfig` that every `load` takes
 

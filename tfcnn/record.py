@@ -126,7 +126,7 @@ def load_run(path: str | Path) -> Run:
         for name, is_right in {**REQUIRED, **{name: OPTIONAL[name] for name in record if name in OPTIONAL}}.items():
             if not is_right(record[name]):
                 raise ValueError(f"{name} is {record[name]!r:.60}")
-        if len(record["input_shape"]) != KINDS[kind_in(record)].rank:
+        if len(record["input_shape"]) not in KINDS[kind_in(record)].ranks:
             raise ValueError(f"input_shape is {record['input_shape']}")
         if "exports" in record:  # rows of older versions say too little
             record["exports"] = [row for row in record["exports"] if {"verdict", "chosen"} <= set(row)]

@@ -11,7 +11,7 @@ class DataConfig:
     """What is said of the data besides the source and the seed.
 
     Attributes:
-        kind: of the data: image, signal (time series), audio, text, volume, video or graph.
+        kind: of the data: image, signal (time series), audio, text, volume, video, graph (each has a label) or node (of one graph).
         geometry: how a photo becomes a square: stretch (as MediaPipe does on a phone), letterbox or center_crop.
         split: fractions of training, validation and test; a source with splits of its own keeps them.
         folds: cross-validation: trains once a fold, and tests each photo once.
@@ -30,6 +30,8 @@ class DataConfig:
             that there is, at most 512.
         intensity: of volumes: LOWEST,HIGHEST intensity that the network sees; left out, all.
         stride: of videos: steps from frame to frame of a clip; left out, as many as the shortest video allows, up to a fifth of a second.
+        neighbours: of nodes: how many neighbours of a node are drawn, how many of each of these, and so on, as in 10,10, for networks that answer for nodes
+            they have not seen; left out, the network is of the whole graph.
         clips: of videos: how many of each are looked at; left out, as many as cover most of a usual one, up to 3.
     """
 
@@ -51,6 +53,7 @@ class DataConfig:
     intensity: tuple[float, ...] | None = None
     stride: int | None = None
     clips: int | None = None
+    neighbours: tuple[int, ...] | None = None
 
     def options(self) -> dict[str, Any]:
         """What the loader of the kind takes of it."""

@@ -21,6 +21,7 @@ from tfcnn.record import Run, load_run
 
 KIND = "graph"
 LARGEST = 512  # nodes of a graph where no size is asked for: a row is a matrix of size x size numbers
+LEAST_VARIANCE = 1e-12  # of a feature that never changes: it is not scaled up
 ROUNDS = 3  # of Weisfeiler and Leman's refinement, by which graphs are taken for the same
 
 logger = logging.getLogger(__name__)
@@ -57,7 +58,10 @@ def load_graphs(source: Any, *, size: Sequence[int] | None = None, split: tuple[
     arguments = {"split": split and list(split), "seed": seed, "folds": folds, "fold": fold, "like": like_text(like), "kind": KIND, "size": size and list(size)}
     data = Dataset(inputs=inputs, items=arranged.items, labels=arranged.labels, input_shape=inputs.shape[1:], geometry=KIND, source=found.source.name,
                    quarantined=arranged.quarantined, leaks=arranged.leaks, arguments=arguments, kind=KIND)
-    return replace(data, facts=dict(facts) if facts is not None else {**told, **_statistics(inputs.choose(data.rows("train")))})
+    if facts is not None:
+        return replace(data, facts=dict(facts))
+    seen = [inputs.graphs[row].nodes for row in data.rows("train")]
+    return replace(data, facts={**told, **statistics_of(np.concatenate(seen) if seen else np.zeros((0, told["features"])))})
 
 
 def look(source: Any, *, size: Sequence[int] | None = None, like: Run | str | Path | None = None, facts: Mapping[str, Any] | None = None) -> Found:
@@ -157,13 +161,15 @@ def _read(graph: Graph, parts: Parts | str) -> Read:
     return Read(example, content_digest(content), "", None, len(content))
 
 
-def _statistics(graphs: GraphRows) -> dict[str, list[float]]:
-    """`mean` and `variance` of each feature over the nodes of training graphs; 0 and 1 of those that are nothing but 0 and 1, and of those that never change."""
-    if not len(graphs):
+def statistics_of(nodes: np.ndarray) -> dict[str, Any]:
+    """What a network does to features (n, f) first: whether all are 0 or 1, then each node's are divided by their sum, as Kipf & Welling 2017, section 5.2, do;
+    else `mean` and `variance` of each, 0 and 1 of those that are nothing but 0 and 1, and of those that never change."""
+    if not len(nodes):
         return {}
-    nodes = np.concatenate([graph.nodes for graph in graphs.graphs]).astype(np.float64)
-    plain = np.isin(nodes, (0, 1)).all(axis=0) | (nodes.var(axis=0) < 1e-12)
-    return {"mean": np.where(plain, 0, nodes.mean(axis=0)).tolist(), "variance": np.where(plain, 1, nodes.var(axis=0)).tolist()}
+    nodes = nodes.astype(np.float64)
+    plain = np.isin(nodes, (0, 1)).all(axis=0) | (nodes.var(axis=0) < LEAST_VARIANCE)
+    return {"binary": bool(np.isin(nodes, (0, 1)).all()), "mean": np.where(plain, 0, nodes.mean(axis=0)).tolist(),
+            "variance": np.where(plain, 1, nodes.var(axis=0)).tolist()}
 
 
 def _say_quarantined(reads: Sequence[Read], facts: Mapping[str, Any]) -> None:

@@ -30,7 +30,7 @@ def draw_graph(row: np.ndarray, heat: np.ndarray | None, facts: Mapping[str, Any
     tags = len(facts["tags"])
     for node, (x, y) in enumerate(places):
         kind = int(graph.nodes[node, :tags].argmax()) if tags else 0
-        marks.append(_node(node, kind, names[kind] if tags else "", x, y, radius, heat, written=large and 0 < tags and shown <= MOST_WRITTEN))
+        marks.append(_node(node, kind, names[kind] if tags else "", x, y, radius, heat, written=large and tags > 0 and shown <= MOST_WRITTEN))
     more = f", the first {shown} of {count}" if shown < count else ""
     said = f"a graph of {count} nodes and {len(parts_of_row(row, facts['features']).edges.T) // 2} edges{more}"
     return (f'<svg class="graph" role="img" aria-label="{said}" viewBox="0 0 {width} {height}" width="{width}" height="{height}">'

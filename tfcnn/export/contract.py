@@ -48,7 +48,7 @@ class Contract:
     @property
     def dtype(self) -> str:
         """Of the input of a float file."""
-        return KINDS[self.kind].dtype
+        return self.facts.get("dtype", KINDS[self.kind].dtype)
 
     @property
     def files(self) -> dict[str, str]:

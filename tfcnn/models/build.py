@@ -60,6 +60,17 @@ def build_for_graphs(config: ModelConfig, labels: Sequence[str], shape: tuple[in
     return _on(build_graph_network(config.backbone, shape, facts), config, labels, facts)
 
 
+def build_for_nodes(config: ModelConfig, labels: Sequence[str], shape: tuple[int, ...], facts: Mapping[str, Any]):
+    """A classifier of nodes, `config.backbone` a name of `tfcnn.models.graph_networks.CONVOLUTIONS`, on a whole graph or on their neighbourhoods."""
+    from tfcnn.models.graph_networks import build_network_of_graph, build_node_network
+
+    if facts["neighbours"]:
+        return _on(build_node_network(config.backbone, shape, facts), config, labels, facts)
+    from tfcnn.data.nodes import kept_graph
+
+    return _on(build_network_of_graph(config.backbone, kept_graph(facts["graph"]), facts), config, labels, facts, keep=("graph",))
+
+
 def build_for_volumes(config: ModelConfig, labels: Sequence[str], shape: tuple[int, ...], facts: Mapping[str, Any]):
     """A classifier of volumes: a network of `tfcnn.models.volumes.NETWORKS`, or a backbone of photos on their slices."""
     from tfcnn.models.volumes import volume_input

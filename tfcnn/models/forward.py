@@ -8,6 +8,7 @@ import numpy as np
 from tfcnn.workers import count_of, index_of, sum_of
 
 BATCH = 32  # fixed: the result of a convolution may depend on the batch size in its last bits
+NODES = 4096  # of a network that passes through its whole graph for each batch
 FRAMES = 512  # of a batch at most, where a backbone of photos takes the frames of its examples
 
 
@@ -51,7 +52,10 @@ def forward(network, inputs, rows: np.ndarray | None = None, *, advance: Callabl
 def batch_of(network) -> int:
     """Examples in a batch: fewer where a backbone of photos takes each of their frames."""
     from tfcnn.models.frames import folds_of
+    from tfcnn.models.graph_networks import is_of_a_graph
 
+    if is_of_a_graph(network):
+        return NODES
     return max(1, min(BATCH, FRAMES // math.prod(fold.parts for fold in folds_of(network))))
 
 

@@ -32,11 +32,12 @@ FACTORS = {"adamw": 1.0, "adam": 1.0, "sgd": 30.0, "lion": 1 / 3}
 # the validation accuracy of as many steps rose with it (1e-3, 3e-3, 1e-2). What a network of one's own takes is not known.
 # Texts overfit sooner: they have fewer epochs at least (`tfcnn.kinds`).
 STEPS_FROM_SCRATCH, RATE_OF_OWN = 1_500, 1e-3
+STEPS_OF_A_GRAPH = 200  # each with all training nodes: Kipf & Welling 2017, section 5.2
 FIELDS = ("trainable", "epochs", "batch_size", "learning_rate", "head_learning_rate", "augmentation", "head_first", "batch_norm")  # of TrainingConfig
 
 
 def complete(config: TrainingConfig, *, photos: int, stages: Sequence[str], batch_norm: bool = True, pretrained: bool = True,
-             kind: str = IMAGE, scratch: bool = False, own: bool = False) -> TrainingConfig:
+             kind: str = IMAGE, scratch: bool = False, own: bool = False, whole: bool = False) -> TrainingConfig:
     """The configuration with every value that was left open filled in.
 
     Args:
@@ -48,9 +49,10 @@ def complete(config: TrainingConfig, *, photos: int, stages: Sequence[str], batc
         kind: of the data, a name of `tfcnn.kinds.KINDS`.
         scratch: True for a network of another kind than photos that begins with random weights and is trained from its first step.
         own: whether that network is one of the caller.
+        whole: whether each step passes through the one graph that all examples are nodes of.
     """
     if scratch:
-        return _filled(config, _from_scratch(config, photos, KINDS[kind], RATE_OF_OWN if own else KINDS[kind].rate))
+        return _filled(config, _from_scratch(config, photos, KINDS[kind], RATE_OF_OWN if own else KINDS[kind].rate, whole))
     factor = FACTORS[config.optimizer]
     rate = RATE if batch_norm or not pretrained else RATE_WITHOUT_BATCH_NORM
     values = (
@@ -66,11 +68,12 @@ def complete(config: TrainingConfig, *, photos: int, stages: Sequence[str], batc
     return _filled(config, values)
 
 
-def _from_scratch(config: TrainingConfig, count: int, kind: Kind, rate: float) -> tuple:
+def _from_scratch(config: TrainingConfig, count: int, kind: Kind, rate: float, whole: bool) -> tuple:
     """By the order of FIELDS."""
-    batch = config.batch_size or (SMALL_BATCH if count < PHOTOS_FOR_LARGE_BATCH else LARGE_BATCH)
+    batch = config.batch_size or (count if whole else SMALL_BATCH if count < PHOTOS_FOR_LARGE_BATCH else LARGE_BATCH)
     rate = config.learning_rate or rate * FACTORS[config.optimizer]  # the head has that of the network where it has none of its own
-    epochs = max(kind.fewest_epochs, round(STEPS_FROM_SCRATCH / max(1, -(-count // batch))))
+    steps = STEPS_OF_A_GRAPH if whole else STEPS_FROM_SCRATCH
+    epochs = max(kind.fewest_epochs, round(steps / max(1, -(-count // batch))))
     return True, epochs, batch, rate, rate, "medium" if kind.augments else "none", False, "train"
 
 

@@ -174,7 +174,8 @@ def checked_config(model, data: Dataset, config: TrainingConfig) -> TrainingConf
     named = is_named(model)  # of a backbone of one's own nothing is known: it is taken for a pretrained one with BatchNorm
     scratch = data.kind != IMAGE and not (named or _is_transferred(model, data))
     config = complete(config, photos=len(data.rows("train")), stages=stages, batch_norm=not named or has_batch_norm(model),
-                      pretrained=not named or model.model_config.weights != "none", kind=data.kind, scratch=scratch, own=model.model_config.weights == OWN)
+                      pretrained=not named or model.model_config.weights != "none", kind=data.kind, scratch=scratch, own=model.model_config.weights == OWN,
+                      whole="graph" in data.facts)
     if (not KINDS[data.kind].augments and config.augmentation != "none") or (data.kind != IMAGE and config.mixing):
         given = f"mixing={config.mixing}" if config.mixing else f"augmentation='{config.augmentation}'"
         raise InputError(f"expected no {'mixing' if config.mixing else 'augmentation'} for {data.many}, got {given}; leave it out")
@@ -266,7 +267,8 @@ def _keep_better(model, data: Dataset, head_weights: list, head_scores: np.ndarr
     """Goes back to the weights after phase 1 where they were better on validation by more than one standard error.
 
     The difference of two paired accuracies, in photos, has the standard error sqrt(b + c), where b and c count the photos
-    that only one of the two got right (McNemar 1947).
+    that only one of the two got right (McNemar 1947). Where classes are of unequal size, a network that answers with the largest one alone may be hardly less
+    accurate: the same is asked with classes counted alike.
 
     Returns:
         The validation scores of what is kept, "head" or "fine-tuned", and a sentence that says why.
@@ -280,10 +282,18 @@ def _keep_better(model, data: Dataset, head_weights: list, head_scores: np.ndarr
     lost, gained = int((head_right & ~fine_right).sum()), int((fine_right & ~head_right).sum())
     error = np.sqrt(lost + gained)
     counts = f"of {len(targets)} validation photos fine-tuning gained {gained} and lost {lost} (one standard error of the difference: {error:.1f})"
-    if lost - gained > error:
+    worse_of_classes = _is_worse_of_classes(fine_right.astype(int) - head_right, targets)
+    if lost - gained > error or worse_of_classes:
         model.set_weights(head_weights)
-        return head_scores, "head", f"{counts}: the head on the frozen backbone is kept"
+        why = "" if lost - gained > error else ", and classes counted alike more than one"
+        return head_scores, "head", f"{counts}{why}: the head on the frozen backbone is kept"
     return fine_scores, "fine-tuned", f"{counts}: the fine-tuned network is kept"
+
+
+def _is_worse_of_classes(difference: np.ndarray, targets: np.ndarray) -> bool:
+    """Whether differences of -1, 0 or 1 for each photo sum up to less than one standard error below 0, where all classes weigh alike."""
+    weighted = difference / np.bincount(targets)[targets]
+    return bool(-weighted.sum() > np.sqrt((weighted**2).sum()))
 
 
 def _accuracy(scores: np.ndarray, data: Dataset) -> dict:
