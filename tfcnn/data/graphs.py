@@ -21,6 +21,7 @@ from tfcnn.record import Run, load_run
 
 KIND = "graph"
 LARGEST = 512  # nodes of a graph where no size is asked for: a row is a matrix of size x size numbers
+MOSTLY_ZERO = 0.1  # share of features that are not 0, up to which they are taken for counts of words
 LEAST_VARIANCE = 1e-12  # of a feature that never changes: it is not scaled up
 ROUNDS = 3  # of Weisfeiler and Leman's refinement, by which graphs are taken for the same
 
@@ -162,14 +163,18 @@ def _read(graph: Graph, parts: Parts | str) -> Read:
 
 
 def statistics_of(nodes: np.ndarray) -> dict[str, Any]:
-    """What a network does to features (n, f) first: whether all are 0 or 1, then each node's are divided by their sum, as Kipf & Welling 2017, section 5.2, do;
-    else `mean` and `variance` of each, 0 and 1 of those that are nothing but 0 and 1, and of those that never change."""
+    """What a network does to features (n, f) first.
+
+    Where they are `counts`, that is 0 and 1 alone or mostly 0 and never below, those of a node are divided by their sum (Kipf & Welling 2017, section 5.2).
+    Others are standardised by `mean` and `variance`; these are 0 and 1 of features that are 0 and 1 alone, and of those that never change.
+    """
     if not len(nodes):
         return {}
+    if (nodes >= 0).all() and (np.isin(nodes, (0, 1)).all() or np.count_nonzero(nodes) < MOSTLY_ZERO * nodes.size):
+        return {"counts": True}
     nodes = nodes.astype(np.float64)
     plain = np.isin(nodes, (0, 1)).all(axis=0) | (nodes.var(axis=0) < LEAST_VARIANCE)
-    return {"binary": bool(np.isin(nodes, (0, 1)).all()), "mean": np.where(plain, 0, nodes.mean(axis=0)).tolist(),
-            "variance": np.where(plain, 1, nodes.var(axis=0)).tolist()}
+    return {"counts": False, "mean": np.where(plain, 0, nodes.mean(axis=0)).tolist(), "variance": np.where(plain, 1, nodes.var(axis=0)).tolist()}
 
 
 def _say_quarantined(reads: Sequence[Read], facts: Mapping[str, Any]) -> None:

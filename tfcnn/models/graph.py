@@ -25,17 +25,21 @@ SLOPE = 0.2  # of LeakyReLU below zero: Velickovic et al. 2018, section 3.3
 class GraphLayer(keras.layers.Layer):
     """What graph convolutions have in common: they take [nodes, edges] or [nodes, edges, weights] and give nodes of `units` features.
 
+    On TensorFlow the nodes of the sparse form may be a `tf.SparseTensor`.
+
     A layer makes its weights in `_build_weights(features)` and gives what nodes become, before bias and activation, by `_mixed(nodes, edges)`.
 
     Args:
         units: features of a node behind it.
         activation: a name of Keras, or a function; None for none.
         use_bias: whether a number is added to each feature.
+        kernel_regularizer: of all matrices, as in layers of Keras; None for none.
     """
 
-    def __init__(self, units: int, activation=None, use_bias: bool = True, **kwargs):
+    def __init__(self, units: int, activation=None, use_bias: bool = True, kernel_regularizer=None, **kwargs):
         super().__init__(**kwargs)
         self.units, self.activation, self.use_bias = units, keras.activations.get(activation), use_bias
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
         self.supports_masking = True  # that of BatchNorm before it ends here: what is padding has no edges
 
     def build(self, shapes):
@@ -55,13 +59,14 @@ class GraphLayer(keras.layers.Layer):
         return (*shapes[0][:-1], self._width())
 
     def get_config(self):
-        return {**super().get_config(), "units": self.units, "activation": keras.activations.serialize(self.activation), "use_bias": self.use_bias}
+        return {**super().get_config(), "units": self.units, "activation": keras.activations.serialize(self.activation), "use_bias": self.use_bias,
+                "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer)}
 
     def _width(self) -> int:
         return self.units
 
     def _kernel(self, name: str, *shape: int):
-        return self.add_weight(shape=shape, initializer="glorot_uniform", name=name)
+        return self.add_weight(shape=shape, initializer="glorot_uniform", regularizer=self.kernel_regularizer, name=name)
 
 
 @keras.saving.register_keras_serializable("tfcnn")
@@ -103,12 +108,13 @@ class SAGEConv(GraphLayer):
             self.pool_bias = self.add_weight(shape=(features,), initializer="zeros", name="pool_bias")
 
     def _mixed(self, nodes, edges):
+        own = keras.ops.matmul(nodes, self.kernel)
         if self.aggregator == "max":
             near = edges.max_of(keras.ops.relu(keras.ops.matmul(nodes, self.pool_kernel) + self.pool_bias))
-        else:
-            degrees = edges.degrees(nodes.dtype)[..., None]
-            near = edges.sum_of(nodes) / keras.ops.where(degrees > 0, degrees, 1)
-        return keras.ops.matmul(nodes, self.kernel) + keras.ops.matmul(near, self.neighbour_kernel)
+            return own + keras.ops.matmul(near, self.neighbour_kernel)
+        degrees = edges.degrees(own.dtype)[..., None]
+        total = edges.sum_of(keras.ops.matmul(nodes, self.neighbour_kernel))  # a mean is linear: products before it are mostly the shorter ones
+        return own + total / keras.ops.where(degrees > 0, degrees, 1)
 
     def call(self, inputs):
         x = super().call(inputs)
@@ -137,8 +143,9 @@ class GINConv(GraphLayer):
         self.hidden_bias = self.add_weight(shape=(self.hidden,), initializer="zeros", name="hidden_bias")
 
     def _mixed(self, nodes, edges):
-        x = (1 + self.own) * nodes + edges.sum_of(nodes)
-        return keras.ops.matmul(keras.ops.relu(keras.ops.matmul(x, self.hidden_kernel) + self.hidden_bias), self.kernel)
+        x = keras.ops.matmul(nodes, self.hidden_kernel)  # before the sum, which is linear: then nodes may be sparse
+        x = (1 + self.own) * x + edges.sum_of(x)
+        return keras.ops.matmul(keras.ops.relu(x + self.hidden_bias), self.kernel)
 
     def get_config(self):
         return {**super().get_config(), "hidden": self.hidden, "epsilon": self.epsilon}
@@ -197,6 +204,19 @@ class GATv2Conv(GATConv):
         sources, targets = (self._in_heads(keras.ops.matmul(nodes, kernel)) for kernel in (self.kernel, self.target_kernel))
         score = lambda target, source: keras.ops.sum(keras.ops.leaky_relu(target + source, SLOPE) * self.attention, axis=-1)
         return self._of_heads(edges.attended(edges.of_pairs(targets, sources, score), sources, self.drop))
+
+
+@keras.saving.register_keras_serializable("tfcnn")
+class SparseDropout(keras.layers.Dropout):
+    """Dropout of sparse features: of the numbers that are not 0."""
+
+    def call(self, inputs, training=False):
+        import tensorflow as tf
+
+        return tf.SparseTensor(inputs.indices, super().call(inputs.values, training=training), inputs.dense_shape)
+
+    def compute_output_spec(self, inputs, training=False):
+        return keras.KerasTensor(inputs.shape, inputs.dtype, sparse=True)
 
 
 @keras.saving.register_keras_serializable("tfcnn")

@@ -52,7 +52,7 @@ class SparseEdges:
         return segment_sum(ones, self.targets, self.nodes)
 
     def sum_of(self, x):
-        return _propagated(x, self.sources, self.targets, self.weights, self.nodes)
+        return propagated(x, self.sources, self.targets, self.weights, self.nodes)
 
     def max_of(self, x):
         messages = keras.ops.take(x, self.sources, axis=0)
@@ -83,7 +83,7 @@ def segment_sum(values, segments, count):
     return keras.ops.segment_sum(values, segments, num_segments=count)
 
 
-def _propagated(x, sources, targets, weights, count):
+def propagated(x, sources, targets, weights, count):
     """(n, features): for each node the sum over the edges to it. Its gradient is the same with edges turned round."""
     product = _csr_product if keras.backend.backend() == "tensorflow" else _in_blocks
 
