@@ -33,7 +33,7 @@ lint: .venv/dev
 	touch .venv/core
 
 .venv/dev: .venv/core
-	$(PIP) --constraint constraints.txt --editable '.[dev,audio,volume,video,labels,mediapipe,vit,quantizer,onnx,coreml]'
+	$(PIP) --constraint constraints.txt --editable '.[dev,audio,volume,video,molecule,labels,mediapipe,vit,quantizer,onnx,coreml]'
 	touch .venv/dev
 
 # uv finds versions that fit Python 3.11 to 3.13 and every extra at once. It ignores upper bounds of Requires-Python, which pip

@@ -32,14 +32,15 @@ def main() -> None:
     args = parser.parse_args()
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     graph = read(args.data, args.nodes)
-    print(f"Cora, {len(graph['features'])} nodes, {args.splits} random splits, {TRAIN} nodes of each class to learn from; accuracy in %, mean ± sd and the 95 % "
-          f"interval of the mean; {os.cpu_count()} cores\n{'network':<8}{'validation':>14}{'test':>14}{'interval':>16}{'s/training':>12}", flush=True)
+    print(f"Cora, {len(graph['features'])} nodes, {args.splits} random splits, {TRAIN} nodes of each class to learn from; accuracy in %, mean ± sd and the "
+          f"95 % interval of the mean; {os.cpu_count()} cores\n{'network':<8}{'validation':>14}{'test':>14}{'interval':>16}{'s/training':>12}", flush=True)
     for network in args.networks:
         rows = [one_split(graph, network, seed, args.neighbours) for seed in range(args.splits)]
         validation, test, seconds = zip(*rows, strict=True)
         half = 1.96 * statistics.stdev(test) / len(test) ** 0.5 if len(test) > 1 else 0.0
         mean = statistics.mean(test)
-        print(f"{network:<8}{shown(validation):>14}{shown(test):>14}{f'{mean - half:.1f} to {mean + half:.1f}':>16}{statistics.median(seconds):>12.1f}", flush=True)
+        interval = f"{mean - half:.1f} to {mean + half:.1f}"
+        print(f"{network:<8}{shown(validation):>14}{shown(test):>14}{interval:>16}{statistics.median(seconds):>12.1f}", flush=True)
 
 
 def read(path: str, nodes: str) -> dict:

@@ -246,3 +246,21 @@ def test_a_sparse_network_trains_in_keras_on_nodes():
 def test_what_there_is_not_is_one_line(make, message):
     with pytest.raises(tfcnn.InputError, match=message):
         make()
+
+
+@pytest.mark.parametrize("name", list(LAYERS))
+def test_sparse_features_give_what_dense_ones_give(name):
+    nodes, adjacency = made(8, 0.3, 1, False)
+    nodes *= np.random.default_rng(2).random(nodes.shape) < 0.3
+    edges, _ = edges_of(adjacency)
+    layer = LAYERS[name]()
+    expected = layer([tf.constant(nodes), tf.constant(edges)])
+    np.testing.assert_allclose(layer([tf.sparse.from_dense(nodes), tf.constant(edges)]), expected, atol=1e-6)
+
+
+def test_dropout_of_sparse_features_keeps_their_sum_and_their_zeros():
+    nodes = tf.sparse.from_dense(np.ones((100, 50), np.float32) * (np.arange(50) % 5 == 0))
+    layer = graph.SparseDropout(0.5, seed=0)
+    kept = tf.sparse.to_dense(layer(nodes, training=True)).numpy()
+    assert set(np.unique(kept)) == {0.0, 2.0} and (kept[:, np.arange(50) % 5 > 0] == 0).all() and kept.sum() == pytest.approx(1000, rel=0.1)
+    np.testing.assert_array_equal(tf.sparse.to_dense(layer(nodes)), tf.sparse.to_dense(nodes))

@@ -109,6 +109,15 @@ def made(kind, folder):
         lines = [f"word{number % 5} and {'good' if number % 2 else 'bad'} {number},{'x' if number % 2 else 'y'}" for number in range(24)]
         (folder / "made.csv").write_text("\n".join(["text,label", *lines]) + "\n")
         return folder / "made.csv", []
+    if kind == "graph":
+        graphs = [f"4 {'a' if ring else 'b'}\n" + "\n".join(f"0 2 {(node - 1) % 4} {(node + 1) % 4} {rng.normal():.3f}" if ring else
+                  f"0 {1 if node else 3} {'0' if node else '1 2 3'} {rng.normal():.3f}" for node in range(4)) for ring in [True, False] * 12]
+        (folder / "made.txt").write_text("\n".join(["24", *graphs]).replace(" a", " 1").replace(" b", " 2"))
+        return folder / "made.txt", []
+    if kind == "node":
+        edges = np.stack([np.arange(24), (np.arange(24) + 1) % 24])
+        np.savez(folder / "made.npz", features=rng.normal(size=(24, 3)) + np.repeat([0, 4], 12)[:, None], edges=edges, labels=np.repeat(["x", "y"], 12))
+        return folder / "made.npz", []
     if kind == "video":
         for label, grey in (("x", 40), ("y", 200)):
             for number in range(12):

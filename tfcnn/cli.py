@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _train(args) -> int:
     from tfcnn.cross_validation import cross_validate
     from tfcnn.data.config import DataConfig
-    from tfcnn.export.formats import DEFAULT_FORMATS
+    from tfcnn.export.formats import default_formats
     from tfcnn.flow import train_and_export
     from tfcnn.models.classifier import ModelConfig
     from tfcnn.record import load_run
@@ -74,7 +74,7 @@ def _train(args) -> int:
         say(folds_text(result, data.kind))
         say_json(args, result)
         return max(_verdict(load_run(run).record["exports"], asked) for run in result["runs"]) if asked else EXIT_DONE
-    formats = [] if args.export == ["none"] else asked or list(DEFAULT_FORMATS)
+    formats = [] if args.export == ["none"] else asked or list(default_formats(data.is_whole_graph))
     run = train_and_export(args.source, **arguments, formats=formats)
     record = run.record
     if record["status"] != "finished":  # of a worker that does not write
@@ -245,13 +245,14 @@ def _labels(args) -> int:
 
 
 def _export(args) -> int:
-    from tfcnn.export.formats import DEFAULT_FORMATS
+    from tfcnn.export.formats import default_formats
     from tfcnn.export.gate import check_formats, export, shippable
     from tfcnn.record import load_run
 
-    run, formats = load_run(args.run), args.format or DEFAULT_FORMATS
+    run = load_run(args.run)
+    formats = args.format or default_formats(run.is_of_a_graph)
     speak_of(run.kind)
-    check_formats(formats, run.kind, run.record["model"]["backbone"])  # before photos are decoded
+    check_formats(formats, run.kind, run.record["model"]["backbone"], whole=run.is_of_a_graph)  # before photos are decoded
     written = export(run, _other_photos(args, run), formats=formats, **{name: getattr(args, name) for name in EXPORT_FLAGS})
     exports, bundle = [dataclasses.asdict(e) for e in written], args.bundle if shippable(written) else None
     say(exports_text(exports, run.kind) + (f"\nbundle: {bundle}" if bundle else ""))

@@ -18,7 +18,7 @@ from tfcnn.data.scores import remove_scores
 from tfcnn.data.sources import check_outside, open_source, sort_labels
 from tfcnn.data.split import check_folds
 from tfcnn.errors import InputError, closest
-from tfcnn.export.formats import DEFAULT_FORMATS
+from tfcnn.export.formats import default_formats
 from tfcnn.export.gate import check_formats
 from tfcnn.files import alone_in, write_rows
 from tfcnn.finish import export_missing, finish
@@ -52,7 +52,7 @@ class Target(NamedTuple):
 
 
 def train_and_export(source: Any, *, output: str | Path, model: ModelConfig | None = None, training: TrainingConfig | None = None,
-                     data: DataConfig | None = None, formats: Sequence[str] = DEFAULT_FORMATS,
+                     data: DataConfig | None = None, formats: Sequence[str] | None = None,
                      machine: MachineConfig | None = None, overwrite: bool = False, resume: bool = False) -> Run:
     """From a folder of photos to a run folder with a trained, evaluated model and files that were checked.
 
@@ -62,7 +62,7 @@ def train_and_export(source: Any, *, output: str | Path, model: ModelConfig | No
         model: which classifier; the defaults if None.
         training: how to train it; the defaults if None. Its seed also draws the split.
         data: how the source is split and made square; the defaults if None.
-        formats: names of `tfcnn.export.formats.EXPORTERS`.
+        formats: names of `tfcnn.export.formats.EXPORTERS`; SavedModel and TFLite in float32 and float16 if None, as far as the network can be written so.
         machine: on what to train it; the defaults if None. Of several workers one evaluates, exports and writes.
         overwrite: replace the run that `output` holds.
         resume: go on with the run that `output` holds; nothing to do if it is finished.
@@ -76,6 +76,7 @@ def train_and_export(source: Any, *, output: str | Path, model: ModelConfig | No
         WorkError: a download, a conversion or a write that failed.
     """
     training, data, machine = training or TrainingConfig(), data or DataConfig(), machine or MachineConfig()
+    formats = default_formats(data.is_whole_graph) if formats is None else formats
     model = check_all(source, output, model or ModelConfig(), training, data, formats, machine)
     opened = open_checked(source, model, data)
     machine, is_left_out = _alone_where_trained(machine, output, resume=resume)
@@ -149,7 +150,7 @@ def check_all(source, output, model: ModelConfig, training: TrainingConfig, data
     model = named(model, data.kind)
     _check_model(model, data.kind)
     check_training(training)
-    check_formats(formats, data.kind, model.backbone)
+    check_formats(formats, data.kind, model.backbone, whole=data.is_whole_graph)
     check_split(data.split, data.folds, data.fold or 0, data.like)
     if data.fold is not None:
         check_folds(data.folds, data.fold)

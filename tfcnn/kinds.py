@@ -134,8 +134,8 @@ KINDS = {
         load="tfcnn.data.nodes:load_nodes", look="tfcnn.data.nodes:look", options=("neighbours",), reading=("neighbours", "like"), networks=NODE_NETWORKS,
         build="tfcnn.models.build:build_for_nodes", layers="tfcnn.models.graph_networks", fewest_epochs=20, rate=1e-2, read_files="tfcnn.data.nodes:read_files",
         draw="tfcnn.evaluation.draw_graph:draw_node", heat="tfcnn.evaluation.graph_heat:around_nodes",
-        heat_text="Blue is what speaks for the answer, orange what speaks against it: how much the answer's score falls or rises without the node, or without "
-                  "the edge (Li et al. 2016). The node that was asked for has a ring.",
+        heat_text="Blue is what speaks for the answer, orange what speaks against it: how much the answer's score would fall or rise without the node, or "
+                  "without the edge; of a whole graph by gradients (Simonyan et al. 2014). The node that was asked for has a ring.",
         takes="{what}", dtype="int32"),
 }
 COMMON = ("split", "folds", "fold", "like")  # fields of `DataConfig` that every `load` takes

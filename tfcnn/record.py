@@ -41,6 +41,11 @@ class Run:
         return kind_in(self.record)
 
     @property
+    def is_of_a_graph(self) -> bool:
+        """True where the graph of its data is part of its network."""
+        return "graph" in self.record["data"].get("facts", {})
+
+    @property
     def facts(self) -> dict:
         """What its network and an app have to know of its data besides the shape; with the vocabulary where there is one.
 

@@ -18,7 +18,7 @@ SHOWN = 24  # findings of one kind; the rest is counted, and named in audit.json
 IN_A_NOTEBOOK = 4  # findings
 OTHER_NOTES = {"blank": "nearly one colour", "constant": "never changes", "with_missing_values": "lacks values", "silent": "nothing to hear",
                "duplicate_edges": "an edge is listed more than once, and counts once", "self_loops": "an edge from a node to itself, which is left out",
-               "isolated_nodes": "nodes without an edge", "disconnected": "falls into parts"}
+               "isolated_nodes": "nodes without an edge", "disconnected": "falls into parts", "without_edges": "no edge in the graph"}
 FROM_EACH_CLASS = 8  # pictures of the contact sheet
 
 

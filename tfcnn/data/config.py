@@ -55,6 +55,11 @@ class DataConfig:
     clips: int | None = None
     neighbours: tuple[int, ...] | None = None
 
+    @property
+    def is_whole_graph(self) -> bool:
+        """True where a network has all nodes of a graph before it, with the edges between them."""
+        return self.kind == "node" and self.neighbours is None
+
     def options(self) -> dict[str, Any]:
         """What the loader of the kind takes of it."""
         options = {name: getattr(self, name) for name in (*COMMON, *kind_of(self.kind).options)}

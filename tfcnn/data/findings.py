@@ -19,7 +19,8 @@ SMALLEST_CLASS = 3  # different photos: one for each split
 IMBALANCE = 5.0  # largest class over smallest, from which the small one is easily overlooked
 PLANNED_ACCURACY = 0.8  # at which the interval of the test split is computed; it is widest at 0.5, by a quarter
 Z95 = 1.959964  # two-sided 95 % of the normal distribution
-WORTH_A_LOOK = {"constant": "that never change", "isolated_nodes": "with nodes without an edge", "disconnected": "that fall into parts without an edge between them", "silent": "in which nothing is to be heard",
+WORTH_A_LOOK = {"constant": "that never change", "silent": "in which nothing is to be heard", "isolated_nodes": "with nodes without an edge",
+                "disconnected": "that fall into parts without an edge between them", "without_edges": "without an edge in the graph",
                 "wrong_extension": "whose name says another format than their content", "extreme_size": "of extreme size", "blank": "of one colour"}
 
 

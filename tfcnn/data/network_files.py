@@ -204,8 +204,8 @@ def _of_arrays(arrays: Mapping[str, Any], source: str, labelled: bool) -> Networ
         raise InputError(f"expected train, validation or test as splits of nodes{where}, got '{wrong}'")
     clean, weighed = clean_edges(edges.astype(np.int64), weights)
     loops, pairs = int((edges[0] == edges[1]).sum()), np.unique(edges, axis=1).shape[1]
-    return Network(source, tuple(names), features, clean, weighed, tuple(texts["labels"]), tuple(SPLIT_NAMES.get(split.lower(), "") for split in texts["splits"]),
-                   ("",) * len(names), (edges.shape[1] - pairs, loops))
+    splits = tuple(SPLIT_NAMES.get(split.lower(), "") for split in texts["splits"])
+    return Network(source, tuple(names), features, clean, weighed, tuple(texts["labels"]), splits, ("",) * len(names), (edges.shape[1] - pairs, loops))
 
 
 def _text(value) -> str:

@@ -216,7 +216,8 @@ def _file(digest: str) -> Path:
 def _facts(network: Network, neighbours: Sequence[int] | None) -> dict[str, Any]:
     told = {"neighbours": neighbours and list(neighbours), "features": network.features.shape[1]}
     if neighbours:
-        return {**told, "size": size_of(neighbours), "dtype": "float32", "what": f"the neighbourhood of a node as one matrix of {size_of(neighbours)} lines, the node itself in the "
+        size = size_of(neighbours)
+        return {**told, "size": size, "dtype": "float32", "what": f"the neighbourhood of a node as one matrix of {size} lines, the node itself in the "
                 f"first: of each node its {told['features']} features, then 1, then the weights of the edges from every node of it, 0 where there is none; "
                 "lines behind the last node are 0"}
     return {**told, "nodes": network.count, "graph": graph_digest(network),
@@ -257,4 +258,4 @@ def _notes(network: Network, place: Mapping[int, str]) -> dict[str, tuple[str, .
                 "again and %d from a node to itself", network.count, len(place), network.edges.shape[1] // 2, pieces,
                 100 * np.bincount(piece).max() / network.count, again, loops)
     alone = tuple(path for number, path in place.items() if not degrees[number])
-    return {"isolated_nodes": alone} if alone else {}
+    return {"without_edges": alone} if alone else {}

@@ -144,6 +144,12 @@ EXPORTERS = {
                        extra="coreml", modules=("coremltools",)),
 }
 DEFAULT_FORMATS = ("saved_model", "tflite_float32", "tflite_float16")
+OF_A_GRAPH = ("saved_model",)  # TFLite has no products of sparse matrices, which a network passes through its whole graph by
+
+
+def default_formats(whole: bool = False) -> tuple[str, ...]:
+    """What is written where nothing is asked for; `whole` for a network whose graph is part of it."""
+    return OF_A_GRAPH if whole else DEFAULT_FORMATS
 
 
 def check_extra(name: str) -> None:

@@ -19,7 +19,7 @@ from tfcnn.export.bundle import check_bundle, write_bundle
 from tfcnn.export.check import CheckPhotos, Export, write_and_check
 from tfcnn.export.contract import contract_of
 from tfcnn.export.encoded import check_encoded
-from tfcnn.export.formats import DEFAULT_FORMATS, EXPORTERS, check_extra
+from tfcnn.export.formats import EXPORTERS, OF_A_GRAPH, check_extra, default_formats
 from tfcnn.export.ladder import AUTO, Budget, walk
 from tfcnn.export.tflite import Material
 from tfcnn.files import alone_in, name_aside, prepare_folder
@@ -38,7 +38,7 @@ SURE_TEMPERATURE = 100  # validation photos; with 12 a temperature made the log 
 logger = logging.getLogger(__name__)
 
 
-def export(run: Run | str | Path, data: Dataset | None = None, *, formats: Sequence[str] = DEFAULT_FORMATS,
+def export(run: Run | str | Path, data: Dataset | None = None, *, formats: Sequence[str] | None = None,
            max_accuracy_drop: float = MAX_ACCURACY_DROP, max_bytes: int | None = None, max_host_latency_ms: float | None = None,
            calibrate_scores: bool = False, score_threshold: float | None = None, encoded: bool = False,
            bundle: str | Path | None = None, data_licence: str | None = None, seconds: dict[str, float] | None = None) -> list[Export]:
@@ -74,7 +74,8 @@ def export(run: Run | str | Path, data: Dataset | None = None, *, formats: Seque
         WorkError: a format that cannot be written or run.
     """
     run = run if isinstance(run, Run) else load_run(run)
-    check_formats(formats, run.kind, run.record["model"]["backbone"])
+    formats = default_formats(run.is_of_a_graph) if formats is None else formats
+    check_formats(formats, run.kind, run.record["model"]["backbone"], whole=run.is_of_a_graph)
     if run.kind != IMAGE and (encoded or bundle is not None):
         what = "encoded" if encoded else f"bundle={bundle}"
         raise InputError(f"expected neither encoded photos nor a bundle for a run of {KINDS[run.kind].many}, got {what}; leave it out")
@@ -159,8 +160,12 @@ def _write_card(folder: Path, data: Dataset | None) -> Run:
     return run
 
 
-def check_formats(formats: Sequence[str], kind: str = IMAGE, backbone: str | None = None) -> None:
-    """Raises InputError for a format that is not in `EXPORTERS`, that a network of a kind of data cannot be written in, or whose extra is not installed."""
+def check_formats(formats: Sequence[str], kind: str = IMAGE, backbone: str | None = None, *, whole: bool = False) -> None:
+    """Raises InputError for a format that is not in `EXPORTERS`, that a network of a kind of data cannot be written in, or whose extra is not installed.
+
+    Args:
+        whole: for a network whose graph is part of it.
+    """
     if isinstance(formats, str):
         raise InputError(f"expected a list of formats, got the text '{formats}'; write formats=['{formats}']")
     if AUTO in formats and len(set(formats)) > 1:
@@ -168,6 +173,8 @@ def check_formats(formats: Sequence[str], kind: str = IMAGE, backbone: str | Non
     for name in formats:
         if name != AUTO and name not in EXPORTERS:
             raise InputError(f"expected an export format, got '{name}'; {closest(name, [*EXPORTERS, AUTO])}")
+        if whole and name not in OF_A_GRAPH:
+            raise InputError(f"expected {' or '.join(OF_A_GRAPH)} for a network of a whole graph, got '{name}'; train with --neighbours for the others")
         if kind != IMAGE:
             _check_of_kind(name, kind, backbone)
         if name != AUTO:

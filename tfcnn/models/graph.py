@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import keras
 
 from tfcnn.errors import InputError, closest
-from tfcnn.models.graph_edges import LOWEST, DenseEdges, SparseEdges, segment_sum
+from tfcnn.models.graph_edges import LOWEST, DenseEdges, SparseEdges, segment_sum, times
 
 AGGREGATORS = ("mean", "max")
 POOLINGS = ("sum", "mean", "max", "attention")
@@ -49,7 +49,11 @@ class GraphLayer(keras.layers.Layer):
 
     def call(self, inputs):
         nodes, edges, *weights = inputs
-        x = self._mixed(nodes, DenseEdges(edges) if len(edges.shape) == 3 else SparseEdges(edges, *weights, nodes=keras.ops.shape(nodes)[0]))
+        return self.mixed(nodes, DenseEdges(edges) if len(edges.shape) == 3 else SparseEdges(edges, *weights, nodes=keras.ops.shape(nodes)[0]))
+
+    def mixed(self, nodes, edges):
+        """What nodes become by edges, a `DenseEdges` or `SparseEdges`."""
+        x = self._mixed(nodes, edges)
         return self.activation(x + self.bias if self.use_bias else x)
 
     def compute_mask(self, inputs, previous_mask=None):
@@ -80,7 +84,7 @@ class GCNConv(GraphLayer):
         self.kernel = self._kernel("kernel", features, self.units)
 
     def _mixed(self, nodes, edges):
-        x = keras.ops.matmul(nodes, self.kernel)
+        x = times(nodes, self.kernel)
         scale = keras.ops.rsqrt(edges.degrees(x.dtype) + 1)[..., None]                 # (..., n, 1)
         x = x * scale
         return (edges.sum_of(x) + x) * scale
@@ -108,12 +112,12 @@ class SAGEConv(GraphLayer):
             self.pool_bias = self.add_weight(shape=(features,), initializer="zeros", name="pool_bias")
 
     def _mixed(self, nodes, edges):
-        own = keras.ops.matmul(nodes, self.kernel)
+        own = times(nodes, self.kernel)
         if self.aggregator == "max":
-            near = edges.max_of(keras.ops.relu(keras.ops.matmul(nodes, self.pool_kernel) + self.pool_bias))
+            near = edges.max_of(keras.ops.relu(times(nodes, self.pool_kernel) + self.pool_bias))
             return own + keras.ops.matmul(near, self.neighbour_kernel)
         degrees = edges.degrees(own.dtype)[..., None]
-        total = edges.sum_of(keras.ops.matmul(nodes, self.neighbour_kernel))  # a mean is linear: products before it are mostly the shorter ones
+        total = edges.sum_of(times(nodes, self.neighbour_kernel))  # a mean is linear: products before it are mostly the shorter ones
         return own + total / keras.ops.where(degrees > 0, degrees, 1)
 
     def call(self, inputs):
@@ -143,7 +147,7 @@ class GINConv(GraphLayer):
         self.hidden_bias = self.add_weight(shape=(self.hidden,), initializer="zeros", name="hidden_bias")
 
     def _mixed(self, nodes, edges):
-        x = keras.ops.matmul(nodes, self.hidden_kernel)  # before the sum, which is linear: then nodes may be sparse
+        x = times(nodes, self.hidden_kernel)  # before the sum, which is linear: then nodes may be sparse
         x = (1 + self.own) * x + edges.sum_of(x)
         return keras.ops.matmul(keras.ops.relu(x + self.hidden_bias), self.kernel)
 
@@ -165,14 +169,14 @@ class GATConv(GraphLayer):
     def __init__(self, units: int, activation=None, use_bias: bool = True, heads: int = 1, concat: bool = True, dropout: float = 0.0, **kwargs):
         super().__init__(units, activation, use_bias, **kwargs)
         self.heads, self.concat, self.dropout = heads, concat, dropout
-        self.drop = keras.layers.Dropout(dropout)
+        self.drop = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
 
     def _build_weights(self, features: int) -> None:
         self.kernel = self._kernel("kernel", features, self.heads * self.units)
         self.to_target, self.to_source = self._kernel("to_target", self.heads, self.units), self._kernel("to_source", self.heads, self.units)
 
     def _mixed(self, nodes, edges):
-        x = self._in_heads(keras.ops.matmul(nodes, self.kernel))                       # (..., n, heads, units)
+        x = self._in_heads(times(nodes, self.kernel))                       # (..., n, heads, units)
         targets, sources = (keras.ops.sum(x * weight, axis=-1) for weight in (self.to_target, self.to_source))   # (..., n, heads)
         scores = edges.of_pairs(targets, sources, lambda target, source: keras.ops.leaky_relu(target + source, SLOPE))
         return self._of_heads(edges.attended(scores, x, self.drop))
@@ -201,7 +205,7 @@ class GATv2Conv(GATConv):
         self.attention = self._kernel("attention", self.heads, self.units)
 
     def _mixed(self, nodes, edges):
-        sources, targets = (self._in_heads(keras.ops.matmul(nodes, kernel)) for kernel in (self.kernel, self.target_kernel))
+        sources, targets = (self._in_heads(times(nodes, kernel)) for kernel in (self.kernel, self.target_kernel))
         score = lambda target, source: keras.ops.sum(keras.ops.leaky_relu(target + source, SLOPE) * self.attention, axis=-1)
         return self._of_heads(edges.attended(edges.of_pairs(targets, sources, score), sources, self.drop))
 

@@ -79,6 +79,21 @@ class SparseEdges:
         return segment_sum(shares[..., None] * keras.ops.take(x, sources, axis=0), targets, self.nodes)
 
 
+class TappedEdges(SparseEdges):
+    """Edges whose weights have a gradient, at the price of a message for each edge."""
+
+    def sum_of(self, x):
+        return segment_sum(keras.ops.take(x, self.sources, axis=0) * self.weights[:, None], self.targets, self.nodes)
+
+
+def times(nodes, kernel):
+    """The product of features and a matrix; sparse features, which know no 16 bits, are taken in their own precision."""
+    if not hasattr(nodes, "indices"):
+        return keras.ops.matmul(nodes, kernel)
+    kernel = keras.ops.convert_to_tensor(kernel)
+    return keras.ops.cast(keras.ops.matmul(nodes, keras.ops.cast(kernel, nodes.dtype)), kernel.dtype)
+
+
 def segment_sum(values, segments, count):
     return keras.ops.segment_sum(values, segments, num_segments=count)
 
@@ -101,6 +116,8 @@ def _csr_product(x, sources, targets, weights, count):
     """By TensorFlow's product of a matrix in compressed rows, for which no message of an edge has to be written down: ten times as fast as segment sums."""
     import tensorflow as tf
 
+    dtype = x.dtype
+    x = x if dtype in (tf.float32, tf.float64) else tf.cast(x, tf.float32)  # it knows no 16 bits
     weights = tf.ones_like(targets, x.dtype) if weights is None else tf.cast(weights, x.dtype)
     in_order = tf.reduce_all(targets[1:] >= targets[:-1])
 
@@ -113,7 +130,7 @@ def _csr_product(x, sources, targets, weights, count):
     shape = tf.cast(tf.stack([count, tf.shape(x)[0]]), tf.int64)
     matrix = tf.raw_ops.SparseTensorToCSRSparseMatrix(indices=places, values=weights, dense_shape=shape)
     product = tf.raw_ops.SparseMatrixMatMul(a=matrix, b=x)
-    return tf.ensure_shape(product, (None, x.shape[-1]))
+    return tf.cast(tf.ensure_shape(product, (None, x.shape[-1])), dtype)
 
 
 def _in_blocks(x, sources, targets, weights, count):

@@ -146,11 +146,11 @@ class WholeGraph(keras.layers.Layer):
             self.edge_weights.assign(weights)
 
     def call(self, inputs):
-        given = [keras.ops.convert_to_tensor(part) for part in (self.values, self.edges, self.edge_weights) if part is not None]
+        given = [part.value for part in (self.values, self.edges, self.edge_weights) if part is not None]
         if self.places is not None:
             import tensorflow as tf
 
-            given[0] = tf.SparseTensor(tf.cast(keras.ops.convert_to_tensor(self.places), tf.int64), given[0], self.features)
+            given[0] = tf.SparseTensor(tf.cast(self.places.value, tf.int64), given[0], self.features)
         return given
 
     def compute_output_spec(self, inputs):
