@@ -278,3 +278,17 @@ def test_a_network_learned_on_one_set_begins_on_another_with_frozen_stages(run, 
     moved = {name for name in ("block1", "block2", "block3", "block4")
              for old, new in zip(first.get_layer(name).weights, second.get_layer(name).weights, strict=True) if not np.array_equal(old.numpy(), new.numpy())}
     assert moved == {"block4"}
+
+
+def test_a_network_begins_on_molecules_of_other_elements_with_new_first_weights(run, caplog):
+    graphs, labels = rings_and_stars(10)
+    data = load_graphs((graphs, labels))
+    model = build_for_graphs(tfcnn.ModelConfig("gin", str(run.path)), data.labels, data.input_shape, data.facts)
+    first, second = run.load_model().get_layer("backbone"), model.get_layer("backbone")
+    assert run.facts["tags"] == ["0"] and data.facts["tags"] == []
+    for name in ("block2", "block3", "block4"):
+        for old, new in zip(first.get_layer(name).weights, second.get_layer(name).weights, strict=True):
+            np.testing.assert_array_equal(old.numpy(), new.numpy())
+    counted = load_graphs(([(np.ones((len(features), 1)), edges) for features, edges in graphs], labels))
+    with pytest.raises(tfcnn.InputError, match=r"expected features that are numbers of any sign as in the run '.*', got counts or kinds of nodes"):
+        build_for_graphs(tfcnn.ModelConfig("gin", str(run.path)), counted.labels, counted.input_shape, counted.facts)

@@ -54,10 +54,23 @@ def build_for_text(config: ModelConfig, labels: Sequence[str], shape: tuple[int]
 
 
 def build_for_graphs(config: ModelConfig, labels: Sequence[str], shape: tuple[int, ...], facts: Mapping[str, Any]):
-    """A classifier of graphs, `config.backbone` a name of `tfcnn.models.graph_networks.CONVOLUTIONS`."""
-    from tfcnn.models.graph_networks import build_graph_network
+    """A classifier of graphs, `config.backbone` a name of `tfcnn.models.graph_networks.CONVOLUTIONS`.
 
-    return _on(build_graph_network(config.backbone, shape, facts), config, labels, facts)
+    Where the run that `config.weights` names knows nodes of other kinds, what sees these is new, and the blocks behind it are those of the run.
+    """
+    from tfcnn.models.graph_networks import OF_FEATURES, build_graph_network
+
+    keep: tuple[str, ...] = ()
+    if config.weights != "none":
+        before = load_run(config.weights).facts
+        if before["counts"] != facts["counts"]:
+            told = {True: "counts or kinds of nodes", False: "numbers of any sign"}
+            raise InputError(f"expected features that are {told[before['counts']]} as in the run '{config.weights}', got {told[facts['counts']]}")
+        same = (before["tags"], before["values"]) == (facts["tags"], facts["values"])
+        keep = () if same else OF_FEATURES
+        if not same:
+            logger.info("nodes of the run have other features: %s are new, the blocks behind are those of the run", " and ".join(OF_FEATURES))
+    return _on(build_graph_network(config.backbone, shape, facts), config, labels, facts, keep=keep)
 
 
 def build_for_nodes(config: ModelConfig, labels: Sequence[str], shape: tuple[int, ...], facts: Mapping[str, Any]):

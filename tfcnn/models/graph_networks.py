@@ -11,6 +11,7 @@ from tfcnn.models.graph import GATConv, GATv2Conv, GCNConv, GINConv, GraphPoolin
 from tfcnn.models.networks import MOMENTUM
 
 HEADS = 4
+OF_FEATURES = ("block1", "scale")  # layers of a network of graphs whose weights belong to the features of nodes
 
 
 class Convolution(NamedTuple):
