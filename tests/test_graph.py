@@ -264,3 +264,20 @@ def test_dropout_of_sparse_features_keeps_their_sum_and_their_zeros():
     kept = tf.sparse.to_dense(layer(nodes, training=True)).numpy()
     assert set(np.unique(kept)) == {0.0, 2.0} and (kept[:, np.arange(50) % 5 > 0] == 0).all() and kept.sum() == pytest.approx(1000, rel=0.1)
     np.testing.assert_array_equal(tf.sparse.to_dense(layer(nodes)), tf.sparse.to_dense(nodes))
+
+
+def test_weights_of_edges_have_a_gradient():
+    nodes, adjacency = made(6, 0.5, 3, True)
+    edges, weights = edges_of(adjacency)
+    for name in ("gcn", "sage_mean", "gin", "gat"):
+        layer = LAYERS[name]()
+        loss = lambda weights, layer=layer: tf.reduce_sum(layer([tf.constant(nodes), tf.constant(edges), weights]) ** 2)
+        given = tf.constant(weights)
+        with tf.GradientTape() as tape:
+            tape.watch(given)
+            value = loss(given)
+        found, step = tape.gradient(value, given).numpy(), 1e-2
+        for place in range(0, len(weights), 3):
+            moved = [weights + sign * step * (np.arange(len(weights)) == place) for sign in (1, -1)]
+            expected = (loss(tf.constant(moved[0], tf.float32)) - loss(tf.constant(moved[1], tf.float32))) / (2 * step)
+            assert found[place] == pytest.approx(float(expected), rel=0.03, abs=0.03)

@@ -88,7 +88,7 @@ def _gradients_of_graph(model):
 
     from tfcnn.models.freeze import every_layer
     from tfcnn.models.graph import GraphLayer
-    from tfcnn.models.graph_edges import TappedEdges
+    from tfcnn.models.graph_edges import SparseEdges
     from tfcnn.models.graph_networks import WholeGraph
 
     layers = every_layer(model.get_layer("backbone"))
@@ -105,7 +105,7 @@ def _gradients_of_graph(model):
             tape.watch([values, weights])
             x = tf.SparseTensor(nodes.indices, values, nodes.dense_shape) if isinstance(nodes, tf.SparseTensor) else values
             for place, layer in enumerate(convolutions):
-                x = layer.mixed(x, TappedEdges(edges, weights, nodes=graph.features[0]))
+                x = layer.mixed(x, SparseEdges(edges, weights, nodes=graph.features[0]))
                 x = x if place == len(convolutions) - 1 else tf.nn.relu(x)
             logit = head(x[number][None], training=False)[0, target]
         of_values, of_weights = tape.gradient(logit, [values, weights])
