@@ -2,8 +2,8 @@
 
     python benchmarks/gcn_epoch.py [--units 16 64] [--rounds 7] [--epochs 50] [--data FILE]
 
-An epoch is one step with all training nodes: forward, backward and Adam, of the network of `tfcnn train --kind node` for a whole graph, with dropout, and of two
-bare GCN layers as Kipf & Welling 2017 have them. The limit is SciPy's product of a CSR matrix and an array for each sparse product of such a step, float32:
+An epoch is one step with all training nodes: forward, backward and Adam, of the network of `tfcnn train --kind node` for a whole graph, with dropout, and of
+two bare GCN layers as Kipf & Welling 2017 have them. The limit is SciPy's product of a CSR matrix and an array for each sparse product of such a step, float32:
 features by the first matrix and back, and edges by what nodes have, twice and back. Medians of rounds, one after the other in turn.
 """
 

@@ -8,7 +8,7 @@ import tfcnn
 from tfcnn.cli import main
 from tfcnn.data.graph_files import clean_edges, read_graphs
 from tfcnn.data.graph_rows import GraphRows, Parts, parts_of_row
-from tfcnn.data.graphs import feature_names, graph_hash, load_graphs, look
+from tfcnn.data.graphs import graph_hash, load_graphs, look, statistics_of
 from tfcnn.evaluation.draw_graph import draw_graph, layout
 from tfcnn.evaluation.graph_heat import without_nodes_and_edges
 from tfcnn.export.contract import contract_of
@@ -48,7 +48,7 @@ def tu_folder(folder, *, edges="1, 2\n2, 1\n2, 3\n3, 2\n4, 5\n5, 4\n", belongs="
 def test_mutag_has_what_its_readme_says(shared):
     data = load_graphs(shared / "graphs" / "MUTAG.txt")
     assert len(data.items) == 188 and data.labels == ("0", "2") and not data.quarantined
-    assert data.input_shape == (28, 7 + 1 + 28) and data.facts["tags"] == list("0123456") == feature_names(data.facts)
+    assert data.input_shape == (28, 7 + 1 + 28) and data.facts["tags"] == list("0123456") == data.facts["names"]
     row = data.inputs[0]
     assert row.shape == data.input_shape and (row[:, 8:] == row[:, 8:].T).all() and row[:, :7].sum() == row[:, 7].sum()
 
@@ -78,6 +78,9 @@ def test_edges_count_once_in_each_direction_with_their_largest_weight():
     ({"edges": "1, x\n"}, r"expected numbers in '.*SET_A.txt'"),
     ({"labels": "1\n"}, r"expected a line for each of the 2 graphs in '.*graph_labels.txt', got 1"),
     ({"belongs": "1\n2\n1\n2\n2\n"}, "they are not in order"),
+    ({"edges": "1, 2\n3, 4\n"}, r"expected edges within graphs in '.*SET_A.txt', got \(3, 4\) in line 2"),
+    ({"edges": "1.7, 2.2\n"}, "expected whole numbers in line 1 of '.*SET_A.txt', got '1.7, 2.2'"),
+    ({"edges": "nan, 1\n"}, "expected whole numbers in line 1"),
     ({"node_attributes": "1\n2\n"}, r"expected a line for each of the 5 nodes in '.*node_attributes.txt', got 2"),
 ])
 def test_broken_tu_folders_are_one_line(tmp_path, files, said):
@@ -89,7 +92,9 @@ def test_broken_tu_folders_are_one_line(tmp_path, files, said):
     ("", "expected the number of graphs in line 1"), ("x\n", "expected the number of graphs in line 1"),
     ("1\n2 1\n0 1 1\n", "expected the tag of a node, .* in line 4 of '.*a.txt', got the end of the file"),
     ("1\n2 1\n0 2 1\n0 1 0\n", "expected 2 neighbours in line 3"), ("1\n1 1\n0 0 red\n", "expected numbers in line 3"),
-    ("1\n2 1\n0 1 1 5\n0 1 0\n", "expected as many values for each node"),
+    ("1\n2 1\n0 1 1 5\n0 1 0\n", "expected as many values for each node"), ("1\n-1 0\n", "expected the number of nodes and the label of a graph in line 2"),
+    ("1\n1 0\n0 -1\n", "expected the tag of a node"), ("1\n2 0\n0 1 ²\n0 1 0\n", "expected 1 neighbours in line 3"),
+    ("1\n1 0\n0 0\n1 0\n0 0\n", "expected 1 graphs in '.*a.txt' as its first line says, got more in line 4"),
 ])
 def test_broken_dgcnn_files_are_one_line(tmp_path, text, said):
     (tmp_path / "a.txt").write_text(text)
@@ -102,7 +107,7 @@ def test_broken_dgcnn_files_are_one_line(tmp_path, text, said):
     ((np.full((3, 2), np.nan), ring(3)), "NaN or infinity among the features of node 0"),
     ((np.ones((3, 2)), np.array([[0, 7], [1, 2]])), "an edge names node 7, but there are only nodes 0 to 2"),
     ((np.ones((3, 2)), ring(3), np.array([1, -1, 1.0])), "a weight of an edge that is not above 0"),
-    ((np.ones((12, 2)), ring(12)), "12 nodes, more than the 9 of the largest graph that the network takes"),
+    ((np.ones((12, 2)), ring(12)), "larger than the 9 nodes of the largest graph that the network takes: 12"),
 ])
 def test_graphs_that_cannot_be_used_are_left_out_and_named(graph, reason):
     graphs, labels = rings_and_stars()
@@ -114,7 +119,10 @@ def test_graphs_that_cannot_be_used_are_left_out_and_named(graph, reason):
     (([], []), "expected graphs, found none"),
     (([(np.ones((3, 1)), np.zeros((2, 0), int))], ["a"]), "expected graphs with edges, but none of 1 has one"),
     (([(np.ones((3, 1)), ring(3)), (np.ones((3, 2)), ring(3))], ["a", "b"]), "expected nodes of one number of features, got 1 in array/0 and 2 in array/1"),
-    (([(np.ones((3, 1)), ring(3))], ["a", "b"]), "expected one label a graph, got 1 graphs"),
+    (([(np.ones((3, 1)), ring(3))], ["a", "b"]), "expected a list of graphs and one label for each, got 1 graphs"),
+    (([(np.ones((3, 1)), np.ones((2, 2), int))], ["a"]), "expected graphs with edges, but none of 1 has one"),
+    (([([[1, 2], [3]], ring(2))], ["a"]), r"expected a graph as features \(n, f\), .*, but in array/0"), ((5, ["a"]), "expected a list of graphs .*, got int"),
+    (([(np.ones((3, 1)), ring(3))], [None]), "expected labels of one line with something in them"),
     (([(np.ones(3), ring(3))], ["a"]), r"expected a graph as features \(n, f\), edges int \(2, e\)"),
     (([(np.ones((3, 1)), ring(3))] * 3, ["a"] * 3), "expected graphs of at least two classes, found those of one class"),
     ("missing.txt", "there is no '.*missing.txt'"),
@@ -190,7 +198,7 @@ def test_molecules_are_read_from_smiles(tmp_path):
     assert phenol.count == 7 and sorted(phenol.weights.tolist()) == [1.0] + [1.5] * 6 and phenol.values[:6, 2].tolist() == [1] * 6
     assert broken.fault.startswith("no molecule: SMILES 'not a molecule'") and salt.values[:, 0].tolist() == [1, -1] and salt.edges.shape == (2, 0)
     data = load_graphs(tmp_path / "m.csv", split=None)
-    assert data.facts["tags"] == ["C", "Cl", "Na", "O"] and feature_names(data.facts)[-1] == "in a ring" and len(data.quarantined) == 1
+    assert data.facts["tags"] == ["C", "Cl", "Na", "O"] and data.facts["names"][-1] == "in a ring" and len(data.quarantined) == 1
 
 
 def test_molecules_without_the_extra_are_one_line(tmp_path, monkeypatch):
@@ -243,7 +251,7 @@ def test_a_run_answers_for_other_graphs_and_refuses_what_it_does_not_know(run, t
     assert main(["predict", str(run.path), str(tmp_path / "other.txt"), "--output", str(tmp_path / "a.csv")]) == 0
     lines = (tmp_path / "a.csv").read_text().splitlines()
     assert len(lines) == 4 and ",0," in lines[1]
-    assert "nodes of the kind 5, which the network does not know" in lines[2] and "12 nodes, more than the 9 of the largest graph" in lines[3]
+    assert "nodes of the kind 5, which the network does not know" in lines[2] and "larger than the 9 nodes of the largest graph" in lines[3]
 
 
 def test_what_decided_is_found_by_leaving_out(run):
@@ -289,6 +297,30 @@ def test_a_network_begins_on_molecules_of_other_elements_with_new_first_weights(
     for name in ("block2", "block3", "block4"):
         for old, new in zip(first.get_layer(name).weights, second.get_layer(name).weights, strict=True):
             np.testing.assert_array_equal(old.numpy(), new.numpy())
-    counted = load_graphs(([(np.ones((len(features), 1)), edges) for features, edges in graphs], labels))
-    with pytest.raises(tfcnn.InputError, match=r"expected features that are numbers of any sign as in the run '.*', got counts or kinds of nodes"):
-        build_for_graphs(tfcnn.ModelConfig("gin", str(run.path)), counted.labels, counted.input_shape, counted.facts)
+
+
+def test_kinds_and_values_of_nodes_stay_as_far_apart_as_they_were():
+    """One of many kinds, and a value: mostly 0, but no counts of words."""
+    random = np.random.default_rng(0)
+    nodes = np.concatenate([np.eye(30)[random.integers(0, 30, 200)], random.uniform(50, 1000, (200, 1))], axis=1)
+    assert statistics_of(nodes, kinds=30)["counts"] is False and statistics_of(nodes[:, 30:] * np.eye(20)[random.integers(0, 20, 200)])["counts"] is False
+    words = (random.random((200, 50)) < 0.05) * random.integers(1, 4, (200, 50))
+    assert statistics_of(words) == {"counts": True} and statistics_of(np.eye(5)) == {"counts": True} and statistics_of(-words)["counts"] is False
+
+
+def test_nodes_without_features_have_the_number_of_their_neighbours(tmp_path):
+    data = load_graphs(tu_folder(tmp_path / "set"), split=None)
+    assert data.facts["names"] == ["neighbours"] and data.inputs[0][:, 0].tolist() == [1, 2, 1]
+
+
+def test_splits_of_some_graphs_alone_are_refused(tmp_path):
+    pytest.importorskip("rdkit")
+    (tmp_path / "m.csv").write_text("smiles,label,split\nCCO,a,train\nCCC,b,\n")
+    with pytest.raises(tfcnn.InputError, match=r"expected a split for all graphs in '.*m.csv' or for none, got none for 1 of 2, such as .*m.csv/3"):
+        load_graphs(tmp_path / "m.csv")
+
+
+def test_what_else_is_asked_for_beside_a_run_that_is_followed_is_refused(run):
+    with pytest.raises(tfcnn.InputError, match=r"expected no size beside a run that is followed, got size=\(7,\)"):
+        load_graphs(run.record["data"]["source"], like=run, size=(7,))
+    assert load_graphs(run.record["data"]["source"], like=run).facts["size"] == run.facts["size"]

@@ -75,6 +75,9 @@ def test_labels_may_stand_in_a_file_of_their_own_and_be_few(tmp_path):
     ({"weights": np.ones(3)}, "expected a weight for each of the"),
     ({"labels": [""] * 60}, "expected labels of nodes, found none"),
     ({"splits": ["nowhere"] * 60}, "expected train, validation or test as splits of nodes, got 'nowhere'"),
+    ({"edges": np.ones((2, 3), int)}, "expected a graph with edges"), ({"labels": np.eye(60)}, "expected one value a node as labels, got shape"),
+    ({"names": ["a"] * 60}, "expected a name of its own for each node, but 'a' stands there twice"), ({"weights": ["heavy"]}, "as arrays of numbers, but"),
+    ({"features": [[1], [1, 2]]}, "as arrays of numbers, but"), ({"labels": None}, "expected labels of nodes, found none"),
     ({"shape": 1}, "as parts of a graph, got 'shape'"),
     ({"edges": np.ones((3, 4))}, r"expected features \(n, f\) and edges int \(2, e\)"),
 ])
@@ -88,9 +91,11 @@ def test_graphs_that_cannot_be_used_are_one_line(changes, said):
     ({"edges": ["a,b"]}, "expected the columns source and target, and each once, in '.*edges.csv', found a, b"),
     ({"labels": ["node,label", "n99,a"]}, "expected nodes of nodes.csv in line 2 of '.*labels.csv', got 'n99'; add it, or remove the label"),
     ({"nodes": ["node,label,f", "n0,a,1", "n0,b,1"]}, "but 'n0' stands there twice"),
-    ({"nodes": ["node,label,f", "n0,a,red"]}, "expected numbers as features in '.*nodes.csv'"),
+    ({"nodes": ["node,label,f", "n0,a,red"]}, "expected a number in column f, line 2 of '.*nodes.csv', got 'red'"),
+    ({"edges": ["source,target,weight", "n0,n1,0"]}, "expected a weight above 0 in line 2"),
+    ({"labels": ["node,label", "n1,a", "n1,b"]}, "expected each node once in '.*labels.csv', but 'n1' stands there again in line 3"),
     ({"nodes": ["node,label,f", "n0,a"]}, "expected 3 cells in line 2"),
-    ({"edges": ["source,target,weight", "n0,n1,heavy"]}, "expected a number as weight in line 2"),
+    ({"edges": ["source,target,weight", "n0,n1,heavy"]}, "expected a number in column weight, line 2 of '.*edges.csv'"),
 ])
 def test_broken_tables_are_one_line(tmp_path, files, said):
     with pytest.raises(tfcnn.InputError, match=said):
@@ -104,6 +109,36 @@ def test_broken_npz_files_are_one_line(tmp_path):
     for name, said in (("a", "cannot be read"), ("b", "an edge names node 7, but there are only nodes 0 to 1"), ("c", "expected the array adj_indices")):
         with pytest.raises(tfcnn.InputError, match=said):
             load_nodes(tmp_path / f"{name}.npz")
+
+
+def test_splits_and_masks_of_an_npz_are_kept_and_what_is_not_known_is_said(tmp_path, caplog):
+    graph = communities()
+    masks = {name: np.arange(60) // 10 == place for place, name in enumerate(("train_mask", "val_mask", "test_mask"))}
+    np.savez(tmp_path / "a.npz", **graph, **masks, something=1)
+    data = load_nodes(tmp_path / "a.npz")
+    assert [len(data.rows(split)) for split in ("train", "validation", "test")] == [10, 10, 10] and "something" in caplog.text
+    np.savez(tmp_path / "b.npz", **graph, train_mask=np.ones(60), test_mask=np.ones(60))
+    with pytest.raises(tfcnn.InputError, match="each node in one of them at most"):
+        load_nodes(tmp_path / "b.npz")
+
+
+def test_nodes_with_a_label_and_no_split_stay_out_where_others_have_one():
+    graph = communities()
+    data = load_nodes({**graph, "splits": np.repeat(["train", "validation", "test", ""], 15)})
+    assert len(data.items) == 45 and {item.split for item in data.items} == {"train", "validation", "test"}
+
+
+@pytest.mark.parametrize(("labels", "found"), [
+    ([-1, 1], ("-1", "1")), ([-1, 0, 1], ("0", "1")), ([None, "a", "b"], ("a", "b")), ([float("nan"), 0, 1], ("0", "1"))])
+def test_labels_that_stand_for_none(labels, found):
+    data = load_nodes({**communities(), "labels": np.array(labels, object)[np.arange(60) % len(labels)]})
+    assert data.labels == found
+
+
+def test_nodes_without_features_have_their_degrees():
+    graph = communities()
+    data = load_nodes({**graph, "features": np.zeros((60, 0))}, neighbours=(3,))
+    assert data.facts["features"] == 1 and data.inputs[0][0, 0] == (graph["edges"] == 0).sum()
 
 
 @pytest.mark.parametrize("neighbours", [(), (0,), (10, 10, 10, 10, 10), "10,10", (2.5,), (1000, 1000)])
@@ -182,6 +217,13 @@ def test_a_network_of_a_whole_graph_knows_no_other_one_and_no_tflite(run, tmp_pa
     assert "expected saved_model for a network of a whole graph, got 'tflite_float32'; train with --neighbours" in capsys.readouterr().err
     assert main(["predict", str(run.path), run.record["data"]["source"], "--output", str(tmp_path / "a.csv")]) == 0
     assert len((tmp_path / "a.csv").read_text().splitlines()) == 121
+
+
+def test_a_run_that_is_followed_says_what_the_network_is_of(run):
+    with pytest.raises(tfcnn.InputError, match=r"expected neighbours=None as in the run '.*' that is followed, got neighbours=\[5, 5\]; give no neighbours"):
+        load_nodes(run.record["data"]["source"], like=run, neighbours=(5, 5))
+    data = load_nodes(run.record["data"]["source"], like=run)
+    assert [len(data.rows(split)) for split in ("train", "test")] == [run.record["data"]["splits"][split] for split in ("train", "test")]
 
 
 def test_what_counts_around_a_node_of_a_whole_graph_is_within_its_reach(run):

@@ -5,6 +5,7 @@ Files that number the kinds of their nodes (tags, node labels, elements) give on
 
 import csv
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -89,6 +90,11 @@ def clean_edges(edges: np.ndarray, weights: np.ndarray | None = None) -> tuple[n
     return ends[:, first].astype(np.int32), None if weights is None else values[first]
 
 
+def degrees(edges: np.ndarray, count: int) -> np.ndarray:
+    """float32 (count, 1): how many neighbours each node has, the feature of nodes that have none, as in Xu et al. 2019, section 7."""
+    return np.bincount(edges[1], minlength=count).astype(np.float32)[:, None]
+
+
 def fault_of(values: np.ndarray, edges: np.ndarray, weights: np.ndarray | None = None) -> str:
     """Why a graph cannot be used, or ""."""
     if not len(values):
@@ -120,7 +126,8 @@ def _read_path(path: Path, labelled: bool) -> Iterator[Graph]:
 def _read_tu(folder: Path, labelled: bool) -> Iterator[Graph]:
     found = sorted(folder.glob("*_A.txt"))
     if len(found) != 1:
-        raise InputError(f"expected one file NAME_A.txt in '{folder}', found {len(found)}; give a folder in the TU format")
+        more = "one graph whose nodes have labels is read with --kind node" if (folder / "edges.csv").exists() else "give a folder in the TU format"
+        raise InputError(f"expected one file NAME_A.txt in '{folder}', found {len(found)}; {more}")
     part = lambda name: found[0].with_name(f"{found[0].name[:-len('_A.txt')]}_{name}.txt")
     needed = [part("graph_indicator"), *([part("graph_labels")] if labelled else [])]
     if lacks := [path.name for path in needed if not path.exists()]:
@@ -143,6 +150,11 @@ def _read_tu(folder: Path, labelled: bool) -> Iterator[Graph]:
     if not inside.all():
         raise InputError(f"expected edges of nodes from 1 to {nodes} in '{found[0]}', got {tuple((edges[~inside][0] + 1).tolist())} in line "
                          f"{int(np.flatnonzero(~inside)[0]) + 1}")
+    across = np.flatnonzero(belongs[edges[:, 0]] != belongs[edges[:, 1]])
+    if len(across):
+        ends = tuple((edges[across[0]] + 1).tolist())
+        raise InputError(f"expected edges within graphs in '{found[0]}', got {ends} in line {int(across[0]) + 1}, whose nodes are of two; graph_indicator says "
+                         "which graph a node is of")
     order = np.argsort(owner, kind="stable")
     bounds = np.searchsorted(owner[order], np.arange(graphs + 1))
     for number in range(graphs):
@@ -155,19 +167,19 @@ def _read_dgcnn(path: Path) -> Iterator[Graph]:
     """The number of graphs; then for each a line with its number of nodes and its label, and a line a node: tag, degree, neighbours, perhaps values."""
     lines = _lines(path)
 
-    def numbers(place: int, least: int, what: str) -> list[str]:
+    def numbers(place: int, least: int, what: str, counted: int | None) -> list[str]:
         found = lines[place].split() if place < len(lines) else []
-        if len(found) < least or not all(_is_whole(text) for text in found[:least]):
+        if len(found) < least or not all(_is_whole(text) for text in found[:least]) or (counted is not None and int(found[counted]) < 0):
             raise InputError(f"expected {what} in line {place + 1} of '{path}', got {repr(lines[place][:40]) if place < len(lines) else 'the end of the file'}")
         return found
 
-    total, place = int(numbers(0, 1, "the number of graphs")[0]), 1
+    total, place = int(numbers(0, 1, "the number of graphs", 0)[0]), 1
     for number in range(total):
-        count, label = numbers(place, 2, "the number of nodes and the label of a graph")[:2]
+        count, label = numbers(place, 2, "the number of nodes and the label of a graph", 0)[:2]
         tags, edges, values = [], [], []
         for node in range(int(count)):
             at = place + 1 + node
-            tag, degree, *rest = numbers(at, 2, "the tag of a node, the number of its neighbours, and these")
+            tag, degree, *rest = numbers(at, 2, "the tag of a node, the number of its neighbours, and these", 1)
             if len(rest) < int(degree) or not all(_is_whole(text) for text in rest[:int(degree)]):
                 raise InputError(f"expected {degree} neighbours in line {at + 1} of '{path}', got {len(rest)}")
             tags.append(tag)
@@ -178,6 +190,8 @@ def _read_dgcnn(path: Path) -> Iterator[Graph]:
         shape = (int(count), len(values[0]) if values else 0)
         yield _graph(f"{path}/{number + 1}", tuple(tags), np.array(values, np.float32).reshape(shape), np.array(edges, np.int64).reshape(-1, 2).T, label=label)
         place += int(count) + 1
+    if place < len(lines):
+        raise InputError(f"expected {total} graphs in '{path}' as its first line says, got more in line {place + 1}; say how many there are")
 
 
 def _read_smiles(path: Path, labelled: bool) -> Iterator[Graph]:
@@ -211,11 +225,12 @@ def _read_smiles(path: Path, labelled: bool) -> Iterator[Graph]:
 
 
 def _of_arrays(graphs: Sequence, labels: Sequence, split: str) -> Iterator[Graph]:
-    labels = np.asarray(labels)
-    if labels.ndim != 1 or len(labels) != len(graphs):
-        raise InputError(f"expected one label a graph, got {len(graphs)} graphs and labels of shape={labels.shape}")
+    labels = np.asarray(labels, object)
+    if not hasattr(graphs, "__len__") or labels.ndim != 1 or len(labels) != len(graphs):
+        count = f"{len(graphs)} graphs" if hasattr(graphs, "__len__") else type(graphs).__name__
+        raise InputError(f"expected a list of graphs and one label for each, got {count} and labels of shape={labels.shape}")
     for row, (graph, label) in enumerate(zip(graphs, labels.tolist(), strict=True)):
-        yield of_pair(graph, f"array/{split}/{row}" if split else f"array/{row}", label_text(label), split)
+        yield of_pair(graph, f"array/{split}/{row}" if split else f"array/{row}", "" if label is None else label_text(label), split)
 
 
 def of_pair(graph: Any, name: str, label: str = "", split: str = "") -> Graph:
@@ -224,8 +239,12 @@ def of_pair(graph: Any, name: str, label: str = "", split: str = "") -> Graph:
     Raises:
         InputError: something else.
     """
-    parts = [np.asarray(part) for part in graph] if isinstance(graph, (tuple, list)) and len(graph) in (2, 3) else []
+    try:
+        parts = [np.asarray(part) for part in graph] if isinstance(graph, (tuple, list)) and len(graph) in (2, 3) else []
+    except ValueError as error:  # lists of different lengths
+        raise InputError(f"expected a graph as features (n, f), edges int (2, e) and perhaps weights (e,), but in {name}: {first_line(error)}") from error
     values, edges, *weights = parts or (np.zeros(0), np.zeros(0))
+    edges = edges.astype(np.int64) if edges.shape == (2, 0) else edges  # of a graph of one node; an empty list has no type
     if not parts or values.ndim != 2 or values.dtype.kind not in "uifb" or edges.ndim != 2 or len(edges) != 2 or edges.dtype.kind not in "ui" \
             or any(one.shape != (edges.shape[1],) for one in weights):
         got = " and ".join(f"{part.dtype} of shape={part.shape}" for part in parts) or type(graph).__name__
@@ -245,12 +264,16 @@ def check_graphs(found: Sequence[Graph], name: str) -> None:
     if not good:
         raise InputError(f"expected graphs{where}, found none" if not found else
                          f"expected graphs{where}, but none of {len(found)} can be used; the first: {found[0].name}: {found[0].fault}")
-    if not any(graph.edges.shape[1] for graph in good):
+    if not any((graph.edges[0] != graph.edges[1]).any() for graph in good):
         raise InputError(f"expected graphs with edges{where}, but none of {len(good)} has one; without edges a node is a series of numbers")
     counts = {graph.values.shape[1]: graph.name for graph in good}
     if len(counts) > 1:
         (one, first), (other, second), *_ = counts.items()
         raise InputError(f"expected nodes of one number of features, got {one} in {first} and {other} in {second}")
+    unsplit = [graph.name for graph in good if not graph.split]
+    if unsplit and len(unsplit) < len(good):
+        raise InputError(f"expected a split for all graphs{where} or for none, got none for {len(unsplit)} of {len(good)}, such as {unsplit[0]}; "
+                         "fill all or none")
     wrong = next((graph for graph in found if not graph.label.strip() or not is_plain(graph.label)), None)
     if wrong:
         raise InputError(f"expected labels of one line with something in them, got {wrong.label!a} in {wrong.name}")
@@ -264,17 +287,22 @@ def _lines(path: Path) -> list[str]:
 def _table(path: Path, dtype, columns: int | None = None) -> np.ndarray:
     """Numbers between commas, a row a line."""
     lines = _lines(path)
+    if not lines:
+        return np.zeros((0, columns or 0), dtype)
     try:
-        values = np.array([line.replace(",", " ").split() for line in lines], dtype=float).reshape(len(lines), -1).astype(dtype)
+        values = np.array([line.replace(",", " ").split() for line in lines], dtype=float).reshape(len(lines), -1)
     except ValueError as error:
         raise InputError(f"expected numbers in '{path}', as many in each line, but: {first_line(error)}") from error
     if columns and len(values) and values.shape[1] != columns:
         raise InputError(f"expected {columns} numbers in each line of '{path}', got {values.shape[1]}")
-    return values.reshape(-1, columns) if columns else values
+    wrong = np.flatnonzero((values != np.round(values)).any(axis=1)) if np.issubdtype(dtype, np.integer) else []
+    if len(wrong):
+        raise InputError(f"expected whole numbers in line {int(wrong[0]) + 1} of '{path}', got '{lines[wrong[0]][:40]}'")
+    return values.astype(dtype)
 
 
 def _is_whole(text: str) -> bool:
-    return text.lstrip("-").isdigit()
+    return re.fullmatch(r"-?\d+", text, re.ASCII) is not None
 
 
 def _values(texts: Sequence[str], where: str) -> list[float]:

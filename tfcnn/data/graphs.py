@@ -12,12 +12,13 @@ import numpy as np
 
 from tfcnn.data.arrange import Found, arrange, check_examples, check_split, like_text, near_of
 from tfcnn.data.dataset import Dataset
-from tfcnn.data.graph_files import ATOM, Graph, check_graphs, clean_edges, read_graphs
+from tfcnn.data.graph_files import ATOM, Graph, check_graphs, clean_edges, degrees, read_graphs
 from tfcnn.data.graph_rows import GraphRows, Parts
 from tfcnn.data.read import Read, content_digest
 from tfcnn.data.sources import Example, Source, sort_labels
+from tfcnn.data.stacks import facts_of_run
 from tfcnn.errors import InputError
-from tfcnn.record import Run, load_run
+from tfcnn.record import Run
 
 KIND = "graph"
 LARGEST = 512  # nodes of a graph where no size is asked for: a row is a matrix of size x size numbers
@@ -62,17 +63,16 @@ def load_graphs(source: Any, *, size: Sequence[int] | None = None, split: tuple[
     if facts is not None:
         return replace(data, facts=dict(facts))
     seen = [inputs.graphs[row].nodes for row in data.rows("train")]
-    return replace(data, facts={**told, **statistics_of(np.concatenate(seen) if seen else np.zeros((0, told["features"])))})
+    return replace(data, facts={**told, **statistics_of(np.concatenate(seen) if seen else np.zeros((0, told["features"])), kinds=len(told["tags"]))})
 
 
 def look(source: Any, *, size: Sequence[int] | None = None, like: Run | str | Path | None = None, facts: Mapping[str, Any] | None = None) -> Found:
     """The graphs of a source, before they are split; for the arguments see `load_graphs`."""
     check_size(size)
-    if facts is None and like is not None:
-        facts = (like if isinstance(like, Run) else load_run(like)).facts
+    facts = facts if facts is not None else facts_of_run(like, KIND, {"size": size})
     name, graphs = read_graphs(source)
     check_graphs(graphs, name)
-    told = {name: facts[name] for name in ("size", "features", "tags", "values")} if facts is not None else _facts(graphs, size)
+    told = {name: facts[name] for name in ("size", "features", "tags", "values", "names")} if facts is not None else _facts(graphs, size, name)
     brought = [_brought(graph, told) for graph in graphs]
     reads = [_read(graph, parts) for graph, parts in zip(graphs, brought, strict=True)]
     _say_quarantined(reads, told)
@@ -104,13 +104,6 @@ def check_size(size: Sequence[int] | None) -> None:
         raise InputError(f"expected a size of one whole number of nodes from 2 to 4096 for graphs, got size={size}")
 
 
-def feature_names(facts: Mapping[str, Any]) -> list[str]:
-    """What each feature of a node is, for a page and an app."""
-    values = list(ATOM) if facts["values"] == len(ATOM) and facts["tags"] and not facts["tags"][0].lstrip("-").isdigit() else \
-        [f"value {number}" for number in range(1, facts["values"] + 1)]
-    return [*facts["tags"], *values] or ["1"]
-
-
 def graph_hash(graph: Parts, rounds: int = ROUNDS) -> str:
     """A digest that does not depend on the order of nodes: what each node sees of others, step by step.
 
@@ -127,12 +120,14 @@ def graph_hash(graph: Parts, rounds: int = ROUNDS) -> str:
     return hashlib.sha256(b"".join(sorted(colours))).hexdigest()
 
 
-def _facts(graphs: Sequence[Graph], size: Sequence[int] | None) -> dict[str, Any]:
+def _facts(graphs: Sequence[Graph], size: Sequence[int] | None, source: str) -> dict[str, Any]:
     good = [graph for graph in graphs if not graph.fault]
     tags = list(sort_labels({tag for graph in good for tag in graph.tags}))
     values = good[0].values.shape[1]
     largest = max(graph.count for graph in good)
-    return {"size": int(size[0]) if size else min(largest, LARGEST), "features": len(tags) + values or 1, "tags": tags, "values": values}
+    names = list(ATOM) if source.lower().endswith(".csv") else [f"value {number}" for number in range(1, values + 1)]
+    names = [*tags, *names] or ["neighbours"]
+    return {"size": int(size[0]) if size else min(largest, LARGEST), "features": len(names), "tags": tags, "values": values, "names": names}
 
 
 def _brought(graph: Graph, facts: Mapping[str, Any]) -> Parts | str:
@@ -140,9 +135,15 @@ def _brought(graph: Graph, facts: Mapping[str, Any]) -> Parts | str:
     if graph.fault:
         return graph.fault
     if graph.count > facts["size"]:
-        return f"{graph.count} nodes, more than the {facts['size']} of the largest graph that the network takes"
+        return f"larger than the {facts['size']} nodes of the largest graph that the network takes: {graph.count}"
+    edges, weights = clean_edges(graph.edges, graph.weights)
+    if facts.get("counts") and (graph.values < 0).any():
+        return "features below 0, and the network takes counts"
+    if not graph.tags and facts["tags"] and graph.values.shape[1] == facts["features"]:  # arrays, whose first features say the kind
+        return Parts(graph.values, edges, weights)
     if graph.values.shape[1] != facts["values"] or bool(graph.tags) != bool(facts["tags"]):
-        return f"{graph.values.shape[1]} values a node{' and a kind' if graph.tags else ''}, not {facts['values']}{' and a kind' if facts['tags'] else ''}"
+        kind = lambda there: " and a kind" if there else ""
+        return f"{graph.values.shape[1]} values a node{kind(graph.tags)}, not {facts['values']}{kind(facts['tags'])}: {', '.join(facts['names'])[:60]}"
     unknown = sorted(set(graph.tags) - set(facts["tags"]))
     if unknown:
         return f"nodes of the kind {', '.join(unknown)[:40]}, which the network does not know"
@@ -150,8 +151,7 @@ def _brought(graph: Graph, facts: Mapping[str, Any]) -> Parts | str:
     kinds = np.zeros((graph.count, len(place)), np.float32)
     kinds[np.arange(len(graph.tags)), [place[tag] for tag in graph.tags]] = 1
     nodes = np.concatenate([kinds, graph.values], axis=1)
-    edges, weights = clean_edges(graph.edges, graph.weights)
-    return Parts(nodes if nodes.shape[1] else np.ones((graph.count, 1), np.float32), edges, weights)
+    return Parts(nodes if nodes.shape[1] else degrees(edges, graph.count), edges, weights)
 
 
 def _read(graph: Graph, parts: Parts | str) -> Read:
@@ -162,15 +162,17 @@ def _read(graph: Graph, parts: Parts | str) -> Read:
     return Read(example, content_digest(content), "", None, len(content))
 
 
-def statistics_of(nodes: np.ndarray) -> dict[str, Any]:
-    """What a network does to features (n, f) first.
+def statistics_of(nodes: np.ndarray, kinds: int = 0) -> dict[str, Any]:
+    """What a network does to features (n, f) first, of which the first `kinds` say the kind of a node.
 
-    Where they are `counts`, that is 0 and 1 alone or mostly 0 and never below, those of a node are divided by their sum (Kipf & Welling 2017, section 5.2).
-    Others are standardised by `mean` and `variance`; these are 0 and 1 of features that are 0 and 1 alone, and of those that never change.
+    Where there are no kinds, and all are `counts`, whole numbers from 0 up that are 0 and 1 alone or mostly 0, those of a node are divided by their sum
+    (Kipf & Welling 2017, section 5.2). Others are standardised by `mean` and `variance`; these are 0 and 1 of features that are 0 and 1 alone, and of those
+    that never change.
     """
     if not len(nodes):
         return {}
-    if (nodes >= 0).all() and (np.isin(nodes, (0, 1)).all() or np.count_nonzero(nodes) < MOSTLY_ZERO * nodes.size):
+    whole = not kinds and (nodes >= 0).all() and (nodes == np.round(nodes)).all()
+    if whole and (nodes.max() <= 1 or np.count_nonzero(nodes) < MOSTLY_ZERO * nodes.size):
         return {"counts": True}
     nodes = nodes.astype(np.float64)
     plain = np.isin(nodes, (0, 1)).all(axis=0) | (nodes.var(axis=0) < LEAST_VARIANCE)
@@ -178,7 +180,7 @@ def statistics_of(nodes: np.ndarray) -> dict[str, Any]:
 
 
 def _say_quarantined(reads: Sequence[Read], facts: Mapping[str, Any]) -> None:
-    larger = sum("more than the" in read.reason for read in reads)
+    larger = sum(read.reason.startswith("larger than") for read in reads)
     if larger:
         logger.warning("%d of %d graphs have more than %d nodes and are left out; --size takes larger ones", larger, len(reads), facts["size"])
 

@@ -16,13 +16,13 @@ from tfcnn.data.graphs import statistics_of
 from tfcnn.data.network_files import Network, read_network
 from tfcnn.data.read import Read, content_digest
 from tfcnn.data.sources import Example, Source
-from tfcnn.data.store import cache_bound, cache_folder, trim_cache
 from tfcnn.errors import InputError
-from tfcnn.files import write_aside
 from tfcnn.record import Run, load_run
 
 KIND = "node"
 MOST_HOPS, MOST_NEIGHBOURS = 4, 1000
+KEPT = 4  # graphs
+_GRAPHS: dict[str, Parts] = {}  # facts, which go into a record, name theirs; who builds a network on it finds it here
 
 logger = logging.getLogger(__name__)
 
@@ -39,11 +39,10 @@ class NodeRows:
 
     dtype = np.dtype(np.float32)
 
-    def __init__(self, network: Network, nodes: np.ndarray, neighbours: Sequence[int]):
+    def __init__(self, network: Network, nodes: np.ndarray, neighbours: Sequence[int], starts: np.ndarray | None = None):
         self.network, self.nodes, self.neighbours = network, np.asarray(nodes), tuple(neighbours)
         self.size, self.features = size_of(neighbours), network.features.shape[1]
-        self._starts = np.searchsorted(network.edges[1], np.arange(network.count + 1))
-        self._place = np.full(network.count, -1, np.int64)
+        self._starts = np.searchsorted(network.edges[1], np.arange(network.count + 1)) if starts is None else starts
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -63,7 +62,7 @@ class NodeRows:
 
     def choose(self, rows) -> "NodeRows":
         """The neighbourhoods of these nodes, in this order."""
-        return NodeRows(self.network, self.nodes[rows], self.neighbours)
+        return NodeRows(self.network, self.nodes[rows], self.neighbours, self._starts)
 
     def around(self, node: int) -> Parts:
         """The neighbourhood of a node."""
@@ -130,26 +129,32 @@ def load_nodes(source: Any, *, neighbours: Sequence[int] | None = None, split: t
     if facts is not None:
         return replace(data, facts=dict(facts))
     seen = network.features[nodes[data.rows("train")]] if told["neighbours"] else network.features
-    return replace(data, facts={**told, **statistics_of(seen)})
+    return replace(data, facts={**{name: value for name, value in told.items() if name != "negative"}, **statistics_of(seen)})
 
 
 def look(source: Any, *, neighbours: Sequence[int] | None = None, like: Run | str | Path | None = None, facts: Mapping[str, Any] | None = None) -> Found:
     """The labelled nodes of a source, before they are split; for the arguments see `load_nodes`."""
     check_neighbours(neighbours)
     if facts is None and like is not None:
-        facts = (like if isinstance(like, Run) else load_run(like)).facts
+        facts = _facts_of(like if isinstance(like, Run) else load_run(like), neighbours)
     network = read_network(source)
     told = _facts(network, facts["neighbours"] if facts is not None else neighbours and [int(count) for count in neighbours])
     if facts is not None:
         _check_like(told, facts)
-    numbers = [number for number, label in enumerate(network.labels) if label]
+    labelled = [number for number, label in enumerate(network.labels) if label]
+    numbers = [number for number in labelled if network.splits[number]] or labelled
+    if len(numbers) < len(labelled):
+        logger.info("%d of the %d nodes with labels have no split; they stay in the graph and are not learned, validated or tested",
+                    len(labelled) - len(numbers), len(labelled))
     place = {number: f"{network.source or 'array'}/{network.names[number]}" for number in numbers}
     reads = [Read(Example(place[number], network.labels[number], network.splits[number], network.groups[number]), _digest(network, number), "", None,
                   network.features[number].nbytes) for number in numbers]
     opened = Source(network.source, lambda: iter(()), tuple(read.example for read in reads), len(reads), kind=KIND)
     contents = {"graph": network, **{place[number]: number for number in numbers}}
     if not told["neighbours"]:
-        keep_graph(network, told["graph"])
+        _GRAPHS[told["graph"]] = Parts(network.features, network.edges, network.weights)
+        while len(_GRAPHS) > KEPT:
+            del _GRAPHS[next(iter(_GRAPHS))]
     return Found(opened, reads, contents, told, _notes(network, place))
 
 
@@ -185,36 +190,31 @@ def size_of(neighbours: Sequence[int]) -> int:
     return 1 + sum(int(np.prod(neighbours[:steps])) for steps in range(1, len(neighbours) + 1))
 
 
-def keep_graph(network: Network, digest: str) -> None:
-    """Keeps a graph in the cache, from where `kept_graph` gives it to a network that is built."""
-    file = _file(digest)
-    if file.exists():
-        return
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with write_aside(file) as aside, open(aside, "wb") as written:
-        np.savez(written, features=network.features, edges=network.edges, **({} if network.weights is None else {"weights": network.weights}))
-    trim_cache(cache_bound())
-
-
 def kept_graph(digest: str) -> Parts:
-    """The graph that the facts of a data set name.
+    """The graph that the facts of a data set name; the last ones that were loaded are kept.
 
     Raises:
-        InputError: it is not in the cache any more.
+        InputError: others were loaded since.
     """
-    file = _file(digest)
-    if not file.exists():
-        raise InputError(f"expected the graph of the data in '{file}', but the cache was emptied since; load the data again")
-    with np.load(file, allow_pickle=False) as arrays:
-        return Parts(arrays["features"], arrays["edges"], arrays["weights"] if "weights" in arrays.files else None)
+    if digest not in _GRAPHS:
+        raise InputError("expected the graph of the data to be loaded, but others were since; load the data again")
+    return _GRAPHS[digest]
 
 
-def _file(digest: str) -> Path:
-    return cache_folder() / "graphs" / f"{digest[:32]}.npz"
+def _facts_of(run: Run, neighbours: Sequence[int] | None) -> dict[str, Any] | None:
+    """Of a run whose splits are followed; None of one of another kind."""
+    if run.kind != KIND:
+        return None
+    before = run.facts["neighbours"]
+    if (neighbours and list(neighbours)) != before:
+        given = f"--neighbours {','.join(map(str, before))}" if before else "no neighbours"
+        raise InputError(f"expected neighbours={before} as in the run '{run.path}' that is followed, got neighbours={neighbours and list(neighbours)}; "
+                         f"give {given}")
+    return run.facts
 
 
 def _facts(network: Network, neighbours: Sequence[int] | None) -> dict[str, Any]:
-    told = {"neighbours": neighbours and list(neighbours), "features": network.features.shape[1]}
+    told = {"neighbours": neighbours and list(neighbours), "features": network.features.shape[1], "negative": bool((network.features < 0).any())}
     if neighbours:
         size = size_of(neighbours)
         return {**told, "size": size, "dtype": "float32", "what": f"the neighbourhood of a node as one matrix of {size} lines, the node itself in the "
@@ -236,6 +236,8 @@ def _check_like(told: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
     """Raises InputError for a graph that a run cannot answer for."""
     if told["features"] != facts["features"]:
         raise InputError(f"expected nodes of {facts['features']} features as the run was trained on, got {told['features']}")
+    if facts.get("counts") and told["negative"]:
+        raise InputError("expected features from 0 up, counts as the run was trained on, got some below 0")
     if not facts["neighbours"] and told["graph"] != facts["graph"]:
         raise InputError("expected the graph that the run was trained on, got another one: its network knows no other; train with --neighbours to answer for "
                          "nodes and graphs that it has not seen")

@@ -70,8 +70,7 @@ def facts_of_run(like: Run | str | Path | None, kind: str, asked: Mapping[str, A
     if run is None or run.kind != kind:
         return None
     if any(value is not None for value in asked.values()):
-        *names, last = asked
-        raise InputError(f"expected no {', '.join(names)} and {last} beside a run that is followed, got "
+        raise InputError(f"expected no {', '.join(asked)} beside a run that is followed, got "
                          f"{', '.join(f'{name}={value}' for name, value in asked.items())}; leave them out")
     return {name: value for name, value in run.facts.items() if name not in ("mean", "variance")}
 

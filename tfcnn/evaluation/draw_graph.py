@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from tfcnn.data.graph_rows import parts_of_row
-from tfcnn.data.graphs import feature_names
 
 LARGE, SMALL, MARGIN = (320, 220), (110, 76), 14
 MOST_NODES = 150  # of a drawing; more cannot be told apart
@@ -20,7 +19,7 @@ FOR, AGAINST = "var(--accent)", "var(--second)"
 def draw_graph(row: np.ndarray, heat: np.ndarray | None, facts: Mapping[str, Any], text: str, *, large: bool) -> str:
     """A row of `tfcnn.data.graph_rows`; `heat` as `tfcnn.evaluation.graph_heat` gives it."""
     graph = parts_of_row(row, facts["features"])
-    names, tags = feature_names(facts), len(facts["tags"])
+    names, tags = facts["names"], len(facts["tags"])
     kinds = graph.nodes[:, :tags].argmax(axis=1) if tags else np.zeros(len(graph.nodes), int)
     return _drawn(graph.edges, [names[kind] if tags else "" for kind in kinds], kinds, heat, large=large)
 
@@ -32,7 +31,7 @@ def draw_node(row: np.ndarray, heat: Any, facts: Mapping[str, Any], text: str, *
         return _drawn(graph.edges, [""] * len(graph.nodes), np.zeros(len(graph.nodes), int), heat, large=large, ringed=True)
     if heat is None or not large:
         return f'<p class="node">node {int(row[0])}</p>'
-    return _drawn(heat.edges, [f"of the graph {number}" for number in heat.numbers], np.zeros(len(heat.numbers), int), heat.heat, large=True, ringed=True)
+    return _drawn(heat.edges, [f"node {number}" for number in heat.numbers], np.zeros(len(heat.numbers), int), heat.heat, large=True, ringed=True)
 
 
 def _drawn(edges: np.ndarray, names: Sequence[str], kinds: np.ndarray, heat: np.ndarray | None, *, large: bool, ringed: bool = False) -> str:
@@ -95,7 +94,7 @@ def _edge(source: int, target: int, places: np.ndarray, heat: np.ndarray | None)
 
 def _node(number: int, kind: int, name: str, x: float, y: float, radius: float, heat: np.ndarray | None, *, written: bool,
           ringed: bool) -> str:
-    said = f"<title>node {number}{f', {html.escape(name)}' if name else ''}</title>"
+    said = f"<title>{html.escape(name) or ('the node that was asked for' if ringed else f'node {number} of these')}</title>"
     if heat is None:
         fill, opacity = PALETTE[kind % len(PALETTE)], 1.0 if kind < len(PALETTE) else 0.55
     else:

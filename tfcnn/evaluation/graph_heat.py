@@ -39,8 +39,9 @@ def without_nodes_and_edges(model, inputs: np.ndarray, targets: np.ndarray) -> n
         parts = parts_of_row(row, features)
         once = [(int(source), int(to)) for source, to in parts.edges.T if source < to]
         left_out = [*((node,) for node in range(len(parts.nodes))), *once][:MOST]
-        variants = [row, *(_without(row, features, ends) for ends in left_out)]
-        logits = np.concatenate([run(np.stack(variants[start:start + BATCH])).numpy()[:, target] for start in range(0, len(variants), BATCH)])
+        variants = [(), *left_out]  # written out a batch at a time: a row may be large
+        parts = (variants[start:start + BATCH] for start in range(0, len(variants), BATCH))
+        logits = np.concatenate([run(np.stack([_without(row, features, ends) for ends in part])).numpy()[:, target] for part in parts])
         for ends, logit in zip(left_out, logits[1:], strict=True):
             for place in [(ends[0], 0)] if len(ends) == 1 else [(ends[0], 1 + ends[1]), (ends[1], 1 + ends[0])]:
                 written[place] = logits[0] - logit
@@ -145,11 +146,11 @@ def _scaled(heat: np.ndarray) -> np.ndarray:
 
 
 def _without(row: np.ndarray, features: int, ends: tuple[int, ...]) -> np.ndarray:
-    """A row without a node, or without an edge."""
+    """A row without a node, or without an edge; () leaves nothing out."""
     changed, edges = row.copy(), features + 1
     if len(ends) == 1:
         changed[ends[0]] = 0
         changed[:, edges + ends[0]] = 0
-    else:
+    elif ends:
         changed[ends[0], edges + ends[1]] = changed[ends[1], edges + ends[0]] = 0
     return changed

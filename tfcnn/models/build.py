@@ -63,10 +63,7 @@ def build_for_graphs(config: ModelConfig, labels: Sequence[str], shape: tuple[in
     keep: tuple[str, ...] = ()
     if config.weights != "none":
         before = load_run(config.weights).facts
-        if before["counts"] != facts["counts"]:
-            told = {True: "counts or kinds of nodes", False: "numbers of any sign"}
-            raise InputError(f"expected features that are {told[before['counts']]} as in the run '{config.weights}', got {told[facts['counts']]}")
-        same = (before["tags"], before["values"]) == (facts["tags"], facts["values"])
+        same = (before["names"], before["counts"]) == (facts["names"], facts["counts"])
         keep = () if same else OF_FEATURES
         if not same:
             logger.info("nodes of the run have other features: %s are new, the blocks behind are those of the run", " and ".join(OF_FEATURES))
