@@ -190,3 +190,11 @@ def test_files_of_another_kind_are_named_where_the_kind_was_forgotten(tmp_path, 
     assert main(["train", str(tmp_path / "data"), "--output", str(tmp_path / "run")]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert line == f"tfcnn: expected photos in '{tmp_path / 'data'}', found {many}, such as '0.{ending}'; give --kind {kind}"
+
+
+def test_columns_and_keys_of_another_kind_are_named_where_the_kind_was_forgotten(tmp_path, capsys):
+    (tmp_path / "molecules.csv").write_text("smiles,label\nCCO,a\n")
+    np.savez(tmp_path / "graph.npz", adj_indptr=np.zeros(3), labels=np.zeros(2))
+    for name, said in (("molecules.csv", "for graphs give --kind graph"), ("graph.npz", "for nodes give --kind node")):
+        assert main(["audit", str(tmp_path / name)]) == 2
+        assert capsys.readouterr().err.strip().endswith(said)

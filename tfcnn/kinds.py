@@ -6,7 +6,7 @@ part has to know of another for it.
 
 import importlib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -139,6 +139,15 @@ KINDS = {
         takes="{what}", dtype="int32"),
 }
 COMMON = ("split", "folds", "fold", "like")  # fields of `DataConfig` that every `load` takes
+
+
+TELLING = {"adj_indptr": "node", "smiles": "graph", "text": "text"}  # columns and keys that no photos have
+
+
+def hint_of(names: Iterable[str]) -> str:
+    """What to do where the names of columns or keys tell another kind of data than photos, to be put behind an error; "" where they tell none."""
+    kind = next((TELLING[name] for name in names if name in TELLING), None)
+    return f"; for {KINDS[kind].many} give --kind {kind}" if kind else ""
 
 
 def kind_of(name: str) -> Kind:

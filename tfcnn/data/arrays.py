@@ -9,6 +9,7 @@ import numpy as np
 from tfcnn.data.sources import Example, Source, label_text
 from tfcnn.data.split import SPLIT_NAMES
 from tfcnn.errors import InputError, closest, is_plain
+from tfcnn.kinds import hint_of
 
 LOOKED_AT = 64  # images of a tf.data.Dataset after which a range of 0 to 1 is no accident
 _SPLIT = "|".join(SPLIT_NAMES)
@@ -80,7 +81,8 @@ def pairs_of(names: Sequence[str], path: str) -> dict[str, tuple[str, str]]:
                 raise InputError(f"expected the {kind} of each split once in '{path}', found {', '.join(names)}")
             pair[kind] = name
     if not pairs or any(len(pair) < 2 for pair in pairs.values()) or ("" in pairs and len(pairs) > 1):
-        raise InputError(f"expected the keys images and labels (or x and y, or x_train, y_train, x_test, y_test) in '{path}', found {', '.join(names)}")
+        raise InputError(f"expected the keys images and labels (or x and y, or x_train, y_train, x_test, y_test) in '{path}', found {', '.join(names)}"
+                         f"{hint_of(names)}")
     return {split: (pair["images"], pair["targets"]) for split, pair in pairs.items()}
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from tfcnn.data.split import SPLIT_NAMES, SPLITS
 from tfcnn.errors import InputError, closest, is_plain
-from tfcnn.kinds import IMAGE
+from tfcnn.kinds import IMAGE, hint_of
 
 SHOWN = 5  # of the missing files
 
@@ -213,7 +213,8 @@ def _examples(columns: dict[str, list], where: str, base: Path, group_by: str | 
     """Examples from the columns path, label and perhaps split and `group_by`; every row is checked."""
     for name in ("path", "label", *([group_by] if group_by else [])):
         if name not in columns:
-            raise InputError(f"expected the column '{name}' in {where}, found {', '.join(map(str, columns)) or 'no columns'}; {closest(name, columns)}")
+            raise InputError(f"expected the column '{name}' in {where}, found {', '.join(map(str, columns)) or 'no columns'}"
+                             f"{hint_of(columns) or '; ' + closest(name, columns)}")
     if not columns["path"]:
         raise InputError(f"expected at least one row in {where}, found none")
     for name in ("path", "label"):
