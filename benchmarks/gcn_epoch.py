@@ -80,7 +80,7 @@ def bare(path: str, units: int):
     from tfcnn.models.graph import GCNConv
 
     data = read(path)
-    from tfcnn.data.nodes import kept_graph
+    from tfcnn.kept import kept_graph
     from tfcnn.models.graph_networks import prepared
 
     graph = kept_graph(data.facts["graph"])
@@ -106,7 +106,7 @@ def network(path: str, units: int):
     import keras
     import tensorflow as tf
 
-    from tfcnn.data.nodes import kept_graph
+    from tfcnn.kept import kept_graph
     from tfcnn.models.classifier import build_classifier
     from tfcnn.models.freeze import set_trainable
     from tfcnn.models.graph_networks import build_network_of_graph

@@ -10,7 +10,7 @@ import pytest
 import tfcnn
 
 PACKAGE = Path(tfcnn.__file__).parent
-BASE = {"callable", "errors", "files", "hardware", "kinds", "locks", "progress", "record", "tables", "workers"}  # everybody may import these
+BASE = {"callable", "errors", "files", "hardware", "kept", "kinds", "locks", "progress", "record", "tables", "workers"}  # everybody may import these
 MAY_IMPORT = {
     "callable": set(),
     "errors": set(),
@@ -18,6 +18,7 @@ MAY_IMPORT = {
     "locks": set(),
     "files": {"errors", "locks"},
     "kinds": {"errors"},
+    "kept": {"errors"},
     "record": {"errors", "files", "kinds", "locks"},
     "progress": set(),
     "tables": set(),

@@ -17,12 +17,11 @@ from tfcnn.data.network_files import Network, read_network
 from tfcnn.data.read import Read, content_digest
 from tfcnn.data.sources import Example, Source
 from tfcnn.errors import InputError
+from tfcnn.kept import keep_graph
 from tfcnn.record import Run, load_run
 
 KIND = "node"
 MOST_HOPS, MOST_NEIGHBOURS = 4, 1000
-KEPT = 4  # graphs
-_GRAPHS: dict[str, Parts] = {}  # facts, which go into a record, name theirs; who builds a network on it finds it here
 
 logger = logging.getLogger(__name__)
 
@@ -152,9 +151,7 @@ def look(source: Any, *, neighbours: Sequence[int] | None = None, like: Run | st
     opened = Source(network.source, lambda: iter(()), tuple(read.example for read in reads), len(reads), kind=KIND)
     contents = {"graph": network, **{place[number]: number for number in numbers}}
     if not told["neighbours"]:
-        _GRAPHS[told["graph"]] = Parts(network.features, network.edges, network.weights)
-        while len(_GRAPHS) > KEPT:
-            del _GRAPHS[next(iter(_GRAPHS))]
+        keep_graph(told["graph"], Parts(network.features, network.edges, network.weights))
     return Found(opened, reads, contents, told, _notes(network, place))
 
 
@@ -188,17 +185,6 @@ def check_neighbours(neighbours: Sequence[int] | None) -> None:
 def size_of(neighbours: Sequence[int]) -> int:
     """Nodes of a neighbourhood at most, with the node itself."""
     return 1 + sum(int(np.prod(neighbours[:steps])) for steps in range(1, len(neighbours) + 1))
-
-
-def kept_graph(digest: str) -> Parts:
-    """The graph that the facts of a data set name; the last ones that were loaded are kept.
-
-    Raises:
-        InputError: others were loaded since.
-    """
-    if digest not in _GRAPHS:
-        raise InputError("expected the graph of the data to be loaded, but others were since; load the data again")
-    return _GRAPHS[digest]
 
 
 def _facts_of(run: Run, neighbours: Sequence[int] | None) -> dict[str, Any] | None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tfcnn.errors import InputError
+from tfcnn.kept import kept_graph
 from tfcnn.models.backbones import BACKBONES
 from tfcnn.models.classifier import ModelConfig, build_classifier, with_defaults
 from tfcnn.models.networks import build_network
@@ -76,8 +77,6 @@ def build_for_nodes(config: ModelConfig, labels: Sequence[str], shape: tuple[int
 
     if facts["neighbours"]:
         return _on(build_node_network(config.backbone, shape, facts), config, labels, facts)
-    from tfcnn.data.nodes import kept_graph
-
     return _on(build_network_of_graph(config.backbone, kept_graph(facts["graph"]), facts), config, labels, facts, keep=("graph",))
 
 
