@@ -16,7 +16,6 @@ from tfcnn.data.sources import label_text
 from tfcnn.data.split import SPLIT_NAMES
 from tfcnn.errors import InputError, closest, first_line, is_plain
 
-TU_PARTS = ("A", "graph_indicator", "graph_labels", "node_labels", "node_attributes")
 NOT_AN_ATOM = ("label", "split", "group", "smiles")  # columns of a CSV of molecules
 ATOM = ("charge", "hydrogens", "aromatic", "in a ring")  # features of an atom besides its element
 
@@ -146,11 +145,11 @@ def _read_tu(folder: Path, labelled: bool) -> Iterator[Graph]:
         raise InputError(f"expected the nodes of one graph after the other in '{part('graph_indicator')}', numbered from 1, but they are not in order")
     starts = np.searchsorted(belongs, np.arange(graphs + 1))
     inside = (edges >= 0).all(axis=1) & (edges < nodes).all(axis=1)
-    owner = np.where(inside, belongs[np.clip(edges[:, 0], 0, max(nodes - 1, 0))], -1) if nodes else np.full(len(edges), -1)
     if not inside.all():
         raise InputError(f"expected edges of nodes from 1 to {nodes} in '{found[0]}', got {tuple((edges[~inside][0] + 1).tolist())} in line "
                          f"{int(np.flatnonzero(~inside)[0]) + 1}")
-    across = np.flatnonzero(belongs[edges[:, 0]] != belongs[edges[:, 1]])
+    owner = belongs[edges[:, 0]]
+    across = np.flatnonzero(owner != belongs[edges[:, 1]])
     if len(across):
         ends = tuple((edges[across[0]] + 1).tolist())
         raise InputError(f"expected edges within graphs in '{found[0]}', got {ends} in line {int(across[0]) + 1}, whose nodes are of two; graph_indicator says "

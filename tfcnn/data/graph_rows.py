@@ -28,19 +28,23 @@ class GraphRows:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        return (len(self.graphs), *row_shape(self.size, self.features))
+        return (len(self), *row_shape(self.size, self.features))
 
     def __len__(self) -> int:
         return len(self.graphs)
 
     def __getitem__(self, rows) -> np.ndarray:
         if isinstance(rows, (int, np.integer)):
-            return row_of(self.graphs[rows], self.size)
-        places = np.arange(len(self.graphs))[rows]
+            return row_of(self.graph(rows), self.size)
+        places = np.arange(len(self))[rows]
         written = np.zeros((len(places), *self.shape[1:]), np.float32)
         for place, number in enumerate(places):
-            row_of(self.graphs[number], self.size, written[place])
+            row_of(self.graph(number), self.size, written[place])
         return written
+
+    def graph(self, number: int) -> Parts:
+        """The graph of a row."""
+        return self.graphs[number]
 
     def choose(self, rows) -> "GraphRows":
         """These graphs, in this order."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from tfcnn.data.arrange import Found, arrange, check_examples, check_split, like_text
 from tfcnn.data.dataset import Dataset
-from tfcnn.data.graph_rows import Parts, row_of, row_shape
+from tfcnn.data.graph_rows import GraphRows, Parts
 from tfcnn.data.graphs import statistics_of
 from tfcnn.data.network_files import Network, read_network
 from tfcnn.data.read import Read, content_digest
@@ -26,7 +26,7 @@ MOST_HOPS, MOST_NEIGHBOURS = 4, 1000
 logger = logging.getLogger(__name__)
 
 
-class NodeRows:
+class NodeRows(GraphRows):
     """Like an array float32 (nodes, size, features + 1 + size): the neighbourhood of each node as a row of `tfcnn.data.graph_rows`, the node itself first.
 
     Of the neighbours of each node so many are drawn, of these again, and so on; edges are all of those among them. A node is always given with the same
@@ -36,28 +36,16 @@ class NodeRows:
         Representation Learning on Large Graphs", section 3.1.
     """
 
-    dtype = np.dtype(np.float32)
-
     def __init__(self, network: Network, nodes: np.ndarray, neighbours: Sequence[int], starts: np.ndarray | None = None):
+        super().__init__((), size_of(neighbours), network.features.shape[1])
         self.network, self.nodes, self.neighbours = network, np.asarray(nodes), tuple(neighbours)
-        self.size, self.features = size_of(neighbours), network.features.shape[1]
         self._starts = np.searchsorted(network.edges[1], np.arange(network.count + 1)) if starts is None else starts
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        return (len(self.nodes), *row_shape(self.size, self.features))
 
     def __len__(self) -> int:
         return len(self.nodes)
 
-    def __getitem__(self, rows) -> np.ndarray:
-        if isinstance(rows, (int, np.integer)):
-            return row_of(self.around(int(self.nodes[rows])), self.size)
-        chosen = self.nodes[rows]
-        written = np.zeros((len(chosen), *self.shape[1:]), np.float32)
-        for place, node in enumerate(chosen.tolist()):
-            row_of(self.around(node), self.size, written[place])
-        return written
+    def graph(self, number: int) -> Parts:
+        return self.around(int(self.nodes[number]))
 
     def choose(self, rows) -> "NodeRows":
         """The neighbourhoods of these nodes, in this order."""
@@ -103,7 +91,7 @@ def load_nodes(source: Any, *, neighbours: Sequence[int] | None = None, split: t
         source: what `tfcnn.data.network_files.read_network` takes: an `.npz` with CSR parts, a folder with edges.csv and nodes.csv, or a dict of arrays.
         neighbours: None trains on the whole graph, which becomes part of the network: it answers for the nodes of this graph alone, by their numbers. Else
             how many neighbours of a node are drawn, how many of each of these, and so on, such as (10, 10): the network gets the neighbourhood of a node,
-            answers for nodes and graphs that it has never seen, and takes graphs that are larger than memory for a pass over all of it.
+            answers for nodes and graphs that it has never seen, and never passes through the whole graph.
         split, seed, folds, fold, like: see `load_images`.
         facts: of a run that the nodes are to be like, in place of `neighbours`.
 
