@@ -1,7 +1,7 @@
 """Photos that are pixels already: arrays, `.npz` files and `tf.data`."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,7 +40,7 @@ def parts_of(source: Any) -> dict[str, Any]:
     Raises:
         InputError: another key, or a split twice.
     """
-    parts = source if isinstance(source, dict) else {"": source}
+    parts = source if isinstance(source, Mapping) else {"": source}
     for name in parts:
         if parts is source and str(name).lower() not in SPLIT_NAMES:
             raise InputError(f"expected train, validation and test as keys of the data, got '{name}'; {closest(name, ('train', 'validation', 'test'))}")

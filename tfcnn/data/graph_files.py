@@ -6,15 +6,16 @@ Files that number the kinds of their nodes (tags, node labels, elements) give on
 import csv
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from tfcnn.data.arrays import parts_of
 from tfcnn.data.sources import label_text
 from tfcnn.data.split import SPLIT_NAMES
-from tfcnn.errors import InputError, closest, first_line, is_plain
+from tfcnn.errors import InputError, first_line, is_plain
 
 NOT_AN_ATOM = ("label", "split", "group", "smiles")  # columns of a CSV of molecules
 ATOM = ("charge", "hydrogens", "aromatic", "in a ring")  # features of an atom besides its element
@@ -65,13 +66,11 @@ def read_graphs(source: Any, *, labelled: bool = True) -> tuple[str, list[Graph]
     if isinstance(source, (str, os.PathLike)):
         path = Path(os.path.abspath(source))
         return str(path), list(_read_path(path, labelled))
-    parts = source if isinstance(source, Mapping) else {"": source}
+    parts = parts_of(source)
     for name, part in parts.items():
-        if name and str(name).lower() not in SPLIT_NAMES:
-            raise InputError(f"expected train, validation and test as keys of the data, got '{name}'; {closest(str(name), ('train', 'validation', 'test'))}")
         if not (isinstance(part, tuple) and len(part) == 2):
             raise InputError(f"expected (graphs, labels){' for each split' if name else ''}, got {type(part).__name__}; give a path, a pair or a dict of pairs")
-    return "", [graph for name, part in parts.items() for graph in _of_arrays(*part, SPLIT_NAMES.get(str(name).lower(), ""))]
+    return "", [graph for name, part in parts.items() for graph in _of_arrays(*part, name)]
 
 
 def clean_edges(edges: np.ndarray, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray | None]:

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tfcnn.data.arrays import parts_of
 from tfcnn.data.sources import label_text
 from tfcnn.data.split import SPLIT_NAMES
-from tfcnn.errors import InputError, closest, is_plain
+from tfcnn.errors import InputError, is_plain
 
 FLAGS = ("timestamps", "missing", "univariate", "equallength")  # of the header of a .ts file, true or false
 NOT_VALUES = ("label", "split", "group", "series")  # columns of a CSV that hold no values
@@ -48,13 +49,11 @@ def read_series(source: Any, *, labelled: bool = True) -> tuple[str, list[Series
     if isinstance(source, (str, os.PathLike)):
         path = os.path.abspath(source)
         return path, list(_read_path(Path(path), labelled=labelled))
-    parts = source if isinstance(source, Mapping) else {"": source}
+    parts = parts_of(source)
     for name, part in parts.items():
-        if name and str(name).lower() not in SPLIT_NAMES:
-            raise InputError(f"expected train, validation and test as keys of the data, got '{name}'; {closest(str(name), ('train', 'validation', 'test'))}")
         if not (isinstance(part, tuple) and len(part) == 2):
             raise InputError(f"expected (series, labels){' for each split' if name else ''}, got {type(part).__name__}; give a path, a pair or a dict of pairs")
-    return "", [series for name, part in parts.items() for series in _of_arrays(*part, "array", SPLIT_NAMES.get(str(name).lower(), ""))]
+    return "", [series for name, part in parts.items() for series in _of_arrays(*part, "array", name)]
 
 
 def _read_path(path: Path, *, labelled: bool) -> Iterator[Series]:
