@@ -14,8 +14,9 @@ from scipy.stats import spearmanr
 
 import tfcnn
 from tfcnn.data.channels import to_grey
-from tfcnn.evaluation.explain import draw_feature_maps, draw_filters, explain
+from tfcnn.evaluation.explain import explain
 from tfcnn.evaluation.heat import attention_rollout, check_method, grad_cam, heat_maps, integrated_gradients
+from tfcnn.evaluation.layer_pictures import draw_feature_maps, draw_filters
 from tfcnn.evaluation.overlay import COLOURS, STRENGTH, draw_cells, kernel_cells, map_cells, overlay, side_by_side
 from tfcnn.evaluation.predict import predict
 from tfcnn.models.cnn import build_features

@@ -24,6 +24,10 @@ _WHERE = {
     "build_classifier": "tfcnn.models.classifier",
     "set_trainable": "tfcnn.models.freeze",
     "inspect_model": "tfcnn.models.inspect",
+    "convolve2d_steps": "tfcnn.models.geometry",
+    "pool2d_steps": "tfcnn.models.geometry",
+    "image_of": "tfcnn.models.geometry",
+    "output_size": "tfcnn.models.geometry",
     "build_cnn": "tfcnn.models.cnn",
     "build_network": "tfcnn.models.networks",
     "TrainingConfig": "tfcnn.training.config",
@@ -38,8 +42,12 @@ _WHERE = {
     "predict": "tfcnn.evaluation.predict",
     "Explanation": "tfcnn.evaluation.explain",
     "explain": "tfcnn.evaluation.explain",
-    "draw_feature_maps": "tfcnn.evaluation.explain",
-    "draw_filters": "tfcnn.evaluation.explain",
+    "draw_feature_maps": "tfcnn.evaluation.layer_pictures",
+    "draw_filters": "tfcnn.evaluation.layer_pictures",
+    "draw_receptive_fields": "tfcnn.evaluation.fields",
+    "Animation": "tfcnn.evaluation.animate",
+    "animate_convolution": "tfcnn.evaluation.animate",
+    "animate_pooling": "tfcnn.evaluation.animate",
     "Comparison": "tfcnn.evaluation.compare",
     "compare": "tfcnn.evaluation.compare",
     "write_report": "tfcnn.evaluation.report",
@@ -80,9 +88,12 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time the names below 
     from tfcnn.data.volumes import load_volumes
     from tfcnn.diagnosis import Diagnosis, doctor
     from tfcnn.errors import InputError, WorkError
+    from tfcnn.evaluation.animate import Animation, animate_convolution, animate_pooling
     from tfcnn.evaluation.compare import Comparison, compare
     from tfcnn.evaluation.evaluate import Report, evaluate
-    from tfcnn.evaluation.explain import Explanation, draw_feature_maps, draw_filters, explain
+    from tfcnn.evaluation.explain import Explanation, explain
+    from tfcnn.evaluation.fields import draw_receptive_fields
+    from tfcnn.evaluation.layer_pictures import draw_feature_maps, draw_filters
     from tfcnn.evaluation.predict import Prediction, predict
     from tfcnn.evaluation.report import write_report
     from tfcnn.export.formats import EXPORTERS
@@ -93,6 +104,7 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time the names below 
     from tfcnn.models.classifier import ModelConfig, build_classifier
     from tfcnn.models.cnn import build_cnn
     from tfcnn.models.freeze import set_trainable
+    from tfcnn.models.geometry import convolve2d_steps, image_of, output_size, pool2d_steps
     from tfcnn.models.inspect import inspect_model
     from tfcnn.models.networks import build_network
     from tfcnn.record import Run, load_run

@@ -1,4 +1,4 @@
-"""`explain`: what in a photo a run goes by; `draw_feature_maps` and `draw_filters`: what its layers compute."""
+"""`explain`: what in a photo a run goes by."""
 
 import itertools
 import logging
@@ -10,18 +10,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tfcnn.errors import InputError, WorkError, closest
-from tfcnn.evaluation.heat import check_method, check_names, heat_maps, maps_of
-from tfcnn.evaluation.inside import check_classifier, inside_backbone, offer
-from tfcnn.evaluation.overlay import draw_cells, kernel_cells, map_cells, overlay, side_by_side
+from tfcnn.evaluation.heat import check_method, check_names, heat_maps
+from tfcnn.evaluation.overlay import overlay, side_by_side
 from tfcnn.evaluation.predict import reader_of
 from tfcnn.files import prepare_folder, write_aside
-from tfcnn.models.backbones import BACKBONES
 from tfcnn.models.forward import BATCH, forward
-from tfcnn.models.freeze import OWN
 from tfcnn.progress import stage
 from tfcnn.record import Run, check_photos, load_run
 
-__all__ = ["Explanation", "draw_feature_maps", "draw_filters", "explain", "heat_maps", "overlay"]
+__all__ = ["Explanation", "explain", "heat_maps", "overlay"]
 
 LONGEST = 80  # bytes of a part of a file name: three of them and a temporary name stay below the 255 that file systems take
 
@@ -121,69 +118,6 @@ def _explained(run: Run, model, names: Sequence[str], pixels: Sequence[np.ndarra
             for name, photo, target, answer, row, heat in zip(names, pixels, targets, answers, scores, heats, strict=True)]
 
 
-def draw_feature_maps(run: Run | str | Path, photo: str | Path | np.ndarray, *, layer: str, columns: int = 8, limit: int = 64):
-    """A grid of the feature maps that a layer gives for one photo, each from dark at its lowest to bright at its highest value.
-
-    Args:
-        run: a run or its folder.
-        photo: path of a photo, or pixels (height, width, channels), 0-255, in the model's input shape.
-        layer: of the backbone, one with feature maps.
-        columns: maps in a row.
-        limit: how many maps; those that vary most over the photo come first.
-
-    Returns:
-        `PIL.Image.Image` in RGB.
-
-    Raises:
-        InputError: a layer that gives no maps, or a photo that cannot be used.
-    """
-    run = run if isinstance(run, Run) else load_run(run)
-    _check_grid(columns, limit)
-    _, read = reader_of(run, photo[None] if isinstance(photo, np.ndarray) else [photo])
-    (pixels, error), = read(range(1))
-    if error:
-        raise InputError(error)
-    model = run.load_model()
-    check_classifier(model)
-    maps = inside_backbone(model, [maps_of(model, str(layer))])(np.asarray(pixels[None], np.float32))[0]
-    return draw_cells(map_cells(np.asarray(maps[0], np.float32), limit), columns)
-
-
-def draw_filters(run: Run | str | Path, *, layer: str, columns: int = 8, limit: int = 64):
-    """A grid of the kernels of a convolution: 0 is grey, the largest absolute value of each kernel black or white.
-
-    Kernels on three channels, those of the first layer, are drawn in the colours they look for; others as the mean over their
-    input channels. A depthwise convolution has a kernel for each channel.
-
-    Args:
-        run: a run or its folder.
-        layer: of the backbone, a convolution with kernels of more than one pixel.
-        columns: kernels in a row.
-        limit: how many kernels; those of the largest norm come first.
-
-    Returns:
-        `PIL.Image.Image` in RGB.
-
-    Raises:
-        InputError: a layer that has no such kernels.
-    """
-    run = run if isinstance(run, Run) else load_run(run)
-    _check_grid(columns, limit)
-    model = run.load_model()
-    check_classifier(model)
-    found = _convolutions(model.get_layer("backbone"))
-    if layer not in found:
-        raise InputError(f"expected a convolution of the backbone with kernels of more than one pixel, got layer='{layer}'; {offer(str(layer), found)}")
-    kernels = np.asarray(found[layer].get_weights()[0], np.float32)                    # (height, width, channels in, channels out)
-    if type(found[layer]).__name__ == "DepthwiseConv2D":
-        kernels = kernels.reshape(*kernels.shape[:2], 1, -1)
-    elif kernels.shape[2] == 3:
-        kernels = kernels[:, :, ::-1] if _takes_bgr(run) else kernels
-    else:
-        kernels = kernels.mean(axis=2, keepdims=True)
-    return draw_cells(kernel_cells(kernels, limit), columns)
-
-
 def _key(path: str | Path) -> str:
     """Some file systems take capitals for small letters."""
     return str(Path(path).resolve()).casefold()
@@ -206,24 +140,3 @@ def _written(explained: list[Explanation], folder: Path, taken: set[str], *, fro
 def _in_a_name(text: str) -> str:
     """A text as part of a file name that any system takes."""
     return re.sub(r"[^\w.-]+", "-", text).encode("utf-8", "ignore")[:LONGEST].decode("utf-8", "ignore")
-
-
-def _check_grid(columns: int, limit: int) -> None:
-    for name, value in (("columns", columns), ("limit", limit)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise InputError(f"expected a whole number above 0 for {name}, got {name}={value!r}")
-
-
-def _convolutions(backbone) -> dict:
-    """{name: layer} of the convolutions whose kernels are a picture, from input to output."""
-    import keras
-
-    return {layer.name: layer for layer in backbone.layers
-            if isinstance(layer, (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)) and max(layer.kernel_size) > 1}
-
-
-def _takes_bgr(run: Run) -> bool:
-    """True for a named backbone whose preprocessing turns RGB round."""
-    model = run.record.get("model", {})
-    row = BACKBONES.get(model.get("backbone")) if model.get("weights") != OWN else None
-    return row is not None and row.preprocessing == "caffe"

@@ -43,9 +43,9 @@ def layers_with_maps(backbone) -> dict:
             and node.outputs[0].shape[1:3] != (1, 1) and None not in node.outputs[0].shape[1:]}
 
 
-def offer(name: str, choices: Collection[str]) -> str:
+def offer(name: str, choices: Collection[str], whose: str = "backbone") -> str:
     """A hint at the right name, or that there is none."""
-    return closest(name, choices) if choices else "the backbone has none"
+    return closest(name, choices) if choices else f"the {whose} has none"
 
 
 def call_of(network, layer):

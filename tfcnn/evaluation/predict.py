@@ -105,7 +105,8 @@ def write_predictions(path: Path, predictions: Sequence[Prediction], labels: Seq
         table.writerows([p.name, p.label, p.score, *(p.scores.get(label) for label in labels), p.error] for p in predictions)
 
 
-def _decode(path: str | Path, image_size: int, geometry: str) -> np.ndarray:
+def decode_file(path: str | Path, image_size: int, geometry: str = "stretch") -> np.ndarray:
+    """Pixels of a photo, see `decode_photo`; raises InputError for a file that is none."""
     try:
         return decode_photo(path, image_size, geometry).pixels
     except IsADirectoryError:
@@ -142,7 +143,7 @@ def _prediction(name: str, scores: np.ndarray | None, error: str | None, labels:
 def _read_all(paths: Sequence[str], shape: tuple[int, ...], geometry: str) -> list[tuple[np.ndarray | None, str | None]]:
     def one(path):
         try:
-            return in_channels(_decode(path, shape[0], geometry)[None], shape[-1])[0], None
+            return in_channels(decode_file(path, shape[0], geometry)[None], shape[-1])[0], None
         except InputError as error:
             return None, str(error)
 

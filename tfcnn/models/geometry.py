@@ -1,10 +1,13 @@
-"""Shapes, multiply-adds and receptive fields of the layers of a network, found by walking its graph."""
+"""Shapes, multiply-adds and receptive fields of the layers of a network, found by walking its graph; with them the steps of one convolution."""
 
 from typing import Any, NamedTuple
 
 from tfcnn.errors import InputError
 from tfcnn.models.costs import Shape, multiply_adds
 from tfcnn.models.receptive_field import UNKNOWN, Axis, Field, Reach, Value, field_of, reach_of
+from tfcnn.models.steps import PoolingStep, Step, convolve2d_steps, image_of, output_size, pool2d_steps
+
+__all__ = ["LayerGeometry", "PoolingStep", "Step", "convolve2d_steps", "geometry_of", "image_of", "network_of", "output_size", "pool2d_steps"]
 
 
 class LayerGeometry(NamedTuple):
@@ -44,7 +47,7 @@ def geometry_of(model, *, input_shape: tuple[int, ...] | None = None) -> list[La
     Source: Araujo et al. 2019, "Computing Receptive Fields of Convolutional Neural Networks", Distill, sections "Single-path
     networks" and "Arbitrary computation graphs".
     """
-    network = _network_of(model)
+    network = network_of(model)
     if network is None:
         raise InputError(f"expected a functional or Sequential keras.Model that is built, got model={type(model).__name__}; "
                          "only their layers are known before they run")
@@ -66,7 +69,7 @@ def _walk(network, values: list[Value], rows: list[LayerGeometry], parents: tupl
 
 
 def _call(node, inputs: list[Value], rows: list[LayerGeometry], parents: tuple) -> list[Value]:
-    layer, inner = node.operation, _network_of(node.operation)
+    layer, inner = node.operation, network_of(node.operation)
     if inner is not None:
         return _walk(inner, inputs, rows, (*parents, layer))
     shapes = _output_shapes(node, inputs)
@@ -77,7 +80,7 @@ def _call(node, inputs: list[Value], rows: list[LayerGeometry], parents: tuple) 
     return [Value(shape, reach) for shape in shapes]
 
 
-def _network_of(model):
+def network_of(model):
     """The graph of a model, None where there is none."""
     network = getattr(model, "_functional", model)  # a Sequential keeps one
     return network if hasattr(network, "_nodes_by_depth") else None

@@ -1,0 +1,164 @@
+"""`animate_convolution`, `animate_pooling`: the window moving over an image, what it meets, and the output as it fills."""
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tfcnn.errors import InputError
+from tfcnn.files import write_aside
+from tfcnn.models.geometry import PoolingStep, Step, convolve2d_steps, image_of, pool2d_steps
+
+MOST_STEPS = 400  # pictures of an animation
+MOST_NUMBERS = 14  # cells a side that leave room for a number in each
+INK, EDGE, WINDOW, EMPTY, FULL = "#1f2933", "#ced4da", "#d9480f", "#f1f3f5", "#4c87ad"
+
+
+@dataclass(frozen=True)
+class Animation:
+    """A GIF; a notebook shows it as the last line of a cell.
+
+    Attributes:
+        gif: the file's bytes.
+        frames: how many pictures it has, one for each step.
+    """
+
+    gif: bytes
+    frames: int
+
+    def save(self, path: str | Path) -> Path:
+        """Writes the file; gives its path."""
+        path = Path(path)
+        if path.suffix.lower() != ".gif":
+            raise InputError(f"expected a file that ends in .gif, got '{path}'")
+        with write_aside(path) as aside:
+            aside.write_bytes(self.gif)
+        return path
+
+    def _repr_html_(self) -> str:
+        return f'<img alt="animation of {self.frames} steps" src="data:image/gif;base64,{base64.b64encode(self.gif).decode()}">'
+
+
+def animate_convolution(image: np.ndarray, kernel: np.ndarray, stride: int | Sequence[int] = 1, padding: str = "valid",
+                        dilation: int | Sequence[int] = 1, *, milliseconds: int = 800) -> Animation:
+    """A convolution step by step: the window on the image, its products, the output so far.
+
+    Args:
+        image, kernel: numbers (height, width).
+        stride, padding, dilation: see `tfcnn.models.geometry.convolve2d_steps`.
+        milliseconds: of a step.
+
+    Raises:
+        InputError: what `convolve2d_steps` refuses, three dimensions, or more than 400 steps.
+    """
+    steps = list(convolve2d_steps(image, kernel, stride, padding, dilation))
+    image, kernel = np.asarray(image, float), np.asarray(kernel, float)
+    if image.ndim != 2:
+        raise InputError(f"expected an image of two dimensions to draw, got image.shape={image.shape}; draw one channel")
+    spread = (dilation,) * 2 if isinstance(dilation, int) else tuple(dilation)
+    return _animated(image, steps, spread, milliseconds, lambda step: (step.product, [f"{_short(value)}·{_short(weight)}" for value, weight in zip(
+        step.patch.ravel(), kernel.ravel(), strict=True)], "patch · kernel", f"sum {_short(step.sum)}"))
+
+
+def animate_pooling(image: np.ndarray, size: int | Sequence[int] = 2, stride: int | Sequence[int] | None = None, padding: str = "valid",
+                    mode: str = "max", *, milliseconds: int = 800) -> Animation:
+    """A pooling step by step: the window on the image, its numbers, the output so far.
+
+    Args:
+        image: numbers (height, width).
+        size, stride, padding, mode: see `tfcnn.models.geometry.pool2d_steps`.
+        milliseconds: of a step.
+
+    Raises:
+        InputError: what `pool2d_steps` refuses, or more than 400 steps.
+    """
+    steps = list(pool2d_steps(image, size, stride, padding, mode))
+    return _animated(np.asarray(image, float), steps, (1, 1), milliseconds, lambda step: (
+        step.patch, [_short(value) for value in step.patch.ravel()], "patch", f"{mode} {_short(step.value)}"))
+
+
+def _animated(image: np.ndarray, steps: Sequence[Step | PoolingStep], spread: tuple[int, int], milliseconds: int, told) -> Animation:
+    """`told`: step → (numbers of the middle panel, their texts, its title, what comes out)."""
+    if len(steps) > MOST_STEPS:
+        raise InputError(f"expected at most {MOST_STEPS} steps to draw, got {len(steps)}; give a smaller image or a larger stride")
+    if isinstance(milliseconds, bool) or not isinstance(milliseconds, int) or not 20 <= milliseconds <= 60_000:
+        raise InputError(f"expected from 20 to 60000 milliseconds a step, got milliseconds={milliseconds!r}")
+    frames = _Frames(image, steps, spread)
+    pictures = [frames.draw(number, *told(step)) for number, step in enumerate(steps)]
+    file = io.BytesIO()
+    pictures[0].save(file, format="GIF", save_all=True, append_images=pictures[1:], duration=milliseconds, loop=0, optimize=True)
+    return Animation(file.getvalue(), len(pictures))
+
+
+class _Frames:
+    """One figure, on which each step is drawn anew."""
+
+    def __init__(self, image: np.ndarray, steps: Sequence[Step | PoolingStep], spread: tuple[int, int]):
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        self.image, self.steps, self.spread, self.output = image, steps, spread, image_of(steps)
+        extent = [(size - 1) * step + 1 for size, step in zip(steps[0].patch.shape, spread, strict=True)]
+        self.low = [min(0, min(step[axis] for step in steps)) for axis in (2, 3)]
+        self.high = [max(side, *(step[axis] + extent[axis - 2] for step in steps)) for axis, side in zip((2, 3), image.shape, strict=True)]
+        widths = [self.high[1] - self.low[1], steps[0].patch.shape[1], self.output.shape[1]]
+        highest = max(self.high[0] - self.low[0], steps[0].patch.shape[0], self.output.shape[0])
+        self.figure = Figure(figsize=(9, min(6, max(2.6, 9 * highest / (sum(widths) + 2) + 0.6))), dpi=72, layout="constrained")
+        FigureCanvasAgg(self.figure)
+        self.axes = self.figure.subplots(1, 3, width_ratios=widths)
+
+    def draw(self, number: int, middle: np.ndarray, texts: Sequence[str], title: str, result: str):
+        from PIL import Image
+
+        step = self.steps[number]
+        for axes in self.axes:
+            axes.clear()
+            axes.set_axis_off()
+        on_image, on_patch, on_output = self.axes
+        _cells(on_image, self.image, [_short(value) for value in self.image.ravel()], self.low, self.high, scale=self.image)
+        for down in range(step.patch.shape[0]):
+            for across in range(step.patch.shape[1]):
+                _frame(on_image, step.top + down * self.spread[0], step.left + across * self.spread[1])
+        on_image.set_title("image" if self.low == [0, 0] else "image with its padding", color=INK)
+        _cells(on_patch, middle, texts, (0, 0), middle.shape, scale=self.image if isinstance(step, PoolingStep) else middle)
+        on_patch.set_title(f"{title}\n{result}", color=INK)
+        seen = np.full(self.output.shape, np.nan)
+        for before in self.steps[:number + 1]:
+            seen[before.row, before.column] = before[-1]
+        _cells(on_output, seen, ["" if np.isnan(value) else _short(value) for value in seen.ravel()], (0, 0), seen.shape, scale=self.output)
+        _frame(on_output, step.row, step.column)
+        on_output.set_title(f"output {self.output.shape[0]} x {self.output.shape[1]}", color=INK)
+        self.figure.canvas.draw()
+        self.figure.set_layout_engine("none")  # places stay as they were found for the first picture
+        return Image.fromarray(np.asarray(self.figure.canvas.buffer_rgba())[..., :3])
+
+
+def _cells(axes, numbers: np.ndarray, texts: Sequence[str], low: Sequence[int], high: Sequence[int], *, scale: np.ndarray) -> None:
+    """Squares, the darker the nearer to the highest number of `scale`, with the numbers where there is room."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    least, most = float(np.nanmin(scale)), float(np.nanmax(scale))
+    shares = np.clip((numbers - least) / (most - least), 0, 1) if most > least else np.where(np.isnan(numbers), np.nan, 0.0)
+    with_text = max(numbers.shape) <= MOST_NUMBERS
+    colours = LinearSegmentedColormap.from_list("cells", ["white", FULL]).with_extremes(bad=EMPTY)
+    axes.pcolormesh(np.ma.masked_invalid(shares), cmap=colours, vmin=0, vmax=1, edgecolors=EDGE, linewidth=1 if with_text else 0)
+    if with_text:
+        for (row, column), share, text in zip(np.ndindex(*numbers.shape), shares.ravel(), texts, strict=True):
+            colour = "white" if share > 0.6 else INK
+            axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", color=colour, fontsize=11 if len(text) < 5 else 8)
+    axes.set_xlim(low[1] - 0.1, high[1] + 0.1)
+    axes.set_ylim(high[0] + 0.1, low[0] - 0.1)
+    axes.set_aspect("equal")
+
+
+def _frame(axes, row: int, column: int) -> None:
+    from matplotlib.patches import Rectangle
+
+    axes.add_patch(Rectangle((column, row), 1, 1, fill=False, edgecolor=WINDOW, linewidth=2.5, clip_on=False))
+
+
+def _short(number: float) -> str:
+    return "-" if np.isnan(number) else f"{number:.3g}"

@@ -1,0 +1,134 @@
+"""`draw_feature_maps` and `draw_filters`: what the layers of a network compute, as pictures."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfcnn.errors import InputError
+from tfcnn.evaluation.heat import maps_of
+from tfcnn.evaluation.inside import check_classifier, inside_backbone, layers_with_maps, offer
+from tfcnn.evaluation.overlay import draw_cells, kernel_cells, map_cells
+from tfcnn.evaluation.predict import reader_of
+from tfcnn.models.backbones import BACKBONES
+from tfcnn.models.freeze import OWN
+from tfcnn.models.geometry import network_of
+from tfcnn.record import Run, load_run
+
+
+def draw_feature_maps(run: Any, photo: str | Path | np.ndarray, *, layer: str, columns: int = 8, limit: int = 64):
+    """A grid of the feature maps that a layer gives for one photo, each from dark at its lowest to bright at its highest value.
+
+    Args:
+        run: a run or its folder, or a functional or Sequential `keras.Model`.
+        photo: path of a photo, or pixels (height, width, channels), 0-255, in the model's input shape. A `keras.Model` takes pixels alone, as
+            it was trained on.
+        layer: of the backbone of a run, or of the model, one with feature maps.
+        columns: maps in a row.
+        limit: how many maps; those that vary most over the photo come first.
+
+    Returns:
+        `PIL.Image.Image` in RGB.
+
+    Raises:
+        InputError: a layer that gives no maps, or a photo that cannot be used.
+    """
+    _check_grid(columns, limit)
+    maps = _maps_of_model(run, photo, str(layer)) if _is_model(run) else _maps_of_run(run, photo, str(layer))
+    return draw_cells(map_cells(np.asarray(maps[0], np.float32), limit), columns)
+
+
+def draw_filters(run: Any, *, layer: str, columns: int = 8, limit: int = 64):
+    """A grid of the kernels of a convolution: 0 is grey, the largest absolute value of each kernel black or white.
+
+    Kernels on three channels, those of the first layer, are drawn in the colours they look for; others as the mean over their
+    input channels. A depthwise convolution has a kernel for each channel.
+
+    Args:
+        run: a run or its folder, or a functional or Sequential `keras.Model`.
+        layer: of the backbone of a run, or of the model, a convolution with kernels of more than one pixel.
+        columns: kernels in a row.
+        limit: how many kernels; those of the largest norm come first.
+
+    Returns:
+        `PIL.Image.Image` in RGB.
+
+    Raises:
+        InputError: a layer that has no such kernels.
+    """
+    _check_grid(columns, limit)
+    if _is_model(run):
+        whose, network, turned = "model", network_of(run), False
+    else:
+        run = run if isinstance(run, Run) else load_run(run)
+        model = run.load_model()
+        check_classifier(model)
+        whose, network, turned = "backbone", model.get_layer("backbone"), _takes_bgr(run)
+    found = _convolutions(network)
+    if layer not in found:
+        raise InputError(f"expected a convolution of the {whose} with kernels of more than one pixel, got layer='{layer}'; "
+                         f"{offer(str(layer), found, whose)}")
+    kernels = np.asarray(found[layer].get_weights()[0], np.float32)                    # (height, width, channels in, channels out)
+    if type(found[layer]).__name__ == "DepthwiseConv2D":
+        kernels = kernels.reshape(*kernels.shape[:2], 1, -1)
+    elif kernels.shape[2] == 3:
+        kernels = kernels[:, :, ::-1] if turned else kernels
+    else:
+        kernels = kernels.mean(axis=2, keepdims=True)
+    return draw_cells(kernel_cells(kernels, limit), columns)
+
+
+def _is_model(given: Any) -> bool:
+    """True for a network of the caller, False for a run."""
+    if isinstance(given, (Run, str, Path)):
+        return False
+    import keras
+
+    if not isinstance(given, keras.Model) or network_of(given) is None:
+        raise InputError(f"expected a run, its folder, or a functional or Sequential keras.Model that is built, got {type(given).__name__}")
+    return True
+
+
+def _maps_of_run(run: Run | str | Path, photo: str | Path | np.ndarray, layer: str):
+    run = run if isinstance(run, Run) else load_run(run)
+    _, read = reader_of(run, photo[None] if isinstance(photo, np.ndarray) else [photo])
+    (pixels, error), = read(range(1))
+    if error:
+        raise InputError(error)
+    model = run.load_model()
+    check_classifier(model)
+    return inside_backbone(model, [maps_of(model, layer)])(np.asarray(pixels[None], np.float32))[0]
+
+
+def _maps_of_model(model, photo: Any, layer: str):
+    import keras
+
+    shape, network = tuple(model.input_shape[1:]), network_of(model)
+    given = photo.shape if isinstance(photo, np.ndarray) else ()
+    if len(given) != len(shape) or any(side not in (None, there) for side, there in zip(shape, given, strict=True)):
+        raise InputError(f"expected pixels of shape {shape} for a keras.Model, got {given or repr(photo)}; a run takes files too")
+    found = layers_with_maps(network)
+    if layer not in found:
+        raise InputError(f"expected a layer of the model with feature maps, got layer='{layer}'; {offer(layer, found, 'model')}")
+    return keras.Model(network.inputs[0], found[layer])(np.asarray(photo[None], np.float32), training=False)
+
+
+def _check_grid(columns: int, limit: int) -> None:
+    for name, value in (("columns", columns), ("limit", limit)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise InputError(f"expected a whole number above 0 for {name}, got {name}={value!r}")
+
+
+def _convolutions(backbone) -> dict:
+    """{name: layer} of the convolutions whose kernels are a picture, from input to output."""
+    import keras
+
+    return {layer.name: layer for layer in backbone.layers
+            if isinstance(layer, (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)) and max(layer.kernel_size) > 1}
+
+
+def _takes_bgr(run: Run) -> bool:
+    """True for a named backbone whose preprocessing turns RGB round."""
+    model = run.record.get("model", {})
+    row = BACKBONES.get(model.get("backbone")) if model.get("weights") != OWN else None
+    return row is not None and row.preprocessing == "caffe"
