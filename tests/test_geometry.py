@@ -27,16 +27,19 @@ def with_positive_weights(model):
     rng = np.random.default_rng(0)
     for layer in model._flatten_layers():
         if not list(layer._flatten_layers(include_self=False)) and not isinstance(layer, layers.BatchNormalization):
-            layer.set_weights([rng.uniform(0.5, 1.5, weight.shape) / max(1, np.prod(weight.shape[:-1])) for weight in layer.weights])
+            summed = -2 if isinstance(layer, layers.DepthwiseConv2D) else -1  # the axes before it: outputs stay near 1
+            layer.set_weights([rng.uniform(0.5, 1.5, weight.shape) / max(1, np.prod(weight.shape[:summed])) for weight in layer.weights])
     return model
 
 
-def seen(model, positions, draws=1):
-    """First and last input pixel along each axis with a gradient of the output at some positions; max-pooling takes many draws."""
+def seen(model, positions, draws=1, values=(0.5, 1.5)):
+    """First and last input pixel along each axis with a gradient of the output at some positions; max-pooling takes many draws.
+
+    `values`: of the pixels; behind a preprocessing that makes them negative no ReLU is open."""
     (shape,) = [tensor.shape[1:] for tensor in model.inputs]
     rng, found = np.random.default_rng(1), np.zeros(shape, bool)
     for _ in range(draws):
-        pixels = tf.constant(rng.uniform(0.5, 1.5, (1, *shape)).astype(np.float32))
+        pixels = tf.constant(rng.uniform(*values, (1, *shape)).astype(np.float32))
         with tf.GradientTape() as tape:
             tape.watch(pixels)
             value = tf.reduce_sum(model(pixels, training=False)[(0, *positions)])
@@ -164,11 +167,39 @@ def test_published_networks_have_their_published_fields(name, layer, size, strid
     assert field.size == (size, size) and field.stride == (stride, stride) and field.whole is False
 
 
-def test_gradients_of_resnet50_end_where_its_fields_end():
-    network = build_network(BACKBONES["resnet50"], 128)
-    model = with_positive_weights(keras.Model(network.input, network.get_layer("conv3_block2_out").output))
-    assert last_field(model).size == (67, 67) and last_field(model).stride == (8, 8)
-    assert seen(model, (7, 8)) == ends_of(last_field(model), (7, 8))
+class First(layers.Layer):
+    """The first of several inputs: what is left of a product with gates, and of a sum whose other parts are of no matter here."""
+
+    def call(self, inputs):
+        return inputs[0]
+
+
+def with_average_pooling(layer):
+    """A gradient through max-pooling sees only the winners."""
+    if not isinstance(layer, layers.MaxPooling2D):
+        return layer.__class__.from_config(layer.get_config())
+    return layers.AveragePooling2D(layer.pool_size, layer.strides, layer.padding, name=layer.name)
+
+
+def without_gates(layer):
+    """Squeeze-and-excitation sees the whole picture: left out."""
+    return First(name=layer.name) if layer.name.endswith("squeeze_excite_mul") else layer.__class__.from_config(layer.get_config())
+
+
+@pytest.mark.parametrize(("name", "side", "change", "layer", "size", "position"), [
+    ("resnet50", 576, with_average_pooling, "conv5_block3_out", 483, 8),
+    ("vgg16", 288, with_average_pooling, "block5_pool", 212, 4),
+    ("mobilenet_v3_small", 416, without_gates, "expanded_conv_7_add", 319, 13),
+    ("mobilenet_v3_small", 704, without_gates, "conv_1_bn", 639, 11),
+])
+def test_gradients_of_whole_networks_end_where_their_fields_end(name, side, change, layer, size, position):
+    """ResNet50, VGG16 and MobileNetV3-Small; the first two with average in place of max-pooling, the last without its gates."""
+    network = build_network(BACKBONES[name], side)
+    field = fields(network)[layer]
+    assert field.size == (size, size)
+    changed = keras.models.clone_model(network, clone_function=change)
+    model = with_positive_weights(keras.Model(changed.input, changed.get_layer(layer).output))
+    assert seen(model, (position, position), values=(200, 255)) == ends_of(field, (position, position))
 
 
 def test_a_gate_leaves_the_local_field_and_says_that_the_whole_counts_too():
