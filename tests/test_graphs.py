@@ -199,6 +199,8 @@ def test_molecules_are_read_from_smiles(tmp_path):
     assert broken.fault.startswith("no molecule: SMILES 'not a molecule'") and salt.values[:, 0].tolist() == [1, -1] and salt.edges.shape == (2, 0)
     data = load_graphs(tmp_path / "m.csv", split=None)
     assert data.facts["tags"] == ["C", "Cl", "Na", "O"] and data.facts["names"][-1] == "in a ring" and len(data.quarantined) == 1
+    (tmp_path / "lines.csv").write_text('smiles,label,note\nCCO,a,"two\nlines"\n\nCCN,b,\n')
+    assert [graph.name.rpartition("/")[2] for graph in read_graphs(tmp_path / "lines.csv")[1]] == ["3", "5"]  # the line of the file at which a molecule ends
 
 
 def test_molecules_without_the_extra_are_one_line(tmp_path, monkeypatch):

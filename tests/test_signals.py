@@ -261,6 +261,8 @@ def test_series_are_not_augmented_and_something_has_to_be_trained(tmp_path):
     model = tfcnn.build_classifier(tfcnn.build_network("fcn", data.input_shape), labels=data.labels)
     with pytest.raises(tfcnn.InputError, match="expected no augmentation for series"):
         tfcnn.train(model, data, tfcnn.TrainingConfig(augmentation="light"), output=tmp_path / "run")
+    with pytest.raises(tfcnn.InputError, match="expected no mixing for series, got mixing="):  # before a source is read, which there is none
+        tfcnn.train_and_export(tmp_path / "none", output=tmp_path / "run", data=tfcnn.DataConfig(kind="signal"), training=tfcnn.TrainingConfig(mixing=0.5))
     with pytest.raises(tfcnn.InputError, match="expected something to train"):
         tfcnn.train(model, data, tfcnn.TrainingConfig(epochs=0), output=tmp_path / "run")
 

@@ -28,7 +28,7 @@ from tfcnn.models.build import check_network
 from tfcnn.models.classifier import BACKBONE, ModelConfig, build_classifier, check_config, named, with_defaults
 from tfcnn.progress import stage
 from tfcnn.record import Run, changed_arguments, load_run, prepare_output, write_record
-from tfcnn.training.config import TrainingConfig, check_training
+from tfcnn.training.config import TrainingConfig, check_augmentation, check_training
 from tfcnn.training.course import fine_tunes, phases_of
 from tfcnn.training.find_rate import RateRange, check_steps, find_learning_rate
 from tfcnn.training.machine import MachineConfig, check_machine
@@ -150,6 +150,7 @@ def check_all(source, output, model: ModelConfig, training: TrainingConfig, data
     model = named(model, data.kind)
     _check_model(model, data.kind)
     check_training(training)
+    check_augmentation(training, data.kind)
     check_formats(formats, data.kind, model.backbone, whole=data.is_whole_graph)
     check_split(data.split, data.folds, data.fold or 0, data.like)
     if data.fold is not None:

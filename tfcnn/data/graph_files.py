@@ -205,7 +205,8 @@ def _read_smiles(path: Path, labelled: bool) -> Iterator[Graph]:
         names = reader.fieldnames or []
         if "smiles" not in names or (labelled and "label" not in names):
             raise InputError(f"expected the columns smiles{' and label' if labelled else ''} in '{path}', found {', '.join(names)[:200] or 'nothing'}")
-        for number, row in enumerate(reader, start=2):
+        for row in reader:
+            number = reader.line_num  # a field in quotes may have several lines, and empty lines are skipped
             told = {name: (row.get(name) or "").strip() for name in NOT_AN_ATOM}
             if told["split"] and told["split"].lower() not in SPLIT_NAMES:
                 raise InputError(f"expected train, validation or test in the column split of '{path}', got '{told['split']}' in line {number}")

@@ -7,6 +7,7 @@ from typing import Any
 from tfcnn.data.augment import STRENGTHS
 from tfcnn.data.dataset import BALANCES
 from tfcnn.errors import InputError, closest
+from tfcnn.kinds import IMAGE, KINDS
 from tfcnn.models.freeze import BATCH_NORMS
 
 # name: (class of keras.optimizers, its arguments). Weight decay of all is apart from the gradient (Loshchilov & Hutter 2019, algorithm 2).
@@ -113,6 +114,13 @@ def check_training(config: TrainingConfig) -> None:
     for stage, rate in (config.learning_rates or {}).items():
         if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 < rate < 1:
             raise InputError(f"expected learning rates between 0 and 1, got {stage}={rate}")
+
+
+def check_augmentation(config: TrainingConfig, kind: str) -> None:
+    """Raises InputError where photos alone are mixed, or augmented, and the data are of another kind."""
+    if (not KINDS[kind].augments and config.augmentation not in (None, "none")) or (kind != IMAGE and config.mixing):
+        what, given = ("mixing", f"mixing={config.mixing}") if config.mixing else ("augmentation", f"augmentation='{config.augmentation}'")
+        raise InputError(f"expected no {what} for {KINDS[kind].many}, got {given}; leave it out")
 
 
 _whole = lambda least: lambda value: isinstance(value, int) and value >= least

@@ -15,14 +15,14 @@ from tfcnn.data.scores import scores_of, write_scores
 from tfcnn.data.text import vocabulary_text
 from tfcnn.errors import InputError
 from tfcnn.files import alone_in, remove, write_aside, write_rows, write_text
-from tfcnn.kinds import IMAGE, KINDS, differing, said_of
+from tfcnn.kinds import IMAGE, differing, said_of
 from tfcnn.models.forward import forward
 from tfcnn.models.freeze import OWN, has_batch_norm, is_named, stages_of
 from tfcnn.models.temperature import fit_temperature
 from tfcnn.progress import stage
 from tfcnn.record import VOCABULARY, Run, differences, labels_text, load_run, prepare_output, write_record
 from tfcnn.training.checkpoint import Saving, check_saving
-from tfcnn.training.config import CHOSEN_BY_MACHINE, TrainingConfig, check_training
+from tfcnn.training.config import CHOSEN_BY_MACHINE, TrainingConfig, check_augmentation, check_training
 from tfcnn.training.course import fine_tunes, phases_of
 from tfcnn.training.features import cached_features
 from tfcnn.training.fine_tune import fine_tune
@@ -176,9 +176,7 @@ def checked_config(model, data: Dataset, config: TrainingConfig) -> TrainingConf
     config = complete(config, photos=len(data.rows("train")), stages=stages, batch_norm=not named or has_batch_norm(model),
                       pretrained=not named or model.model_config.weights != "none", kind=data.kind, scratch=scratch, own=model.model_config.weights == OWN,
                       whole="graph" in data.facts)
-    if (not KINDS[data.kind].augments and config.augmentation != "none") or (data.kind != IMAGE and config.mixing):
-        given = f"mixing={config.mixing}" if config.mixing else f"augmentation='{config.augmentation}'"
-        raise InputError(f"expected no {'mixing' if config.mixing else 'augmentation'} for {data.many}, got {given}; leave it out")
+    check_augmentation(config, data.kind)
     if not config.head_first and not fine_tunes(config):
         raise InputError("expected something to train, got head_first=False without epochs or open stages; leave head_first out, or open stages")
     config = replace(config, **chosen_by_machine(config, model.distribute_strategy))
