@@ -5,13 +5,14 @@ BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet
 
-.PHONY: help demo test test-slow lint constraints clean
+.PHONY: help demo test test-slow lint docs constraints clean
 
 help:
 	@echo "make demo         the whole flow on data that ships with the installation, no download"
 	@echo "make test         the default tests (about ten minutes on two slow cores)"
 	@echo "make test-slow    the tests that train for minutes"
 	@echo "make lint         ruff"
+	@echo "make docs         the documentation as a site in site/, with the notebooks executed"
 	@echo "make constraints  resolve all dependencies and extras anew into constraints.txt"
 
 demo: .venv/core
@@ -33,8 +34,14 @@ lint: .venv/dev
 	touch .venv/core
 
 .venv/dev: .venv/core
-	$(PIP) --constraint constraints.txt --editable '.[dev,audio,volume,video,molecule,labels,mediapipe,vit,quantizer,onnx,coreml]'
+	$(PIP) --constraint constraints.txt --editable '.[dev,docs,audio,volume,video,molecule,labels,mediapipe,vit,quantizer,onnx,coreml]'
 	touch .venv/dev
+
+# The notebooks are executed anew; docs/hooks.py finds their pages in docs/notebooks, which git ignores.
+docs: .venv/dev
+	rm -rf docs/notebooks
+	JUPYTER_PLATFORM_DIRS=1 $(BIN)/jupyter nbconvert --to markdown --execute --output-dir docs/notebooks notebooks/*.ipynb
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # uv finds versions that fit Python 3.11 to 3.13 and every extra at once. It ignores upper bounds of Requires-Python, which pip
 # obeys: from 1.3 on, backports-strenum (which ai-edge-litert asks for) does not install on Python 3.11.
@@ -46,4 +53,4 @@ constraints: .venv/dev
 	mv constraints.new constraints.txt
 
 clean:
-	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf .venv build dist site docs/notebooks *.egg-info .pytest_cache .ruff_cache

@@ -41,7 +41,7 @@ class Report:
         labels: class names.
         per_label: for each label its n, precision, recall and F1, 95 % intervals (Wilson) of the first two, and the areas under its curves
             against all other labels, `roc_auc` and `average_precision`.
-        confusion: confusion[i][j] counts examples of label i that were taken for label j.
+        confusion: `confusion[i][j]` counts examples of label i that were taken for label j.
         top_k: by k the share of photos whose true label is among the k likeliest.
         macro_f1, weighted_f1: mean F1 of the labels that have photos, each counted once, or as often as it has photos.
         roc_auc, average_precision: means over the labels for which they are defined; None without any.
