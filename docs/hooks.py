@@ -52,7 +52,8 @@ def command_line() -> str:
     choices = next(action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
     summaries = {action.dest: action.help for action in choices._choices_actions}
     lines = ["# Command line", "",
-             "Every command ends with exit code 0 if it is done, 1 if the work failed or fell below what was asked, 2 for bad usage, 130 after Ctrl-C or SIGTERM. "
+             "Every command ends with exit code 0 if it is done, 1 if the work failed or fell below what was asked, 2 for bad usage, "
+             "130 after Ctrl-C or SIGTERM. "
              "`tfcnn COMMAND --help` prints what stands here, which is made of the same parser.", "",
              "| command | |", "| --- | --- |", *(f"| [`tfcnn {name}`](#tfcnn-{name}) | {_escaped(text)} |" for name, text in summaries.items()), ""]
     for name, command in choices.choices.items():
@@ -94,7 +95,7 @@ def notebook(path: Path) -> str:
 
 def contents(pages: dict[str, str]) -> str:
     """The page that leads to the notebooks."""
-    lines = ["# Notebooks", "", "Each runs from top to bottom; `make docs` executes them before it builds this site. They lie in `notebooks/`, stored without output.", ""]
+    lines = ["# Notebooks", "", "They lie in `notebooks/`, stored without output; `make docs` executes each from top to bottom before it builds this site.", ""]
     for page, text in pages.items():
         title = next((line[2:].strip() for line in text.splitlines() if line.startswith("# ")), Path(page).stem)
         lines.append(f"- [{title}]({Path(page).name})")
