@@ -32,6 +32,14 @@ def on_files(files, config):
     return files
 
 
+def on_page_content(html, page, config, files):
+    """Keeps a flag in one piece where a line of inline code is broken."""
+    def whole(code):
+        return re.sub(r"(?<![\w-])--?[\w-]+", r'<span class="flag">\g<0></span>', code[0])
+
+    return re.sub(r"(?<=<code>)[^<]*(?=</code>)", whole, html)
+
+
 def in_docs(text: str) -> str:
     """A page of the root, or of notebooks/, as one of docs/: its links lead to the pages of the site."""
     def led(match):
@@ -59,7 +67,8 @@ def command_line() -> str:
     for name, command in choices.choices.items():
         lines += [f"## tfcnn {name}", "", f"{_escaped(command.description[0].upper() + command.description[1:])}.", ""]
         formatter = command._get_formatter()
-        for action in command._actions:
+        shared = [action for action in command._actions if action.dest in ("json", "verbose")]
+        for action in [action for action in command._actions if action not in shared] + shared:
             if not isinstance(action, argparse._HelpAction):
                 lines += [f"`{_written(action)}`", f":   {_escaped(formatter._expand_help(action))}", ""]
         if command.epilog:
