@@ -38,10 +38,11 @@ MAY_IMPORT = {
     "search": BASE | {"data", "models", "training", "evaluation", "export", "finish", "flow"},
     "console": {"kinds"},
     "flags": {"errors", "training"},
-    "parser": {"data", "kinds", "models", "training", "export", "search", "flags"},
+    "parser": {"__version__", "data", "errors", "kinds", "models", "training", "export", "search", "flags"},
+    "completion": {"data", "errors", "evaluation", "kinds", "models", "training", "export", "search"},
     "texts": {"evaluation", "kinds"},
     "cli": BASE | {"data", "models", "training", "evaluation", "export", "finish", "flow", "cross_validation", "demo", "diagnosis", "labels", "repetition",
-                   "search", "flags", "parser", "texts", "console"},
+                   "search", "flags", "parser", "texts", "console", "completion"},
     "__main__": {"cli"},
     "__init__": BASE | {"data", "models", "training", "evaluation", "export", "flow", "cross_validation", "diagnosis", "labels", "repetition", "search"},
 }

@@ -306,6 +306,13 @@ def _doctor(args) -> int:
     return EXIT_FAILED if found.unused else EXIT_DONE
 
 
+def _completion(args) -> int:
+    from tfcnn.completion import script_of
+
+    say(script_of(make_parser(COMMANDS), args.shell))
+    return EXIT_DONE
+
+
 def _demo(args) -> int:
     from tfcnn.demo import run_demo
     from tfcnn.export.formats import DEFAULT_FORMATS
@@ -335,5 +342,5 @@ def _verdict(exports: list[dict], formats: typing.Sequence[str]) -> int:
 COMMANDS = {
     "demo": _demo, "doctor": _doctor, "audit": _audit, "train": _train, "repeat": _repeat, "find-rate": _find_rate, "search": _search, "evaluate": _evaluate,
     "predict": _predict, "explain": _explain, "compare": _compare, "report": _report, "labels": _labels, "export": _export, "serve": _serve,
-    "backbones": _backbones, "inspect": _inspect, "cache": _cache,
+    "backbones": _backbones, "inspect": _inspect, "cache": _cache, "completion": _completion,
 }

@@ -2,9 +2,12 @@
 
 import argparse
 import dataclasses
+import re
 import typing
 from collections.abc import Callable, Mapping
 
+from tfcnn import __version__
+from tfcnn.errors import closest
 from tfcnn.flags import add_flags, names, numbers, parse_stages
 from tfcnn.kinds import COMMON, IMAGE, KINDS
 
@@ -17,10 +20,59 @@ OF_AN_AUDIT = ("kind", "split", *dict.fromkeys(option for name, row in KINDS.ite
 USAGE = 2  # exit code
 
 
+# What stands at the end of the help of a command.
+EXAMPLES = {
+    "demo": ("tfcnn demo --seeds 1",),
+    "doctor": ("tfcnn doctor --quick", "tfcnn doctor --backbones mobilenet_v3_small resnet50 --json"),
+    "audit": ("tfcnn audit photos/ --strict", "tfcnn audit clips.csv --kind audio --sample-rate 16000"),
+    "train": ("tfcnn train photos/ --backbone mobilenet_v3_small --trainable 2 --output saved_models/mine",
+              "tfcnn train scans/ --kind volume --size 32,64,64 --export saved_model tflite_float16"),
+    "repeat": ("tfcnn repeat saved_models/mine --strategy cpu",),
+    "find-rate": ("tfcnn find-rate photos/ --backbone resnet50 --trainable all --steps 60",),
+    "search": ("tfcnn search photos/ --backbone mobilenet_v3_small,efficientnet_b0 --time-limit 30m",
+               "tfcnn search photos/ --fields dropout learning_rate --trials 20 --fine-tune 3"),
+    "evaluate": ("tfcnn evaluate saved_models/mine --split validation", "tfcnn evaluate saved_models/mine other_photos/ --precision 0.9 0.99"),
+    "predict": ("tfcnn predict saved_models/mine photo.jpg inbox/ --output answers.csv",),
+    "explain": ("tfcnn explain saved_models/mine photo.jpg --method integrated_gradients",),
+    "compare": ("tfcnn compare saved_models/mine saved_models/other --output differing.csv",),
+    "report": ("tfcnn report saved_models/mine --again",),
+    "labels": ("tfcnn labels photos/ --backbone mobilenet_v3_small --folds 10",),
+    "export": ("tfcnn export saved_models/mine --format tflite_int8 tflite_float16", "tfcnn export saved_models/mine --format auto --bundle app.zip"),
+    "serve": ("tfcnn serve saved_models/mine --port 0",),
+    "backbones": ("tfcnn backbones --markdown",),
+    "inspect": ("tfcnn inspect resnet50 --image-size 128", "tfcnn inspect saved_models/mine --layers"),
+    "cache": ("tfcnn cache --keep 10",),
+    "completion": ("tfcnn completion bash > ~/.local/share/bash-completion/completions/tfcnn", "tfcnn completion zsh > ~/.zfunc/_tfcnn"),
+}
+
+
 class _Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong, with the nearest command or flag, in place of the whole usage."""
+
+    def parse_known_args(self, args=None, namespace=None):
+        """As argparse's, but each command names its own unknown flags: it alone knows those that there are."""
+        known, unknown = super().parse_known_args(args, namespace)
+        if flag := next((text.split("=")[0] for text in unknown if text.startswith("-")), None):
+            flags = [text[2:] for text in self._option_string_actions if text.startswith("--")]
+            what = f"a flag of '{self.prog}'" if "command" in known else "a command"
+            self._refuse(f"expected {what}, got '{flag}'", closest(flag.strip("-"), flags).replace("mean '", "mean '--"))
+        if unknown:
+            self.error(f"expected nothing behind the arguments, got '{' '.join(unknown)}'")
+        if "command" not in known:
+            self.error("expected a command, got none")
+        return known, unknown
+
     def error(self, message: str) -> typing.NoReturn:
-        """One line instead of the whole usage."""
+        if found := re.match(r"argument COMMAND: invalid choice: '(.*?)' \(choose from", message):
+            self._refuse(f"expected a command, got '{found[1]}'", closest(found[1], EXAMPLES))
+        message = re.sub(r"argument (\S+): invalid int value: ", r"expected a whole number for \1, got ", message)
+        message = re.sub(r"argument (\S+): invalid float value: ", r"expected a number for \1, got ", message)
         self.exit(USAGE, f"tfcnn: {message}; '{self.prog} --help' lists what there is\n")
+
+    def _refuse(self, message: str, hint: str) -> typing.NoReturn:
+        if not hint.startswith("did you mean"):
+            self.error(message)
+        self.exit(USAGE, f"tfcnn: {message}; {hint.split(' (all: ')[0]}\n")
 
 
 def make_parser(functions: Mapping[str, Callable]) -> argparse.ArgumentParser:
@@ -39,11 +91,13 @@ def make_parser(functions: Mapping[str, Callable]) -> argparse.ArgumentParser:
     formats = f"{', '.join(EXPORTERS)}; or auto, the first that holds from 8 bits up to float32 (default: {' '.join(DEFAULT_FORMATS)})"
     what = "From a pile of photos, series, sounds, texts, volumes or videos to a convolutional model that provably works on a server or a phone."
     parser = _Parser(prog="tfcnn", description=what)
+    parser.add_argument("--version", action="version", version=f"tfcnn {__version__}")
     parser.set_defaults(verbose=False)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(metavar="COMMAND")
 
     def add(name, text):
-        command = commands.add_parser(name, help=text, description=text)
+        examples = "\n".join(["examples:" if len(EXAMPLES[name]) > 1 else "example:", *(f"  {line}" for line in EXAMPLES[name])])
+        command = commands.add_parser(name, help=text, description=text, epilog=examples, formatter_class=argparse.RawDescriptionHelpFormatter)
         command.set_defaults(command=functions[name])
         command.add_argument("--json", action="store_true", help="print one JSON object as the last line of standard output")
         command.add_argument("--verbose", action="store_true", help="show what TensorFlow says too")
@@ -154,8 +208,8 @@ def make_parser(functions: Mapping[str, Callable]) -> argparse.ArgumentParser:
     labels.add_argument("--output", help="folder for labels.html and labels.csv (default: saved_models/NAME OF SOURCE-labels)")
 
     export = add("export", "write a run's model in some formats and check each file on the test split")
-    export.formatter_class = argparse.RawDescriptionHelpFormatter
-    export.epilog = "formats:\n" + "\n".join(f"  {name:<20}{row.text}{f' (extra {row.extra})' if row.extra else ''}" for name, row in EXPORTERS.items())
+    listed = "\n".join(f"  {name:<20}{row.text}{f' (extra {row.extra})' if row.extra else ''}" for name, row in EXPORTERS.items())
+    export.epilog = f"formats:\n{listed}\n\n{export.epilog}"
     export.add_argument("run", help="run folder")
     export.add_argument("source", nargs="?", help=f"other photos to check the files on, all of them (default: the test photos of the run): {SOURCE}")
     export.add_argument("--data-dir", help="folder of tensorflow-datasets")
@@ -186,4 +240,7 @@ def make_parser(functions: Mapping[str, Callable]) -> argparse.ArgumentParser:
     cache = add("cache", "show and clear decoded photos and features, which can always be computed again")
     cache.add_argument("--clear", action="store_true", help="remove everything that no process is using")
     cache.add_argument("--keep", type=float, metavar="GB", help="remove what was not used for longest until this much is left")
+
+    completion = add("completion", "print a script by which a shell completes commands, flags, names and files")
+    completion.add_argument("shell", metavar="SHELL", help="bash, zsh, fish or tcsh")
     return parser
