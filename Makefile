@@ -11,7 +11,7 @@ help:
 	@echo "make demo         the whole flow on data that ships with the installation, no download"
 	@echo "make test         the default tests (about ten minutes on two slow cores)"
 	@echo "make test-slow    the tests that train for minutes"
-	@echo "make lint         ruff"
+	@echo "make lint         ruff and mypy"
 	@echo "make docs         the documentation as a site in site/, with the notebooks executed"
 	@echo "make constraints  resolve all dependencies and extras anew into constraints.txt"
 
@@ -26,6 +26,7 @@ test-slow: .venv/dev
 
 lint: .venv/dev
 	$(BIN)/ruff check .
+	$(BIN)/mypy
 
 .venv/core: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -53,4 +54,4 @@ constraints: .venv/dev
 	mv constraints.new constraints.txt
 
 clean:
-	rm -rf .venv build dist site docs/notebooks *.egg-info .pytest_cache .ruff_cache
+	rm -rf .venv build dist site docs/notebooks *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -51,12 +51,12 @@ def read(path: str, nodes: str) -> dict:
     from tfcnn.data.network_files import read_network
 
     network = read_network(path)
-    chosen = np.arange(network.count)
+    chosen = np.arange(network.node_count)
     if nodes == "component":
-        edges = coo_array((np.ones(network.edges.shape[1]), tuple(network.edges)), (network.count,) * 2)
+        edges = coo_array((np.ones(network.edges.shape[1]), tuple(network.edges)), (network.node_count,) * 2)
         _, part = connected_components(edges, directed=False)
         chosen = np.flatnonzero(part == np.bincount(part).argmax())
-    place = np.full(network.count, -1)
+    place = np.full(network.node_count, -1)
     place[chosen] = np.arange(len(chosen))
     edges = place[network.edges]
     return {"features": network.features[chosen], "edges": edges[:, (edges >= 0).all(axis=0)], "labels": np.array(network.labels)[chosen]}

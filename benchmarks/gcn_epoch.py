@@ -56,9 +56,9 @@ def products(path: str, units: int):
 
     graph = read_network(path)
     features = csr_array(graph.features)
-    edges = csr_array((np.ones(graph.edges.shape[1], np.float32), (graph.edges[1], graph.edges[0])), shape=(graph.count,) * 2)
+    edges = csr_array((np.ones(graph.edges.shape[1], np.float32), (graph.edges[1], graph.edges[0])), shape=(graph.node_count,) * 2)
     back, matrix = csr_array(features.T), np.ones((features.shape[1], units), np.float32)
-    hidden, answers = np.ones((graph.count, units), np.float32), np.ones((graph.count, len(set(graph.labels))), np.float32)
+    hidden, answers = np.ones((graph.node_count, units), np.float32), np.ones((graph.node_count, len(set(graph.labels))), np.float32)
 
     def run(epochs: int) -> None:
         for _ in range(epochs):

@@ -2,6 +2,10 @@
 
 import json
 import os
+import shutil
+import site
+import subprocess
+import sys
 import time
 import zipfile
 from html.parser import HTMLParser
@@ -15,6 +19,8 @@ import pytest
 
 IN_CI = os.environ.get("CI") == "true"
 SHARED = Path(os.environ.get("TFCNN_DATA") or Path(__file__).parents[2] / "shared" / "data")
+ROOT = Path(__file__).parents[1]
+AT_THE_TOP = ("setup.cfg", "pyproject.toml", "README.md", "LICENSE")  # what a package is built of, beside its code
 MADE_CLASSES = ("blue", "green", "red")
 
 
@@ -153,8 +159,6 @@ def trained(tmp_path_factory, photos):
 @pytest.fixture(scope="session")
 def shipped(trained, tmp_path_factory):
     """(run, data, exports): a copy of the trained run with float32, float16 and int8 files; not to be changed by a test."""
-    import shutil
-
     import tfcnn
     from tfcnn.record import write_record
 
@@ -242,3 +246,42 @@ def page(chromium):
 def names_in(folder):
     """Everything below a folder, hidden files too."""
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+
+
+def build(folder: Path, output: Path, *what: str) -> None:
+    """Builds with the setuptools that is installed, so that nothing is downloaded."""
+    done = subprocess.run([sys.executable, "-m", "build", "--no-isolation", *what, "--outdir", str(output), str(folder)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="session")
+def tree(tmp_path_factory):
+    """A copy of what a clone holds, so that a build leaves nothing behind."""
+    folder = tmp_path_factory.mktemp("build") / "tree"
+    shutil.copytree(ROOT / "tfcnn", folder / "tfcnn", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "tests", folder / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in AT_THE_TOP:
+        shutil.copy(ROOT / name, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def built(tree):
+    """The folder with the sdist and the wheel that was made of it."""
+    build(tree, tree.parent / "dist")
+    return tree.parent / "dist"
+
+
+@pytest.fixture(scope="session")
+def installed(built):
+    """(python, folder) of an environment that has tfcnn from the wheel alone, and what it needs from the environment of the tests."""
+    folder = built.parent / "alone"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder / "venv")], check=True)
+    python = folder / "venv" / "bin" / "python"
+    packages, = (folder / "venv").glob("lib/python*/site-packages")
+    # A folder that a .pth names comes behind those of the environment, and its own .pth files, such as that of an editable tfcnn, are not read.
+    (packages / "needed.pth").write_text("".join(f"{path}\n" for path in site.getsitepackages()))
+    wheel, = built.glob("*.whl")
+    subprocess.run([sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-deps", "--no-index", "--force-reinstall", str(wheel)],
+                   check=True)
+    return python, folder

@@ -10,8 +10,7 @@ import pytest
 import tfcnn
 from tfcnn.errors import InputError, WorkError
 from tfcnn.models.freeze import set_flags
-from tfcnn.training import fine_tune as module
-from tfcnn.training import recorder
+from tfcnn.training import fine_tune as module, recorder
 from tfcnn.training.checkpoint import Saving, newest_checkpoint
 from tfcnn.training.config import TrainingConfig
 from tfcnn.training.course import Course, Phase, phases_of, plateau_factor

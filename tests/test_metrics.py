@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from sklearn import metrics
 
 from tfcnn.evaluation.metrics import _Areas, _Counts, areas_of_labels, losses_of, numbers_of, ranks_of, top_k

@@ -41,7 +41,7 @@ def tables(folder, graph: dict, **more):
 
 def test_cora_has_what_its_readme_says(shared):
     network = read_network(shared / "graphs" / "cora.npz")
-    assert network.count == 2708 and network.features.shape == (2708, 1433) and len(set(network.labels)) == 7
+    assert network.node_count == 2708 and network.features.shape == (2708, 1433) and len(set(network.labels)) == 7
     assert network.edges.shape[1] == 2 * 5278  # of 5,429 some lead there and back
     assert set(zip(*network.edges.tolist(), strict=True)) == {(target, source) for source, target in network.edges.T.tolist()}
 

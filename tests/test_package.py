@@ -3,46 +3,18 @@
 import configparser
 import os
 import re
-import shutil
-import site
 import subprocess
-import sys
 import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
 import yaml
-from conftest import make_photos
+from conftest import AT_THE_TOP, build, make_photos
 
 import tfcnn
 
 ROOT = Path(__file__).parents[1]
-AT_THE_TOP = ("setup.cfg", "pyproject.toml", "README.md", "LICENSE")
-
-
-def build(folder: Path, output: Path, *what: str) -> None:
-    """Builds with the setuptools that is installed, so that nothing is downloaded."""
-    done = subprocess.run([sys.executable, "-m", "build", "--no-isolation", *what, "--outdir", str(output), str(folder)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-@pytest.fixture(scope="module")
-def tree(tmp_path_factory):
-    """A copy of what a clone holds, so that a build leaves nothing behind."""
-    folder = tmp_path_factory.mktemp("build") / "tree"
-    shutil.copytree(ROOT / "tfcnn", folder / "tfcnn", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(ROOT / "tests", folder / "tests", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in AT_THE_TOP:
-        shutil.copy(ROOT / name, folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def built(tree):
-    """The folder with the sdist and the wheel that was made of it."""
-    build(tree, tree.parent / "dist")
-    return tree.parent / "dist"
 
 
 def contents_of(wheel: Path) -> dict[str, bytes]:
@@ -83,21 +55,6 @@ def test_the_citation_names_this_version_and_licence():
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
     assert cited["license"] == setup["metadata"]["license"]
-
-
-@pytest.fixture(scope="module")
-def installed(built):
-    """(python, folder) of an environment that has tfcnn from the wheel alone, and what it needs from the environment of the tests."""
-    folder = built.parent / "alone"
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder / "venv")], check=True)
-    python = folder / "venv" / "bin" / "python"
-    packages, = (folder / "venv").glob("lib/python*/site-packages")
-    # A folder that a .pth names comes behind those of the environment, and its own .pth files, such as that of an editable tfcnn, are not read.
-    (packages / "needed.pth").write_text("".join(f"{path}\n" for path in site.getsitepackages()))
-    wheel, = built.glob("*.whl")
-    subprocess.run([sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-deps", "--no-index", "--force-reinstall", str(wheel)],
-                   check=True)
-    return python, folder
 
 
 def alone(installed, *command: str) -> str:

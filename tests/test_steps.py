@@ -3,8 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from tfcnn.errors import InputError
 from tfcnn.models.geometry import convolve2d_steps, image_of, output_size, pool2d_steps

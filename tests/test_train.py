@@ -15,8 +15,7 @@ from tfcnn.files import alone_in
 from tfcnn.models.cnn import build_features
 from tfcnn.models.forward import forward
 from tfcnn.record import load_run, write_record
-from tfcnn.training import recorder
-from tfcnn.training import train as module
+from tfcnn.training import recorder, train as module
 from tfcnn.training.config import TrainingConfig
 from tfcnn.training.features import feature_network, network_digest
 

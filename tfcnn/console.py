@@ -42,12 +42,16 @@ def set_up_output(*, verbose: bool) -> None:
         warnings.simplefilter("ignore")
         logging.getLogger("tensorflow").setLevel(logging.ERROR)
         logging.getLogger("absl").setLevel(logging.ERROR)
-    handler = logging.Handler()
-    handler.emit = lambda record: print(in_words(record.getMessage(), _kind), file=sys.stderr)  # looked up each time: rich puts its own there
+    handler = _Lines()
     logger = logging.getLogger("tfcnn")
     logger.handlers[:] = [handler]
     logger.setLevel(logging.INFO)
     logger.propagate = False
+
+
+class _Lines(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        print(in_words(record.getMessage(), _kind), file=sys.stderr)  # looked up each time: rich puts its own there
 
 
 def _silence_native_code() -> None:

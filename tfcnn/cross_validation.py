@@ -44,7 +44,7 @@ def cross_validate(source: Any, *, output: str | Path, data: DataConfig, model: 
     Raises:
         InputError: anything that cannot work, before the slow part begins.
     """
-    check_folds(data.folds)
+    folds = check_folds(data.folds)
     if type(repeats) is not int or repeats < 1:
         raise InputError(f"expected a whole number from 1 up, got repeats={repeats}")
     machine, training = machine or MachineConfig(), training or TrainingConfig()
@@ -54,17 +54,17 @@ def cross_validate(source: Any, *, output: str | Path, data: DataConfig, model: 
     open_checked(source, model, data)
     if (Path(output) / "run.json").exists():
         raise InputError(f"expected a folder for the folds, but '{output}' holds a run; give another --output")
-    asked = {"model": model, "formats": formats, "machine": machine, "overwrite": overwrite, "resume": resume}
+    asked: dict[str, Any] = {"model": model, "formats": formats, "machine": machine, "overwrite": overwrite, "resume": resume}
     rounds = []
     for number in range(repeats):
         folder = Path(output) / f"repeat-{number}" if repeats > 1 else Path(output)
         seeded = replace(training, seed=training.seed + number)
         runs = []
-        for fold in range(data.folds):
-            logger.info("%sfold %d of %d", f"repeat {number} of {repeats}, " if repeats > 1 else "", fold, data.folds)
+        for fold in range(folds):
+            logger.info("%sfold %d of %d", f"repeat {number} of {repeats}, " if repeats > 1 else "", fold, folds)
             runs.append(train_and_export(source, output=folder / f"fold-{fold}", training=seeded, data=replace(data, fold=fold), **asked))
         rounds.append({"seed": seeded.seed, "runs": runs})
-    result = _summary(data.folds, rounds)
+    result = _summary(folds, rounds)
     write_text(Path(output) / "folds.json", json.dumps(result, indent=2) + "\n")
     return result
 

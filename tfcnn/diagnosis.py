@@ -287,7 +287,7 @@ def _step_seconds(model, photos, *, mixed: bool = False, xla: bool = False) -> f
 def _median_seconds(work) -> float:
     """The median of some calls after a first one, which traces and allocates."""
     work()
-    seconds = []
+    seconds: list[float] = []
     while len(seconds) < STEPS and sum(seconds) < ENOUGH:
         began = time.perf_counter()
         work()

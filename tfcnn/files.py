@@ -38,7 +38,7 @@ def write_text(path: Path, text: str) -> None:
         aside.write_text(text, encoding="utf-8")
 
 
-def write_rows(path: Path, names: Sequence[str], rows: Iterable[Sequence]) -> None:
+def write_rows(path: Path, names: Sequence[str], rows: Iterable[Iterable]) -> None:
     """Writes a CSV file whole or not at all."""
     with write_aside(path) as aside, open(aside, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)

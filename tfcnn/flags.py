@@ -51,7 +51,7 @@ def add_split(command) -> None:
 def config_of(kind, args, *, leave_out: typing.Container[str] = ()):
     """A config of this kind from the parsed flags; what is not given where that means something else has its default."""
     given = {field: getattr(args, field.name) for field in dataclasses.fields(kind) if field.name not in leave_out}
-    values = {field.name: field.default if value is None else value for field, value in given.items()}
+    values: dict[str, typing.Any] = {field.name: field.default if value is None else value for field, value in given.items()}
     if values.get("learning_rates"):
         stages = [stage for stage, _ in values["learning_rates"]]
         twice = [stage for stage in stages if stages.count(stage) > 1]

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from tfcnn.data.arrange import Found, check_examples, check_split
 from tfcnn.data.channels import check_shape
@@ -25,10 +25,10 @@ from tfcnn.finish import export_missing, finish
 from tfcnn.kinds import COMMON, IMAGE, KINDS, function_of, kind_of
 from tfcnn.models.backbones import BACKBONES
 from tfcnn.models.build import check_network
-from tfcnn.models.classifier import BACKBONE, ModelConfig, build_classifier, check_config, named, with_defaults
+from tfcnn.models.classifier import BACKBONE, ModelConfig, Named, build_classifier, check_config, named, with_defaults
 from tfcnn.progress import stage
 from tfcnn.record import Run, changed_arguments, load_run, prepare_output, write_record
-from tfcnn.training.config import TrainingConfig, check_augmentation, check_training
+from tfcnn.training.config import Filled, TrainingConfig, check_augmentation, check_training
 from tfcnn.training.course import fine_tunes, phases_of
 from tfcnn.training.find_rate import RateRange, check_steps, find_learning_rate
 from tfcnn.training.machine import MachineConfig, check_machine
@@ -142,7 +142,8 @@ def find_rate(source: Any, *, model: ModelConfig | None = None, training: Traini
     model = check_all(source, None, model or ModelConfig(), training, data, (), machine)
     if is_one_of_several(machine):
         raise InputError("expected one process for a range test, got several workers; give --strategy one_device, or leave TF_CONFIG out")
-    return find_learning_rate(*_build_and_load(open_checked(source, model, data), model, training, data, machine, {}), training, steps=steps)
+    classifier, photos = _build_and_load(open_checked(source, model, data), model, training, data, machine, {})
+    return find_learning_rate(classifier, photos, training, steps=steps)
 
 
 def check_all(source, output, model: ModelConfig, training: TrainingConfig, data: DataConfig, formats, machine: MachineConfig) -> ModelConfig:
@@ -160,7 +161,7 @@ def check_all(source, output, model: ModelConfig, training: TrainingConfig, data
         stages = [name for name, _ in BACKBONES[model.backbone].stages]
         check_rates(stages, training)
         if training.epochs is not None and training.trainable is not None and fine_tunes(training):  # else `train` knows it when it knows the photos
-            phases_of(training, stages)
+            phases_of(cast(Filled, training), stages)
         model = with_defaults(model)
     if data.kind == IMAGE:
         check_geometry(model.image_size, data.geometry)
@@ -256,7 +257,7 @@ def _given(model: ModelConfig, training: TrainingConfig, data: DataConfig) -> di
     return {**asked, **asdict(data), **asdict(model), "fold": data.fold or 0}
 
 
-def _check_model(model: ModelConfig, kind: str) -> None:
+def _check_model(model: Named, kind: str) -> None:
     """Raises InputError for a network or its arguments that this kind of data cannot have."""
     row = kind_of(kind)
     if not isinstance(model.backbone, str):

@@ -26,6 +26,7 @@ from tfcnn.training.config import TrainingConfig
 from tfcnn.training.features import cached_features
 from tfcnn.training.head import train_head
 from tfcnn.training.machine import MachineConfig
+from tfcnn.training.rule import complete
 
 __all__ = ["LabelCheck", "PhotoRow", "check_labels"]
 
@@ -66,7 +67,7 @@ def check_labels(source: Any, *, backbone: str = "mobilenet_v3_small", weights: 
         WorkError: a download that failed, or features that are no numbers.
     """
     model, training = ModelConfig(backbone, str(weights or "none"), image_size), TrainingConfig(logistic_c=LOGISTIC_C, seed=seed)
-    options = DataConfig(geometry=geometry, group_by=group_by, data_dir=data_dir and str(data_dir))
+    options = DataConfig(geometry=geometry, group_by=group_by, data_dir=str(data_dir) if data_dir else None)
     model = check_all(source, output, model, training, options, (), MachineConfig())
     _check_numbers(folds, repeats)
     check_cleanlab()
@@ -135,7 +136,7 @@ def _build(model: ModelConfig, labels: tuple[str, ...], seed: int):
 def _load(opened: Source, model: ModelConfig, arguments: dict) -> tuple[Dataset, np.ndarray]:
     """The photos of a source in one split, and a number for each: those that must not be separated share it."""
     with stage("decode photos", opened.count) as advance:
-        photos = read_photos(opened, model.image_size, arguments["geometry"], advance=advance)
+        photos = read_photos(opened, arguments["image_size"], arguments["geometry"], advance=advance)
     good, quarantined = sort_out(photos.reads)
     _check_counts(((read.example.label, read.digest) for read in good), arguments["folds"], {read.example.label for read in photos.reads})
     labels = sort_labels(read.example.label for read in good)
@@ -163,11 +164,12 @@ def _scores_of_others(features: np.ndarray, data: Dataset, parts: list[list[np.n
     rows = np.arange(len(features))
     targets = data.targets(rows)
     head = build_head(features.shape[1], model, data.labels)
+    filled = complete(training, photos=len(rows), stages=())
     scores = np.zeros((len(features), len(data.labels)))
     with stage("heads on cached features", sum(map(len, parts))) as advance:
         for tested in (fold for folds in parts for fold in folds):
             trained = np.setdiff1d(rows, tested)
-            train_head(head, features[trained], targets[trained], training)
+            train_head(head, features[trained], targets[trained], filled)
             scores[tested] += np.asarray(head(features[tested], training=False))
             advance()
     return scores / len(parts)

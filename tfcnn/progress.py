@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 SAY_AFTER = 20  # seconds between two lines of a stage where there is no bar
 
@@ -65,7 +66,7 @@ class _Lines:
 class _Bar:
     """A line of the one live display; a stage within a stage gets a line below it."""
 
-    _display = None
+    _display: Any = None
 
     def __init__(self, name: str, total: int | None, photos: int, done: int):
         self._name, self._total, self._photos, self._done = name, total, photos, done

@@ -8,11 +8,15 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tfcnn.errors import InputError
 from tfcnn.files import prepare_folder, write_text
 from tfcnn.kinds import IMAGE, KINDS
 from tfcnn.locks import NAME as LOCK
+
+if TYPE_CHECKING:
+    import keras
 
 VOCABULARY = "vocabulary.txt"  # of a run of texts
 FORMAT = 1  # of run.json; raised when a reader of the old one would misread the new one
@@ -67,7 +71,7 @@ class Run:
                              "words belong to the numbers that the network was trained with")
         return content.decode("utf-8").split("\n")[:-1]
 
-    def load_model(self):
+    def load_model(self) -> "keras.Model":
         """The trained `keras.Model`: raw pixels 0-255 in, one score a label out.
 
         Raises:

@@ -196,7 +196,8 @@ def first_rows(reads: list[Read]) -> dict[str, int]:
 
 def group_reads(reads: list[Read], pairs: list[tuple[int, int]]) -> np.ndarray:
     """A number for each example: copies, the near copies in `pairs`, and examples that the source groups, share one."""
-    first, leader = first_rows(reads), {}
+    first = first_rows(reads)
+    leader: dict[str, int] = {}
     joined = pairs + [(first[read.digest], row) for row, read in enumerate(reads)]
     joined += [(leader.setdefault(read.example.group, row), row) for row, read in enumerate(reads) if read.example.group]
     return connected(len(reads), joined)

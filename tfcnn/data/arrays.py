@@ -108,7 +108,8 @@ def check_arrays(images, targets, names: list[str] | None = None, *, channels: i
         raise InputError(f"expected one target an image, got {len(images)} images and {len(targets)} targets")
     if images.dtype.kind not in "uif":
         raise InputError(f"expected pixels as numbers from 0 to 255, got dtype={images.dtype}")
-    _check_range(*((images.min(), images.max()) if images.size else (0, 0)), images.dtype)
+    low, high = (images.min(), images.max()) if images.size else (0, 0)
+    _check_range(low, high, images.dtype)
     if names is not None and (targets.dtype.kind not in "ui" or not set(targets.tolist()) <= set(range(len(names)))):
         raise InputError(f"expected whole targets from 0 to {len(names) - 1} for {len(names)} label names, got {targets.dtype}; leave the names out")
     labels = [names[target] if names else _label(np.asarray(target), None) for target in targets.tolist()]
@@ -185,7 +186,8 @@ def _open_tf_data(parts: dict[str, Any], channels: int) -> Source:
                 yield Example(f"tf.data/{split}/{row}" if split else f"tf.data/{row}", _label(label, names), split), _to_bytes(image)
 
     shape = shapes.pop() if channels == 4 and len(shapes) == 1 else (None,)  # others may be resized, so their shape need not be known
-    return Source("", read, None, sum(counts) if None not in counts else None, shape=None if None in shape else shape)
+    known = [count for count in counts if count is not None]
+    return Source("", read, None, sum(known) if len(known) == len(counts) else None, shape=None if None in shape else shape)
 
 
 def _single(dataset) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -214,7 +216,7 @@ def _label(label: np.ndarray, names: list[str] | None) -> str:
     if label.ndim == 1 and label.size > 1:
         if label.max() != 1 or label.sum() != 1:
             raise InputError(f"expected one label an image, a number, a text or one-hot, got {label.tolist()[:10]}")
-        label = label.argmax()
+        label = np.asarray(label.argmax())
     value = np.asarray(label).reshape(-1)[0].item()
     if isinstance(value, bytes):
         try:

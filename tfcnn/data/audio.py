@@ -55,7 +55,7 @@ def load_audio(source: Any, *, sample_rate: int | None = None, window: float | N
         InputError: a source that cannot be used, a rate or a window out of range, or the extra that is not installed.
     """
     known = check_split(split, folds, fold, like)
-    asked = {"sample_rate": sample_rate, "window": window, "group_by": group_by, "facts": facts, "like": like}
+    asked: dict[str, Any] = {"sample_rate": sample_rate, "window": window, "group_by": group_by, "facts": facts, "like": like}
     found = source if isinstance(source, Found) else look(source, **asked, folds=folds, check=split is not None)
     samples, rate = found.facts["samples"], found.facts["sample_rate"]
     arranged = arrange(found.source, found.reads, split=split, seed=seed, folds=folds, fold=fold, known=known)
@@ -121,7 +121,7 @@ def read_files(inputs: Sequence[str | Path], shape: tuple[int, ...], facts: Mapp
     names = found_files(inputs, ENDINGS, "a file of sound", "files of sound")
 
     def read(rows):
-        found = []
+        found: list[tuple[np.ndarray | None, str | None]] = []
         for name, clip in zip([names[row] for row in rows], _read_all([names[row] for row in rows], facts["sample_rate"]), strict=True):
             if isinstance(clip, str):
                 found.append((None, f"{name}: {clip}"))

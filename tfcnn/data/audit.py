@@ -122,9 +122,9 @@ def _notes(photos: Photos) -> dict[str, tuple[str, ...]]:
     found: dict[str, list[str]] = {name: [] for name in (*NOTES, "blank")}
     good = [read for read in photos.reads if read.digest]
     for read in good:
-        for name in read.facts.notes:
+        for name in read.facts.notes if read.facts else ():
             found[name].append(read.example.path)
-        if extension_is_wrong(read.example.path, read.facts.format):
+        if read.facts and extension_is_wrong(read.example.path, read.facts.format):
             found["wrong_extension"].append(read.example.path)
     for start in range(0, len(good), 4096):
         part = good[start:start + 4096]

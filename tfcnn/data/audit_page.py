@@ -39,7 +39,7 @@ def write_audit(folder: Path, result: Audit, photos: Photos | None) -> Path:
         if photos is None:
             return [{"path": path, "name": Path(path).name} for path in paths]
         paths = [path for path in paths if path in digest_of]
-        rows = photos.pixels.rows([digest_of[path] for path in paths])[:] if paths else []
+        rows: Iterable[np.ndarray] = photos.pixels.rows([digest_of[path] for path in paths])[:] if paths else []
         return [{"path": path, "name": Path(path).name, "data": _jpeg(row)} for path, row in zip(paths, rows, strict=True)]
 
     def findings(found: Iterable[Same]) -> list[dict]:

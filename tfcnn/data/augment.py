@@ -153,7 +153,7 @@ def mix_photos(pixels, targets, weights, *, strength: str, mixing: float | None 
     ranges = check_strength(strength)
     if mixing is not None:
         ways = ranges if ranges and (ranges.mixup or ranges.cutmix) else STRENGTHS["strong"]
-        ranges = ways._replace(mixing=mixing)
+        ranges = ways._replace(mixing=mixing) if ways else None
     if ranges is None or not ranges.mixing or not (ranges.mixup or ranges.cutmix):
         return pixels, targets, weights
     count, height, width = tf.shape(pixels)[0] if total is None else total, pixels.shape[1], pixels.shape[2]

@@ -7,10 +7,10 @@ from tfcnn.data.store import StoredRows
 from tfcnn.errors import InputError
 
 CHANNELS = (1, 3, 4)
-_COLOURS = {1: "grey (0.299 R + 0.587 G + 0.114 B)", 3: "RGB", 4: "four-channel"}
+_COLOURS: dict[int | None, str] = {1: "grey (0.299 R + 0.587 G + 0.114 B)", 3: "RGB", 4: "four-channel"}
 
 
-def colours_of(channels: int) -> str:
+def colours_of(channels: int | None) -> str:
     """The channels of an image in words, as cards and files say them; other numbers are a caller's own."""
     return _COLOURS.get(channels, f"{channels}-channel")
 

@@ -4,7 +4,7 @@ import csv
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from tfcnn.data.augment import augment_photos, mix_photos
 from tfcnn.errors import InputError
 from tfcnn.kinds import IMAGE, KINDS
 from tfcnn.record import Run
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 IN_MEMORY_BYTES = 2**29  # training photos up to this size are kept in memory; larger sets are read from the store, at half the speed
 
@@ -28,7 +31,8 @@ class Item(NamedTuple):
     sha256: str
 
 
-class Replicas(NamedTuple):
+@dataclass(frozen=True)
+class Replicas:
     """How many replicas share each batch, and which of them are served here: `here` of them from number `first` on."""
 
     count: int
@@ -69,14 +73,14 @@ class Dataset:
     inputs: Any = field(repr=False)
     items: tuple[Item, ...] = field(repr=False)
     labels: tuple[str, ...]
-    input_shape: tuple[int, ...]
+    input_shape: tuple[int | None, ...]
     geometry: str = "stretch"
     source: str = ""
     quarantined: tuple[Quarantined, ...] = ()
     leaks: int = 0
     arguments: dict = field(default_factory=dict)
     kind: str = IMAGE
-    facts: dict = field(default_factory=dict, repr=False)
+    facts: Mapping[str, Any] = field(default_factory=dict, repr=False)
     texts: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
@@ -93,22 +97,22 @@ class Dataset:
         index = {label: target for target, label in enumerate(self.labels)}
         return np.array([index[self.items[row].label] for row in rows], dtype=np.int64)
 
-    def photos(self, rows: np.ndarray):
+    def photos(self, rows: np.ndarray) -> Any:
         """These rows of `inputs`, in this order, to be indexed or iterated; what lies on disk stays there until then."""
         return self.inputs.choose(rows) if not isinstance(self.inputs, np.ndarray) else self.inputs[rows]
 
     @property
-    def train(self):
+    def train(self) -> "tf.data.Dataset":
         """`tf.data.Dataset` of (pixels 0-255, target) batches of the training split, in a fixed order, not augmented."""
         return batches(self, "train")
 
     @property
-    def validation(self):
+    def validation(self) -> "tf.data.Dataset":
         """`tf.data.Dataset` of (pixels 0-255, target) batches of the validation split."""
         return batches(self, "validation")
 
     @property
-    def test(self):
+    def test(self) -> "tf.data.Dataset":
         """`tf.data.Dataset` of (pixels 0-255, target) batches of the test split."""
         return batches(self, "test")
 

@@ -110,8 +110,8 @@ def _near(tree, queries: np.ndarray, absorbed: np.ndarray, *, absorb: bool) -> n
             if absorb:
                 absorbed[others[np.linalg.norm(tree.data[others] - queries[row], axis=1) < RADIUS / 2]] = True
             pairs.append(np.stack([np.full(len(others), row), others], axis=1))
-    pairs = np.concatenate(pairs)
-    return np.unique(pairs[pairs[:, 0] != pairs[:, 1]], axis=0)
+    found = np.concatenate(pairs)
+    return np.unique(found[found[:, 0] != found[:, 1]], axis=0)
 
 
 def _verified(thumbnails, pairs: np.ndarray, turn: tuple[bool, bool, bool]) -> list[Pair]:

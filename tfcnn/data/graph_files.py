@@ -45,7 +45,7 @@ class Graph(NamedTuple):
     fault: str = ""
 
     @property
-    def count(self) -> int:
+    def node_count(self) -> int:
         """Of its nodes."""
         return len(self.values)
 
@@ -70,7 +70,7 @@ def read_graphs(source: Any, *, labelled: bool = True) -> tuple[str, list[Graph]
     for name, part in parts.items():
         if not (isinstance(part, tuple) and len(part) == 2):
             raise InputError(f"expected (graphs, labels){' for each split' if name else ''}, got {type(part).__name__}; give a path, a pair or a dict of pairs")
-    return "", [graph for name, part in parts.items() for graph in _of_arrays(*part, name)]
+    return "", [graph for name, part in parts.items() for graph in _of_arrays(part[0], part[1], name)]
 
 
 def clean_edges(edges: np.ndarray, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray | None]:
@@ -195,11 +195,11 @@ def _read_dgcnn(path: Path) -> Iterator[Graph]:
 def _read_smiles(path: Path, labelled: bool) -> Iterator[Graph]:
     """Molecules from a CSV: a node an atom, without hydrogens, an edge a bond; weights are the orders of bonds, 1.5 of aromatic ones."""
     try:
-        from rdkit import Chem, RDLogger
+        from rdkit import Chem, rdBase
     except ImportError as error:
         raise InputError(f"expected rdkit to read molecules, but {error}; install it with pip install 'tfcnn[molecule]'") from error
 
-    RDLogger.DisableLog("rdApp.*")  # what it says of a molecule is the reason of its quarantine
+    rdBase.DisableLog("rdApp.*")  # what it says of a molecule is the reason of its quarantine
     with open(path, newline="", encoding="utf-8-sig", errors="replace") as lines:
         reader = csv.DictReader(lines)
         names = reader.fieldnames or []
@@ -223,7 +223,7 @@ def _read_smiles(path: Path, labelled: bool) -> Iterator[Graph]:
                          np.array([bond.GetBondTypeAsDouble() for bond in bonds], np.float32), told["label"], split, told["group"])
 
 
-def _of_arrays(graphs: Sequence, labels: Sequence, split: str) -> Iterator[Graph]:
+def _of_arrays(graphs: Any, labels: Any, split: str) -> Iterator[Graph]:
     labels = np.asarray(labels, object)
     if not hasattr(graphs, "__len__") or labels.ndim != 1 or len(labels) != len(graphs):
         count = f"{len(graphs)} graphs" if hasattr(graphs, "__len__") else type(graphs).__name__
@@ -248,7 +248,7 @@ def of_pair(graph: Any, name: str, label: str = "", split: str = "") -> Graph:
             or any(one.shape != (edges.shape[1],) for one in weights):
         got = " and ".join(f"{part.dtype} of shape={part.shape}" for part in parts) or type(graph).__name__
         raise InputError(f"expected a graph as features (n, f), edges int (2, e) and perhaps weights (e,), got {got} in {name}")
-    return _graph(name, (), values.astype(np.float32), edges.astype(np.int64), *(one.astype(np.float32) for one in weights), label=label, split=split)
+    return _graph(name, (), values.astype(np.float32), edges.astype(np.int64), weights[0].astype(np.float32) if weights else None, label, split)
 
 
 def _graph(name: str, tags: tuple[str, ...], values: np.ndarray, edges: np.ndarray, weights: np.ndarray | None = None, label: str = "", split: str = "",
@@ -294,8 +294,8 @@ def _table(path: Path, dtype, columns: int | None = None) -> np.ndarray:
         raise InputError(f"expected numbers in '{path}', as many in each line, but: {first_line(error)}") from error
     if columns and len(values) and values.shape[1] != columns:
         raise InputError(f"expected {columns} numbers in each line of '{path}', got {values.shape[1]}")
-    wrong = np.flatnonzero((values != np.round(values)).any(axis=1)) if np.issubdtype(dtype, np.integer) else []
-    if len(wrong):
+    wrong = np.flatnonzero((values != np.round(values)).any(axis=1))
+    if np.issubdtype(dtype, np.integer) and len(wrong):
         raise InputError(f"expected whole numbers in line {int(wrong[0]) + 1} of '{path}', got '{lines[wrong[0]][:40]}'")
     return values.astype(dtype)
 

@@ -35,7 +35,7 @@ class GraphRows:
 
     def __getitem__(self, rows) -> np.ndarray:
         if isinstance(rows, (int, np.integer)):
-            return row_of(self.graph(rows), self.size)
+            return row_of(self.graph(int(rows)), self.size)
         places = np.arange(len(self))[rows]
         written = np.zeros((len(places), *self.shape[1:]), np.float32)
         for place, number in enumerate(places):

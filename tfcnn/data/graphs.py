@@ -124,7 +124,7 @@ def _facts(graphs: Sequence[Graph], size: Sequence[int] | None, source: str) -> 
     good = [graph for graph in graphs if not graph.fault]
     tags = list(sort_labels({tag for graph in good for tag in graph.tags}))
     values = good[0].values.shape[1]
-    largest = max(graph.count for graph in good)
+    largest = max(graph.node_count for graph in good)
     names = list(ATOM) if source.lower().endswith(".csv") else [f"value {number}" for number in range(1, values + 1)]
     names = [*tags, *names] or ["neighbours"]
     return {"size": int(size[0]) if size else min(largest, LARGEST), "features": len(names), "tags": tags, "values": values, "names": names}
@@ -134,8 +134,8 @@ def _brought(graph: Graph, facts: Mapping[str, Any]) -> Parts | str:
     """A graph as a network gets it, or why it cannot."""
     if graph.fault:
         return graph.fault
-    if graph.count > facts["size"]:
-        return f"larger than the {facts['size']} nodes of the largest graph that the network takes: {graph.count}"
+    if graph.node_count > facts["size"]:
+        return f"larger than the {facts['size']} nodes of the largest graph that the network takes: {graph.node_count}"
     edges, weights = clean_edges(graph.edges, graph.weights)
     if facts.get("counts") and (graph.values < 0).any():
         return "features below 0, and the network takes counts"
@@ -148,10 +148,10 @@ def _brought(graph: Graph, facts: Mapping[str, Any]) -> Parts | str:
     if unknown:
         return f"nodes of the kind {', '.join(unknown)[:40]}, which the network does not know"
     place = {tag: number for number, tag in enumerate(facts["tags"])}
-    kinds = np.zeros((graph.count, len(place)), np.float32)
+    kinds = np.zeros((graph.node_count, len(place)), np.float32)
     kinds[np.arange(len(graph.tags)), [place[tag] for tag in graph.tags]] = 1
     nodes = np.concatenate([kinds, graph.values], axis=1)
-    return Parts(nodes if nodes.shape[1] else degrees(edges, graph.count), edges, weights)
+    return Parts(nodes if nodes.shape[1] else degrees(edges, graph.node_count), edges, weights)
 
 
 def _read(graph: Graph, parts: Parts | str) -> Read:

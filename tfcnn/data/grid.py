@@ -1,11 +1,17 @@
 """`draw_grid`: a picture of what an augmentation does to some photos."""
 
+from typing import TYPE_CHECKING
+
 from tfcnn.data.augment import augment_photos, check_strength
 from tfcnn.data.channels import CHANNELS
 from tfcnn.errors import InputError
 
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
 
-def draw_grid(photos, *, strength: str, mirror: bool = True, seed: int = 0, columns: int = 6):
+
+def draw_grid(photos: "np.ndarray", *, strength: str, mirror: bool = True, seed: int = 0, columns: int = 6) -> "Image.Image":
     """A picture that shows what an augmentation does: each photo in a row, first as it is, then augmented again and again.
 
     Args:

@@ -4,6 +4,7 @@ import hashlib
 import logging
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,14 +19,18 @@ from tfcnn.progress import stage
 from tfcnn.record import Run
 from tfcnn.workers import check_same, count_of
 
+if TYPE_CHECKING:
+    import tensorflow as tf
+
 FILE_SIZE = 224  # pixels, of files where nothing else is asked for: what most backbones were trained at
 
 logger = logging.getLogger(__name__)
 
 
-def load_images(source, *, image_size: int | None = None, geometry: str = "stretch", split: tuple[float, float, float] | None = (0.7, 0.1, 0.2),
+def load_images(source: Any, *, image_size: int | None = None, geometry: str = "stretch", split: tuple[float, float, float] | None = (0.7, 0.1, 0.2),
                 seed: int = 0, folds: int | None = None, fold: int = 0, like: Run | str | Path | None = None, group_by: str | None = None,
-                data_dir: str | Path | None = None, channels: int = 3, seconds: dict[str, float] | None = None, strategy=None) -> Dataset:
+                data_dir: str | Path | None = None, channels: int = 3, seconds: dict[str, float] | None = None,
+                strategy: "tf.distribute.Strategy | None" = None) -> Dataset:
     """Photos with their labels in three stratified splits.
 
     Each photo is decoded once and kept in an on-disk store that later runs read. Photos that cannot be decoded, and those
@@ -80,17 +85,18 @@ def check_files(source: Source, strategy) -> None:
 
 def _listing_digest(source: Source) -> str:
     """Of names, labels and sizes of the files of a source in their order, wherever its folder lies."""
-    paths = [example.path for example in source.examples]
+    examples = source.examples or ()
+    paths = [example.path for example in examples]
     folder = os.path.commonpath(paths) if all(os.path.isabs(path) for path in paths) else ""
     size = lambda path: os.path.getsize(path) if os.path.isfile(path) else -1
-    lines = [f"{os.path.relpath(e.path, folder) if folder else e.path},{e.label},{e.split},{size(e.path)}" for e in source.examples]
+    lines = [f"{os.path.relpath(e.path, folder) if folder else e.path},{e.label},{e.split},{size(e.path)}" for e in examples]
     return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
 
 
 def read_all(source: Source, image_size: int | None, geometry: str, seconds, strategy=None) -> tuple:
     """(pixels of some of the reads, thumbnails of some of the reads, all reads); arrays of the right size stay in memory."""
     if source.shape is not None and (image_size is None or source.shape[:2] == (image_size, image_size)):
-        pairs = list(source.read())
+        pairs = [(example, np.asarray(pixels)) for example, pixels in source.read()]
         reads = [Read(example, content_digest(pixels), "", None, pixels.nbytes) for example, pixels in pairs]
         pixels = np.stack([pixels for _, pixels in pairs]) if pairs else np.zeros((0, *source.shape), np.uint8)
         row_of = {read.digest: row for row, read in enumerate(reads)}

@@ -46,7 +46,7 @@ class Network(NamedTuple):
     listed: tuple[int, int] = (0, 0)
 
     @property
-    def count(self) -> int:
+    def node_count(self) -> int:
         """Of its nodes."""
         return len(self.names)
 
@@ -99,8 +99,8 @@ def _of_npz(path: Path, labelled: bool) -> Network:
     found = {"features": features, "edges": np.stack(adjacency.coords).astype(np.int64)[::-1], "weights": None if ones else adjacency.data,
              "names": arrays.get("node_names"), **splits}
     if "labels" in arrays:
-        labels, classes = arrays["labels"], arrays.get("class_names")
-        named = classes is not None and labels.dtype.kind in "iu" and labels.ndim == 1
+        labels, classes = arrays["labels"], arrays.get("class_names", ())
+        named = "class_names" in arrays and labels.dtype.kind in "iu" and labels.ndim == 1
         if named and labels.max(initial=-1) >= len(classes):
             raise InputError(f"expected a name for each class as class_names in '{path}', got {len(classes)} and a label {int(labels.max())}")
         found["labels"] = np.array([str(classes[label]) if label >= 0 else "" for label in labels]) if named else labels

@@ -39,7 +39,7 @@ class NodeRows(GraphRows):
     def __init__(self, network: Network, nodes: np.ndarray, neighbours: Sequence[int], starts: np.ndarray | None = None):
         super().__init__((), size_of(neighbours), network.features.shape[1])
         self.network, self.nodes, self.neighbours = network, np.asarray(nodes), tuple(neighbours)
-        self._starts = np.searchsorted(network.edges[1], np.arange(network.count + 1)) if starts is None else starts
+        self._starts = np.searchsorted(network.edges[1], np.arange(network.node_count + 1)) if starts is None else starts
 
     def __len__(self) -> int:
         return len(self.nodes)
@@ -61,7 +61,8 @@ class NodeRows(GraphRows):
             for one in frontier:
                 near = self._near(one)
                 near = near if len(near) <= most else draw.choice(near, most, replace=False)
-                found += [other for other in near.tolist() if other not in known and not known.add(other)]
+                found += [other for other in dict.fromkeys(near.tolist()) if other not in known]
+                known.update(found)
             chosen += found
             frontier = found
         return self._induced(np.array(chosen))
@@ -148,8 +149,8 @@ def read_files(inputs: Sequence[Any], shape: tuple[int, ...], facts: Mapping[str
     networks = [read_network(one, labelled=False) for one in inputs]
     for network in networks:
         _check_like(_facts(network, facts["neighbours"]), facts)
-    places = [(network, number) for network in networks for number in range(network.count)]
-    rows = {id(network): NodeRows(network, np.arange(network.count), facts["neighbours"]) for network in networks} if facts["neighbours"] else {}
+    places = [(network, number) for network in networks for number in range(network.node_count)]
+    rows = {id(network): NodeRows(network, np.arange(network.node_count), facts["neighbours"]) for network in networks} if facts["neighbours"] else {}
 
     def one(row: int):
         network, number = places[row]
@@ -194,8 +195,8 @@ def _facts(network: Network, neighbours: Sequence[int] | None) -> dict[str, Any]
         return {**told, "size": size, "dtype": "float32", "what": f"the neighbourhood of a node as one matrix of {size} lines, the node itself in the "
                 f"first: of each node its {told['features']} features, then 1, then the weights of the edges from every node of it, 0 where there is none; "
                 "lines behind the last node are 0"}
-    return {**told, "nodes": network.count, "graph": graph_digest(network),
-            "what": f"the number of a node of the graph that the network was trained on, from 0 to {network.count - 1}"}
+    return {**told, "nodes": network.node_count, "graph": graph_digest(network),
+            "what": f"the number of a node of the graph that the network was trained on, from 0 to {network.node_count - 1}"}
 
 
 def graph_digest(network: Network) -> str:
@@ -227,11 +228,11 @@ def _notes(network: Network, place: Mapping[int, str]) -> dict[str, tuple[str, .
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    degrees = np.bincount(network.edges[1], minlength=network.count)
-    pieces, piece = connected_components(coo_array((np.ones(network.edges.shape[1]), tuple(network.edges)), (network.count,) * 2), directed=False)
+    degrees = np.bincount(network.edges[1], minlength=network.node_count)
+    pieces, piece = connected_components(coo_array((np.ones(network.edges.shape[1]), tuple(network.edges)), (network.node_count,) * 2), directed=False)
     again, loops = network.listed
     logger.info("%d nodes, %d of them with labels, %d edges in %d connected parts, %.0f %% of the nodes in the largest; left out were %d edges that are listed "
-                "again and %d from a node to itself", network.count, len(place), network.edges.shape[1] // 2, pieces,
-                100 * np.bincount(piece).max() / network.count, again, loops)
+                "again and %d from a node to itself", network.node_count, len(place), network.edges.shape[1] // 2, pieces,
+                100 * np.bincount(piece).max() / network.node_count, again, loops)
     alone = tuple(path for number, path in place.items() if not degrees[number])
     return {"without_edges": alone} if alone else {}

@@ -126,8 +126,8 @@ def decode_photo(content: str | Path | bytes | np.ndarray, image_size: int, geom
         if turn is not None:
             notes += ("exif_rotated",)
             size = (size[1], size[0]) if turn in _ON_ITS_SIDE else size
-        facts = Facts(image.format, *size, notes + _size_note(size))
-        return _finish(_to_rgb(image if turn is None else image.transpose(turn)), facts, image_size, geometry)
+        facts = Facts(image.format or "", *size, notes + _size_note(size))
+        return _finish(_to_rgb(image if turn is None else image.transpose(Image.Transpose(turn))), facts, image_size, geometry)
 
 
 def _finish(image, facts: Facts, image_size: int, geometry: str) -> Photo:

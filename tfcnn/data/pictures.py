@@ -23,7 +23,7 @@ def in_order(files: Sequence[str], many: str) -> list[str]:
     """
     if len(files) < FEWEST:
         raise InputError(f"expected at least {FEWEST} {many}, got {len(files)}")
-    numbers = {}
+    numbers: dict[int, str] = {}
     for file in files:
         found = re.findall(r"\d+", Path(file).stem)
         if not found:
@@ -50,7 +50,7 @@ def size_of(files: Sequence[str], many: str, modes: Sequence[str] = ()) -> tuple
     """
     from PIL import Image
 
-    sizes = {}
+    sizes: dict[tuple[int, int], str] = {}
     for file in files:
         with Image.open(file) as picture:
             if modes and picture.mode not in modes:

@@ -53,7 +53,7 @@ def read_series(source: Any, *, labelled: bool = True) -> tuple[str, list[Series
     for name, part in parts.items():
         if not (isinstance(part, tuple) and len(part) == 2):
             raise InputError(f"expected (series, labels){' for each split' if name else ''}, got {type(part).__name__}; give a path, a pair or a dict of pairs")
-    return "", [series for name, part in parts.items() for series in _of_arrays(*part, "array", name)]
+    return "", [series for name, part in parts.items() for series in _of_arrays(part[0], part[1], "array", name)]
 
 
 def _read_path(path: Path, *, labelled: bool) -> Iterator[Series]:

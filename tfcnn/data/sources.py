@@ -5,7 +5,7 @@ Arrays, `.npz` files and `tf.data` are read in `arrays.py`, tensorflow-datasets 
 
 import csv
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -106,7 +106,9 @@ def open_source(source: Any, *, group_by: str | None = None, data_dir: str | Pat
 
 def whole_path(path: str | Path | None) -> str | None:
     """The path from the root, so that a run finds its data from another folder; an address such as gs://bucket stays."""
-    return path if path is None or "://" in str(path) else os.path.abspath(os.path.expanduser(path))
+    if path is None:
+        return None
+    return str(path) if "://" in str(path) else os.path.abspath(os.path.expanduser(path))
 
 
 def _describe(source) -> str:
@@ -123,7 +125,7 @@ def _has_pixels(source) -> bool:
 
 
 def _are_paths(values) -> bool:
-    return not isinstance(values, (str, bytes)) and isinstance(values, Iterable) and not (isinstance(values, np.ndarray) and values.ndim != 1) and all(
+    return not isinstance(values, (str, bytes)) and isinstance(values, Collection) and not (isinstance(values, np.ndarray) and values.ndim != 1) and all(
         isinstance(value, (str, os.PathLike)) for value in values) and len(values) > 0
 
 
@@ -164,7 +166,7 @@ def list_class_folders(folder: str | Path) -> list[Example]:
     if others:
         raise InputError(f"expected train, validation and test folders or class folders in '{folder}', found both: {', '.join(c.name for c in classes)}; "
                          f"move {', '.join(others)} elsewhere")
-    return [example._replace(split=split) for part, split in splits.items() for example in _list_classes(part)]
+    return [example._replace(split=split) for part, split in splits.items() if split for example in _list_classes(part)]
 
 
 def _list_classes(folder: Path) -> list[Example]:

@@ -16,7 +16,7 @@ SPLIT_NAMES = {"train": "train", "training": "train", "validation": "validation"
 
 
 def split_examples(digests: Sequence[str], labels: Sequence[str], *, fractions: tuple[float, float, float] = (0.7, 0.1, 0.2), seed: int = 0,
-                   groups: Sequence[int] | None = None, known: Sequence[str] | None = None) -> list[str]:
+                   groups: Sequence[int] | np.ndarray | None = None, known: Sequence[str] | None = None) -> list[str]:
     """The split of each example: stratified by label as far as groups allow, the same on every machine, a group never divided.
 
     Single examples of a label are ordered by sha256(seed, digest): the first go to the test split, the next to validation,
@@ -43,7 +43,7 @@ def split_examples(digests: Sequence[str], labels: Sequence[str], *, fractions: 
 
 
 def complete_splits(given: Sequence[str], digests: Sequence[str], labels: Sequence[str], *, fractions: tuple[float, float, float],
-                    seed: int, groups: Sequence[int] | None = None) -> list[str]:
+                    seed: int, groups: Sequence[int] | np.ndarray | None = None) -> list[str]:
     """The splits that a data set came with; a validation or test split that it lacks is drawn from its training examples."""
     check_fractions(fractions)
     splits = list(given)
@@ -63,7 +63,7 @@ def complete_splits(given: Sequence[str], digests: Sequence[str], labels: Sequen
 
 
 def fold_examples(digests: Sequence[str], labels: Sequence[str], *, folds: int, fold: int, fractions: tuple[float, float, float] = (0.7, 0.1, 0.2),
-                  seed: int = 0, groups: Sequence[int] | None = None) -> list[str]:
+                  seed: int = 0, groups: Sequence[int] | np.ndarray | None = None) -> list[str]:
     """The splits of one round of cross-validation: fold number `fold` is the test split, each example is in just one of them.
 
     Args:
@@ -100,12 +100,13 @@ def check_fractions(fractions: Sequence[float]) -> None:
         raise InputError(f"expected three positive fractions (train, validation, test) that add up to 1, got split={shown}")
 
 
-def check_folds(folds: int, fold: int = 0) -> None:
-    """Raises InputError for a number of folds that is none, or a fold that is not there."""
+def check_folds(folds: int | None, fold: int | None = 0) -> int:
+    """The number of folds; raises InputError for one that is none, or a fold that is not there."""
     if not isinstance(folds, int) or folds < 2:
         raise InputError(f"expected two folds or more, got folds={folds}")
     if not isinstance(fold, int) or not 0 <= fold < folds:
         raise InputError(f"expected a fold from 0 to {folds - 1}, got fold={fold}")
+    return folds
 
 
 def _assign(digests, labels, targets, *, seed, groups=None, fixed=None) -> list[int]:

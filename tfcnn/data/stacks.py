@@ -81,7 +81,7 @@ def keep(opened: Stacks, facts: Mapping[str, Any]) -> tuple[Store, list[Read]]:
     many, form, shape = KINDS[opened.source.kind].many, opened.form, opened.form.shape(facts)
     store = Store(cache_folder() / many / f"{form.name(facts)}-{opened.dtype.name}")
     arrays = opened.arrays() if opened.arrays else iter([None] * len(opened.contents))
-    rows = list(zip(opened.source.examples, opened.contents, opened.measured, strict=True))
+    rows = list(zip(opened.source.examples or (), opened.contents, opened.measured, strict=True))
     together = max(1, PART_BYTES // (opened.dtype.itemsize * int(np.prod(shape))))
     reads: list[Read] = []
 
@@ -95,7 +95,7 @@ def keep(opened: Stacks, facts: Mapping[str, Any]) -> tuple[Store, list[Read]]:
         for start in range(0, len(rows), together):
             part = [(*row, next(arrays)) for row in rows[start:start + together]]
             fresh: dict[str, np.ndarray] = {}
-            for read, values in pool.map(lambda row: _read(*row, store, form, one), part):
+            for read, values in pool.map(lambda row: _read(row[0], row[1], row[2], row[3], store, form, one), part):
                 reads.append(read)
                 if values is not None and read.digest not in store:
                     fresh[read.digest] = values
@@ -127,7 +127,7 @@ def files_reader(inputs: Sequence[str | Path], form: Form, facts: Mapping[str, A
 def channel_statistics(data: Dataset, lowest: float = -np.inf, highest: float = np.inf) -> dict[str, list[float]]:
     """`mean` and `variance` of each channel over the training stacks, within a window of intensities."""
     rows = data.rows("train")
-    count, total, squares = 0, 0.0, 0.0
+    count, total, squares = 0, np.zeros(()), np.zeros(())
     for start in range(0, len(rows), AT_ONCE):
         values = np.clip(data.inputs[rows[start:start + AT_ONCE]].astype(np.float64), lowest, highest)
         count += values[..., 0].size

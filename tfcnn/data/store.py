@@ -75,7 +75,7 @@ class Store:
     def __contains__(self, key: str) -> bool:
         return key in self._where
 
-    def add(self, keys: Sequence[str], rows: Sequence[np.ndarray]) -> None:
+    def add(self, keys: Sequence[str], rows: Sequence[np.ndarray] | np.ndarray) -> None:
         """Publishes one part; `rows[i]`, all of one shape and dtype, belongs to `keys[i]`."""
         name = hashlib.sha256("\n".join(keys).encode()).hexdigest()[:16]
         with write_aside(self.folder / f"{name}.npy") as path, open(path, "wb") as file:
@@ -95,7 +95,7 @@ class Store:
         return StoredRows(self._parts, places, self._lock)
 
 
-def _write_rows(file: BinaryIO, rows: Sequence[np.ndarray]) -> None:
+def _write_rows(file: BinaryIO, rows: Sequence[np.ndarray] | np.ndarray) -> None:
     """Rows as `np.save` writes their stack, but one by one, since stacked they would be in memory twice."""
     shape, dtype = (len(rows), *rows[0].shape), np.lib.format.dtype_to_descr(rows[0].dtype)
     np.lib.format.write_array_header_1_0(file, {"descr": dtype, "fortran_order": False, "shape": shape})
@@ -132,7 +132,7 @@ class StoredRows:
             with open(part.file, "rb", buffering=0) as file:
                 for row in group:
                     where = part.offset + int(places[row, 1]) * row_bytes
-                    if os.preadv(file.fileno(), [rows[row:row + 1].view(np.uint8).reshape(-1)], where) != row_bytes:
+                    if os.preadv(file.fileno(), [rows[row:row + 1].view(np.uint8).reshape(-1).data], where) != row_bytes:
                         raise WorkError(f"expected a whole row of the cache in '{part.file}', but the file was cut; remove it and start again")
         return rows
 

@@ -119,7 +119,8 @@ def places_of(text: str, tokens: str) -> tuple[str, list[tuple[int, int]]]:
 @functools.cache
 def _word() -> re.Pattern:
     """A word: letters, digits, underscores and the marks on them, without which many scripts would fall apart; or one other sign."""
-    marks, ranges = [code for code in range(0x110000) if unicodedata.category(chr(code)).startswith("M")], []
+    marks = [code for code in range(0x110000) if unicodedata.category(chr(code)).startswith("M")]
+    ranges: list[list[int]] = []
     for code in marks:
         if ranges and code == ranges[-1][1] + 1:
             ranges[-1][1] = code
@@ -163,7 +164,7 @@ def read_files(inputs: Sequence[str | Path], shape: tuple[int, ...], facts: Mapp
             names += [given] if isinstance(given, str) else map(Path, found_files([given], (ENDING,), "a text", "texts"))
 
     def read(rows):
-        found = []
+        found: list[tuple[np.ndarray | None, str | None]] = []
         for name in (names[row] for row in rows):
             text, reason = _file(name) if isinstance(name, Path) else (_whole(rows_of_tables.get(name, name)), "")
             if not text.strip():

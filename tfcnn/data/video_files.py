@@ -98,7 +98,9 @@ def covering(picture, size: tuple[int, int]) -> np.ndarray:
 def steps_of(measured: Measured, rate: float | None) -> int:
     """How many steps at a rate a video has, from its first frame to its last one; its frames where no rate is given, or it has no times."""
     frames = measured.shape[0]
-    return frames if None in (measured.rate, rate) else int((frames - 1) / measured.rate * rate + max(0.01, 2 * EXACT * rate)) + 1
+    if measured.rate is None or rate is None:
+        return frames
+    return int((frames - 1) / measured.rate * rate + max(0.01, 2 * EXACT * rate)) + 1
 
 
 class _opened:
@@ -192,7 +194,7 @@ def _timed(container, stream, times: np.ndarray, places: Sequence[int], size: tu
     return frames
 
 
-def _runs(times: Sequence[float], places: Sequence[int]) -> list[list[int]]:
+def _runs(times: np.ndarray, places: Sequence[int]) -> list[list[int]]:
     """Places that are decoded in one go: between two of them it is not worth a jump."""
     runs = [[places[0]]]
     for place in places[1:]:

@@ -58,7 +58,7 @@ def load_videos(source: Any, *, size: Sequence[int] | None = None, stride: int |
         InputError: a source that cannot be used, numbers out of range, or the extra that is not installed.
     """
     known = check_split(split, folds, fold, like)
-    asked = {"size": size, "stride": stride, "clips": clips, "group_by": group_by, "facts": facts, "like": like}
+    asked: dict[str, Any] = {"size": size, "stride": stride, "clips": clips, "group_by": group_by, "facts": facts, "like": like}
     found = source if isinstance(source, Found) else look(source, **asked, folds=folds, check=split is not None)
     options = {"size": size, "stride": stride, "clips": clips, "group_by": group_by}
     return dataset_of(found, FORM, known, options, split=split, seed=seed, folds=folds, fold=fold, like=like)
@@ -130,7 +130,7 @@ def _stride(opened: Stacks, rate: float | None, length: int) -> int:
     if rate is None:
         return 1
     most = max(1, round(SLOWEST * rate))
-    long = [(steps, example.path) for example, found in zip(opened.source.examples, opened.measured, strict=True)
+    long = [(steps, example.path) for example, found in zip(opened.source.examples or (), opened.measured, strict=True)
             if not isinstance(found, str) and (steps := steps_of(found, rate)) >= length]
     if not long:
         return 1
@@ -158,7 +158,8 @@ def _sides(good: Sequence[Measured]) -> tuple[int, int]:
     """Height and width of the usual shape, in even numbers."""
     height, width = (float(np.median([found.shape[axis] for found in good])) for axis in (1, 2))
     scale = min(1.0, SIDE / min(height, width))
-    return tuple(max(16, 2 * round(side * scale / 2)) for side in (height, width))
+    even = lambda side: max(16, 2 * round(side * scale / 2))
+    return even(height), even(width)
 
 
 def _brought(files: tuple[str, ...], array: np.ndarray | None, dtype, facts: Mapping[str, Any]) -> np.ndarray:

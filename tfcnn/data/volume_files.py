@@ -5,7 +5,7 @@ The frame has the axes (depth, height, width): from the feet to the head, from b
 
 import logging
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -97,7 +97,7 @@ def _open_nifti(file: str):
     import nibabel
 
     logging.getLogger("nibabel.global").setLevel(logging.ERROR)  # of headers that it mends it says so itself
-    image = nibabel.load(file)
+    image: Any = nibabel.load(file)
     with nibabel.openers.ImageOpener(file) as content:
         pixdim = type(image.header).from_fileobj(content, check=False)["pixdim"][1:4]  # as it is written; of missing ones nibabel makes 1
     if len(image.shape) == 4 and image.shape[3] == 1:
@@ -110,7 +110,8 @@ def _open_nifti(file: str):
 
 
 def _spacing(image) -> tuple[float, float, float]:
-    return tuple(float(size) for size in np.sqrt((image.affine[:3, :3] ** 2).sum(axis=0))[::-1])
+    width, height, depth = (float(size) for size in np.sqrt((image.affine[:3, :3] ** 2).sum(axis=0)))
+    return depth, height, width
 
 
 def _read_nifti(file: str, spacing: Sequence[float] | None) -> np.ndarray:

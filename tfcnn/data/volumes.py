@@ -52,7 +52,7 @@ def load_volumes(source: Any, *, spacing: float | Sequence[float] | None = None,
         InputError: a source that cannot be used, numbers out of range, or an extra that is not installed.
     """
     known = check_split(split, folds, fold, like)
-    asked = {"spacing": spacing, "size": size, "intensity": intensity, "group_by": group_by, "facts": facts, "like": like}
+    asked: dict[str, Any] = {"spacing": spacing, "size": size, "intensity": intensity, "group_by": group_by, "facts": facts, "like": like}
     found = source if isinstance(source, Found) else look(source, **asked, folds=folds, check=split is not None)
     options = {"spacing": spacing, "size": size, "intensity": intensity, "group_by": group_by}
     return dataset_of(found, FORM, known, options, split=split, seed=seed, folds=folds, fold=fold, like=like, window=found.facts["intensity"] or ())

@@ -26,7 +26,7 @@ def calibration_of(scores: np.ndarray, targets: np.ndarray) -> dict[str, Any]:
     """
     top, right = scores.max(axis=1).astype(np.float64), scores.argmax(axis=1) == targets
     place = np.minimum((top * BINS).astype(int), BINS - 1)
-    bins = []
+    bins: list[dict[str, Any]] = []
     for number in np.unique(place):
         chosen = place == number
         n, good = int(chosen.sum()), int(right[chosen].sum())

@@ -146,7 +146,7 @@ def _compared(runs: Sequence[Run], scored: Sequence[Scores], photos: int) -> Com
     rows = tuple({"path": str(scored[0].paths[place]), "label": labels[targets[place]], "first": labels[answers[0][place]],
                   "first_score": float(scores[0][place].max()), "second": labels[answers[1][place]], "second_score": float(scores[1][place].max())}
                  for place in np.flatnonzero(answers[0] != answers[1]))
-    reports = tuple(make_report(one, targets, labels, "test", temperature=run.record.get("temperature"), kind=run.kind)
-                    for one, run in zip(scores, runs, strict=True))
+    report = lambda one, run: make_report(one, targets, labels, "test", temperature=run.record.get("temperature"), kind=run.kind)
+    reports = report(scores[0], runs[0]), report(scores[1], runs[1])
     return Comparison((str(runs[0].path), str(runs[1].path)), n, photos - n, reports, (only_second - only_first) / n, (low, high), only_first, only_second,
                       mcnemar(only_first, only_second), rows)

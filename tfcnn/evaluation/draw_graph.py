@@ -43,7 +43,8 @@ def _drawn(edges: np.ndarray, names: Sequence[str], kinds: np.ndarray, heat: np.
     written = large and any(names) and shown <= MOST_WRITTEN and max(map(len, names)) <= LONGEST_WRITTEN
     radius = 8.0 if written else 5.0 if large and shown <= MOST_WRITTEN else 3.0 if shown <= MOST_WRITTEN else 1.8
     marks = [_edge(source, target, places, heat) for source, target in inside.T if source < target]
-    marks += [_node(node, int(kinds[node]), names[node], *places[node], radius, heat, written=written, ringed=ringed and node == 0) for node in range(shown)]
+    marks += [_node(node, int(kinds[node]), names[node], places[node][0], places[node][1], radius, heat, written=written, ringed=ringed and node == 0)
+              for node in range(shown)]
     more = f", the first {shown} of them" if shown < count else ""
     return (f'<svg class="graph" role="img" aria-label="a graph of {count} nodes and {edges.shape[1] // 2} edges{more}" viewBox="0 0 {width} {height}" '
             f'width="{width}" height="{height}">{"".join(marks)}</svg>')

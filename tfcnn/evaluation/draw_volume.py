@@ -60,6 +60,6 @@ def picture_html(pixels: np.ndarray, said: str, side: int) -> str:
 
     picture = Image.fromarray(np.rint(pixels).astype(np.uint8))
     scale = side / max(picture.size)
-    size = tuple(max(1, round(length * scale)) for length in picture.size)
-    shown = picture.resize(size, Image.Resampling.BILINEAR)
-    return f'<img src="data:image/jpeg;base64,{jpeg_text(shown, QUALITY)}" alt="{said}" width="{size[0]}" height="{size[1]}">'
+    width, height = (max(1, round(length * scale)) for length in picture.size)
+    shown = picture.resize((width, height), Image.Resampling.BILINEAR)
+    return f'<img src="data:image/jpeg;base64,{jpeg_text(shown, QUALITY)}" alt="{said}" width="{width}" height="{height}">'

@@ -193,7 +193,7 @@ def report_of(run: Run, scored: Scores, split: str, precisions: Sequence[float] 
     report = make_report(scored.scores, scored.targets, run.labels, split, temperature=run.record.get("temperature"), kind=run.kind)
     kept = read_scores(run, "validation")
     others = ~np.isin(kept.digests, scored.digests) if kept is not None else np.zeros(0, bool)  # a threshold is too good for photos that chose it
-    if not others.any():
+    if kept is None or not others.any():
         why = "the run keeps no scores of validation photos" if kept is None else "the validation photos, on which they are chosen, are among these"
         if kept is None and run.record["data"]["splits"]["validation"] and run.record["data"]["source"]:
             why += "; 'tfcnn report --again' computes them"

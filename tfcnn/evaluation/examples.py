@@ -5,6 +5,7 @@ They are chosen once, when the run is evaluated, and kept in `examples.json` as 
 
 import json
 import logging
+from collections.abc import Iterable
 from itertools import zip_longest
 from typing import Any
 
@@ -74,6 +75,7 @@ def _uncertain(scored: Scores) -> np.ndarray:
 def _pictures(run: Run, data: Dataset, places: np.ndarray, answers: np.ndarray, chosen: np.ndarray, model) -> dict[int, dict[str, str]]:
     """Photo and heat of the answer by place."""
     pixels = np.asarray(data.inputs[places[chosen]])
+    heats: Iterable[np.ndarray | None]
     try:
         heats = heat_maps(model or run.load_model(), pixels, answers[chosen])
     except WorkError as error:  # a training that is done is not lost for a picture
@@ -124,7 +126,8 @@ def _chosen_of_cells(targets: np.ndarray, answers: np.ndarray) -> dict[tuple[int
     members: dict[tuple[int, int], list[int]] = {}
     for place, cell in enumerate(zip(targets.tolist(), answers.tolist(), strict=True)):
         members.setdefault(cell, []).append(place)
-    left, chosen = OF_ALL_CELLS, {cell: [] for cell in sorted(members)}
+    left = OF_ALL_CELLS
+    chosen: dict[tuple[int, int], list[int]] = {cell: [] for cell in sorted(members)}
     for cells in ([cell for cell in chosen if cell[0] != cell[1]], [cell for cell in chosen if cell[0] == cell[1]]):
         for turn in zip_longest(*(members[cell][:OF_A_CELL] for cell in cells)):
             for cell, place in zip(cells, turn, strict=True):

@@ -5,7 +5,7 @@ import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from tfcnn.files import prepare_folder, write_aside
 from tfcnn.models.forward import BATCH, forward
 from tfcnn.progress import stage
 from tfcnn.record import Run, check_photos, load_run
+
+if TYPE_CHECKING:
+    pass
 
 __all__ = ["Explanation", "explain", "heat_maps", "overlay"]
 
@@ -78,7 +81,7 @@ def explain(run: Run | str | Path, inputs: Sequence[str | Path] | np.ndarray, *,
         prepare_folder(Path(output))
     names, read = reader_of(run, inputs)
     if not names:
-        raise InputError(f"expected at least one photo, got {np.shape(inputs)}")
+        raise InputError(f"expected at least one photo, got {np.asarray(inputs).shape}")
     model = run.load_model()
     method = check_method(model, method, layer)
     from_files = not isinstance(inputs, np.ndarray)
@@ -105,17 +108,17 @@ def _is_left_out(error: str | None) -> bool:
 
 def _explained(run: Run, model, names: Sequence[str], pixels: Sequence[np.ndarray], *, label: str | None, method: str, layer: str | None) -> list[Explanation]:
     """Of one batch."""
-    pixels = np.stack(pixels)
-    scores = forward(model, pixels)
+    stacked = np.stack(pixels)
+    scores = forward(model, stacked)
     if not np.isfinite(scores).all():
         raise WorkError("expected finite scores, got NaN or infinity; the training diverged, train again with a lower learning rate")
     answers = scores.argmax(axis=1)
-    targets = answers if label is None else np.full(len(pixels), run.labels.index(label))
-    heats = heat_maps(model, pixels, targets, method=method, layer=layer)
+    targets = answers if label is None else np.full(len(stacked), run.labels.index(label))
+    heats = heat_maps(model, stacked, targets, method=method, layer=layer)
     for row in np.flatnonzero(~heats.any(axis=(1, 2))):
-        logger.warning("nothing in '%s' speaks for '%s' by %s: its map is zero", names[row], run.labels[targets[row]], method)
+        logger.warning("nothing in '%s' speaks for '%s' by %s: its map is zero", names[int(row)], run.labels[targets[row]], method)
     return [Explanation(name, run.labels[target], float(row[target]), run.labels[answer], method, heat, side_by_side(photo, heat), None)
-            for name, photo, target, answer, row, heat in zip(names, pixels, targets, answers, scores, heats, strict=True)]
+            for name, photo, target, answer, row, heat in zip(names, stacked, targets, answers, scores, heats, strict=True)]
 
 
 def _key(path: str | Path) -> str:

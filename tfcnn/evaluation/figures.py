@@ -9,7 +9,7 @@ from typing import Any
 INK, SOFT, ACCENT, SECOND, THIRD = "#010203", "#040506", "#070809", "#0a0b0c", "#0d0e0f"
 VARIABLES = {INK: "var(--ink)", SOFT: "var(--soft)", ACCENT: "var(--accent)", SECOND: "var(--second)", THIRD: "var(--third)"}
 HEAD = "head"
-STYLE = {"text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": SOFT, "xtick.color": SOFT, "ytick.color": SOFT, "axes.titlesize": 10,
+STYLE: Any = {"text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": SOFT, "xtick.color": SOFT, "ytick.color": SOFT, "axes.titlesize": 10,
          "axes.titlelocation": "left", "axes.spines.top": False, "axes.spines.right": False, "font.size": 9,
          "legend.frameon": False, "legend.fontsize": 8, "legend.labelcolor": INK,
          "svg.fonttype": "none", "svg.hashsalt": "tfcnn", "font.family": "sans-serif"}

@@ -40,8 +40,8 @@ def without_nodes_and_edges(model, inputs: np.ndarray, targets: np.ndarray) -> n
         once = [(int(source), int(to)) for source, to in parts.edges.T if source < to]
         left_out = [*((node,) for node in range(len(parts.nodes))), *once][:MOST]
         variants = [(), *left_out]  # written out a batch at a time: a row may be large
-        parts = (variants[start:start + BATCH] for start in range(0, len(variants), BATCH))
-        logits = np.concatenate([run(np.stack([_without(row, features, ends) for ends in part])).numpy()[:, target] for part in parts])
+        batches = (variants[start:start + BATCH] for start in range(0, len(variants), BATCH))
+        logits = np.concatenate([run(np.stack([_without(row, features, ends) for ends in part])).numpy()[:, target] for part in batches])
         for ends, logit in zip(left_out, logits[1:], strict=True):
             for place in [(ends[0], 0)] if len(ends) == 1 else [(ends[0], 1 + ends[1]), (ends[1], 1 + ends[0])]:
                 written[place] = logits[0] - logit

@@ -4,7 +4,7 @@ Those with an interval are functions of how much each photo counts: with all wei
 a bootstrap its value in each sample. So number and interval cannot mean different things.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -42,7 +42,7 @@ def losses_of(scores: np.ndarray, targets: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def numbers_of(scores: np.ndarray, targets: np.ndarray, *,
-               samples: int = RESAMPLES) -> tuple[dict[str, float | None], dict[str, Interval | None]]:
+               samples: int = RESAMPLES) -> tuple[dict[str, Any], dict[str, Interval | None]]:
     """Balanced accuracy, F1 macro and weighted, log loss, Brier score, and areas under the curves of receiver operating characteristic and of
     precision against recall, with their 95 % intervals.
 
@@ -55,7 +55,8 @@ def numbers_of(scores: np.ndarray, targets: np.ndarray, *,
         samples: of the bootstrap; the areas have fewer where there are many scores.
     """
     every = np.ones((1, len(targets)))
-    values, intervals = {}, {}
+    values: dict[str, Any] = {}
+    intervals: dict[str, Interval | None] = {}
     fewer = min(samples, int(max(WORK / scores.size, FEWEST_RESAMPLES)))
     for statistics, count in ((_Counts(scores, targets), samples), (_Areas(scores, targets), fewer)):
         values |= {name: float(value[0]) if np.isfinite(value[0]) else None for name, value in statistics(every).items()}

@@ -132,12 +132,12 @@ def _predictions(run: Run, names: Sequence[str], read) -> Iterator[Prediction]:
 
 
 def _prediction(name: str, scores: np.ndarray | None, error: str | None, labels: Sequence[str]) -> Prediction:
-    if error:
+    if error or scores is None:
         logger.warning("%s", error)
         return Prediction(name, None, None, {}, error)
     if not np.isfinite(scores).all():
         raise WorkError(f"expected finite scores, got NaN or infinity for '{name}'; the training diverged, give a lower learning rate")
-    return Prediction(name, labels[scores.argmax()], float(scores.max()), dict(zip(labels, map(float, scores), strict=True)))
+    return Prediction(name, labels[int(scores.argmax())], float(scores.max()), dict(zip(labels, map(float, scores), strict=True)))
 
 
 def _read_all(paths: Sequence[str], shape: tuple[int, ...], geometry: str) -> list[tuple[np.ndarray | None, str | None]]:

@@ -97,7 +97,7 @@ def _members(run: Run, files: list[ModelFile], golden: Golden, litertjs: dict[st
         sources = [file for file in sources if "MediaPipe" not in file.name]
     members |= {f"{file.parent.name}/{file.name}": file for file in sources}
     for name in ("android/README.md", "ios/README.md"):  # their example takes a file that is there
-        members[name] = members[name].read_bytes().replace(EXAMPLE, files[0].name.encode())
+        members[name] = (HERE / name).read_bytes().replace(EXAMPLE, files[0].name.encode())
     members |= {f"web/{name}": content for name, content in page_files(with_litertjs=bool(litertjs)).items()}
     members |= {f"web/{name}": WEB / name for name in PINS}
     return members | {f"web/litert/{name}": file for name, file in litertjs.items()}

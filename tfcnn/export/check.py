@@ -125,7 +125,7 @@ def _try_plain_kernels(path: Path, photos: CheckPhotos, details: dict, verdict: 
     by LiteRT's own kernels, which are slow and the same everywhere.
     """
     allowed = 1 - max(KERNELS_DIFFER, SEVERAL / len(photos.scores))
-    if verdict.agreement >= allowed:
+    if verdict.agreement is None or verdict.agreement >= allowed:
         return details, verdict
     try:
         agreement = float(np.mean(scores_of("tflite_plain", path, photos.pixels).argmax(axis=1) == photos.scores.argmax(axis=1)))

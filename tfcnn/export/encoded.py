@@ -19,7 +19,7 @@ def decoder(contract: Contract):
     import tensorflow as tf
 
     check_encoded(contract)
-    height, width, channels = contract.input_shape
+    height, width, channels = (size or 0 for size in contract.input_shape)  # of photos all are known
     place = {"stretch": _stretch, "letterbox": _letterbox, "center_crop": _center_crop}[contract.geometry]
 
     def decode_one(photo):

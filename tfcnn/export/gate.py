@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -109,10 +110,10 @@ def export(run: Run | str | Path, data: Dataset | None = None, *, formats: Seque
         material = Material(model, contract, calibration.photos, calibration.held_out, folder, encoded)
         _prepare_record(run.path, formats, data_licence)
 
-        def one(name: str) -> Export:
+        def one(name: str, path: Path = run.path) -> Export:
             with stage(f"export and check {name}", seconds=seconds):
-                result = write_and_check(run.path, material, name, photos, max_accuracy_drop)
-            return _record(run.path, result)
+                result = write_and_check(path, material, name, photos, max_accuracy_drop)
+            return _record(path, result)
 
         exports = walk(one, budget) if AUTO in formats else [one(name) for name in dict.fromkeys(formats)]
         if AUTO in formats:
@@ -120,11 +121,11 @@ def export(run: Run | str | Path, data: Dataset | None = None, *, formats: Seque
                 _record(run.path, rung)  # again, with what was chosen
             if not exports[-1].chosen:
                 logger.warning("auto settled on no file: none may be shipped and is within the budget; the smallest has %s bytes, the fastest takes %g ms",
-                               f"{min(rung.bytes for rung in exports):,}", min(rung.milliseconds for rung in exports))
+                               f"{min(rung.bytes for rung in exports):,}", min(rung.milliseconds or math.inf for rung in exports))
         run = _write_card(run.path, data if bundle is not None and photos.kind == "test" else None)
         if bundle is not None and not shippable(exports):
             logger.warning("no bundle was written: no .tflite file passed its check")
-        elif bundle is not None:
+        elif bundle is not None and data is not None:
             with stage("write the bundle", seconds=seconds):
                 write_bundle(run, bundle, exports=shippable(exports), data=data, model=model)
     return Exports(exports)
@@ -207,23 +208,24 @@ def _check_numbers(max_accuracy_drop: float, score_threshold: float | None, budg
 
 def _photos_of(run: Run, data: Dataset | None, kept: Calibration | None) -> tuple[Dataset | None, Calibration]:
     """The data, where it can be had, and the calibration photos, those that the run keeps if it keeps some."""
+    if kept is None:
+        data = load_run_data(run) if data is None else data
+        return data, choose_calibration(data)
     if data is None:
         try:
-            data = load_run_data(run, "test" if kept else None)
+            data = load_run_data(run, "test")
         except InputError as error:
-            if kept is None:
-                raise
             logger.warning("the photos of the run cannot be read (%s): files are compared with Keras on the photos that the run keeps, %d of training and %d "
                            "of validation, which says nothing of accuracy", error, len(kept.photos), len(kept.held_out))
-    return data, kept or choose_calibration(data)
+    return data, kept
 
 
 def _temperature(run: Run, model, data: Dataset | None) -> float:
     if run.record.get("temperature"):
         return run.record["temperature"]
-    rows = data.rows("validation") if data is not None else ()
-    if not len(rows):
+    if data is None or not len(data.rows("validation")):
         raise InputError(f"expected validation photos to calibrate the scores of '{run.path}' with, found none; leave calibrate_scores out")
+    rows = data.rows("validation")
     return fit_temperature(forward(model, data.inputs, rows), data.targets(rows))
 
 
@@ -239,8 +241,7 @@ def _calibrate_scores(run: Run, model, data: Dataset | None) -> float:
 
 def _check_photos(run: Run, model, data: Dataset | None, calibration: Calibration) -> CheckPhotos:
     """The test split; without one, what the run keeps."""
-    rows = data.rows("test") if data is not None else ()
-    if len(rows):
+    if data is not None and len(rows := data.rows("test")):
         trained_on = say_seen(run, data, rows)
         pixels = data.photos(rows)
         own = {sha256 for sha256, split in splits_by_content(run).items() if split == "test"}

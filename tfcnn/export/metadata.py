@@ -18,7 +18,8 @@ NAME = "TFLITE_METADATA"
 
 IMAGE_PROPERTIES, FEATURE_PROPERTIES, AUDIO_PROPERTIES = 2, 1, 4   # union ContentProperties
 NORMALIZATION_OPTIONS, SCORE_THRESHOLDING_OPTIONS = 1, 3  # union ProcessUnitOptions
-COLOUR_SPACES, UNKNOWN = {1: 2, 3: 1}, 0      # enum ColorSpaceType by the number of channels: GRAYSCALE, RGB; there is none for four
+UNKNOWN = 0
+COLOUR_SPACES: dict[int | None, int] = {1: 2, 3: 1}  # enum ColorSpaceType by the number of channels: GRAYSCALE, RGB; there is none for four
 DESCRIPTIONS, TENSOR_AXIS_LABELS = 1, 2       # enum AssociatedFileType
 
 

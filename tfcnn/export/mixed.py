@@ -46,7 +46,7 @@ def choose_layers(material, converter) -> tuple[bytes, list[str], int]:
     alone = [error(_quantize(quantizer, group)) for group in groups]
     limit = FLOAT_SHARE * len(float32_file(material))
     content = _quantize(quantizer, [])
-    tried = [(error(content), content, [])]  # with more and more layers in float
+    tried: list[tuple[float, bytes, list[str]]] = [(error(content), content, [])]  # with more and more layers in float
     for group in (groups[row] for row in np.argsort(alone, kind="stable")):
         in_float = [*tried[-1][2], *group]
         content = _quantize(quantizer, in_float)

@@ -141,7 +141,7 @@ def _image_metadata(tflite: bytes) -> tuple[int | None, float | None, float | No
     unit, content, stats = _first(pixels, 4), _table(pixels, 3), _table(pixels, 5)
     kind = content and content.Offset(4)
     is_image = bool(kind) and content.Get(flatbuffers.number_types.Uint8Flags, kind + content.Pos) == IMAGE_PROPERTIES
-    image = _table(content, 1) if is_image else None  # other contents have other fields
+    image: Any = _table(content, 1) if is_image else None  # other contents have other fields
     options = _table(unit, 1)
     place = image and image.Offset(4)
     space = image.Get(flatbuffers.number_types.Int8Flags, place + image.Pos) if place else 0

@@ -84,7 +84,7 @@ class _Handler(BaseHTTPRequestHandler):
     server_version, sys_version = "tfcnn", ""
 
     def do_GET(self) -> None:
-        port = self.server.server_port
+        port = self.connection.getsockname()[1]
         names = [f"{name}:{port}" for name in (ADDRESS, "localhost")] + ([ADDRESS, "localhost"] if port == 80 else [])
         if self.headers.get("Host") not in names:  # a foreign name that was made to point here
             return self._send(HTTPStatus.FORBIDDEN, b"open this page as localhost\n", "text/plain")

@@ -8,6 +8,7 @@ import warnings
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,7 +31,7 @@ class Material:
         encoded: whether a SavedModel also takes encoded photos.
     """
 
-    model: object
+    model: Any
     contract: Contract
     calibration: np.ndarray | None
     held_out: np.ndarray | None

@@ -11,7 +11,7 @@ import numpy as np
 from tfcnn.errors import InputError
 from tfcnn.kept import kept_graph
 from tfcnn.models.backbones import BACKBONES
-from tfcnn.models.classifier import ModelConfig, build_classifier, with_defaults
+from tfcnn.models.classifier import ModelConfig, Named, build_classifier, with_defaults
 from tfcnn.models.networks import build_network
 from tfcnn.models.weights import load_layers
 from tfcnn.record import load_run
@@ -21,19 +21,19 @@ HEAD = ("hidden", "dropout", "activation", "head_batch_norm")  # fields of `Mode
 logger = logging.getLogger(__name__)
 
 
-def build_for_signals(config: ModelConfig, labels: Sequence[str], shape: tuple[int | None, ...], facts: Mapping[str, Any]):
+def build_for_signals(config: Named, labels: Sequence[str], shape: tuple[int | None, ...], facts: Mapping[str, Any]):
     """A classifier of series, `config.backbone` a name of `tfcnn.models.networks.NETWORKS`."""
     return _on(build_network(config.backbone, shape, mean=facts["mean"], variance=facts["variance"]), config, labels, facts)
 
 
-def build_for_audio(config: ModelConfig, labels: Sequence[str], shape: tuple[int], facts: Mapping[str, Any]):
+def build_for_audio(config: Named, labels: Sequence[str], shape: tuple[int], facts: Mapping[str, Any]):
     """A classifier of sound: `mel_cnn` or a backbone of photos on its spectrogram, or `m5` on its samples."""
     from tfcnn.models.audio import build_m5, build_mel_cnn, pixels_of_sound, samples_of_sound, spectrogram_of_sound
 
     (samples,), rate = shape, facts["sample_rate"]
     if config.backbone in BACKBONES:
-        config = with_defaults(config)
-        model = build_classifier(labels=labels, before=pixels_of_sound(samples, rate, config.image_size), **asdict(config))
+        filled = with_defaults(config)
+        model = build_classifier(labels=labels, before=pixels_of_sound(samples, rate, filled.image_size), **asdict(filled))
         model.facts = dict(facts)
         return model
     if config.weights != "none" and (other := load_run(config.weights).facts.get("sample_rate")) != rate:
@@ -44,7 +44,7 @@ def build_for_audio(config: ModelConfig, labels: Sequence[str], shape: tuple[int
     return _on(build_mel_cnn(*before.output_shape[1:]), config, labels, facts, before=before)
 
 
-def build_for_text(config: ModelConfig, labels: Sequence[str], shape: tuple[int], facts: Mapping[str, Any]):
+def build_for_text(config: Named, labels: Sequence[str], shape: tuple[int], facts: Mapping[str, Any]):
     """A classifier of texts; with `config.weights` a file of vectors of words, they begin with those."""
     from tfcnn.models.text import build_kim_cnn
 
@@ -54,7 +54,7 @@ def build_for_text(config: ModelConfig, labels: Sequence[str], shape: tuple[int]
     return _on(build_kim_cnn(shape[0], len(words), vectors=vectors), config, labels, facts, keep=("words",))
 
 
-def build_for_graphs(config: ModelConfig, labels: Sequence[str], shape: tuple[int, ...], facts: Mapping[str, Any]):
+def build_for_graphs(config: Named, labels: Sequence[str], shape: tuple[int, ...], facts: Mapping[str, Any]):
     """A classifier of graphs, `config.backbone` a name of `tfcnn.models.graph_networks.CONVOLUTIONS`.
 
     Where the run that `config.weights` names knows nodes of other kinds, what sees these is new, and the blocks behind it are those of the run.
@@ -71,7 +71,7 @@ def build_for_graphs(config: ModelConfig, labels: Sequence[str], shape: tuple[in
     return _on(build_graph_network(config.backbone, shape, facts), config, labels, facts, keep=keep)
 
 
-def build_for_nodes(config: ModelConfig, labels: Sequence[str], shape: tuple[int, ...], facts: Mapping[str, Any]):
+def build_for_nodes(config: Named, labels: Sequence[str], shape: tuple[int, ...], facts: Mapping[str, Any]):
     """A classifier of nodes, `config.backbone` a name of `tfcnn.models.graph_networks.CONVOLUTIONS`, on a whole graph or on their neighbourhoods."""
     from tfcnn.models.graph_networks import build_network_of_graph, build_node_network
 
@@ -80,21 +80,21 @@ def build_for_nodes(config: ModelConfig, labels: Sequence[str], shape: tuple[int
     return _on(build_network_of_graph(config.backbone, kept_graph(facts["graph"]), facts), config, labels, facts, keep=("graph",))
 
 
-def build_for_volumes(config: ModelConfig, labels: Sequence[str], shape: tuple[int, ...], facts: Mapping[str, Any]):
+def build_for_volumes(config: Named, labels: Sequence[str], shape: tuple[int, ...], facts: Mapping[str, Any]):
     """A classifier of volumes: a network of `tfcnn.models.volumes.NETWORKS`, or a backbone of photos on their slices."""
     from tfcnn.models.volumes import volume_input
 
     return _of_stacks(volume_input(shape, facts), config, labels, facts)
 
 
-def build_for_videos(config: ModelConfig, labels: Sequence[str], shape: tuple[int, ...], facts: Mapping[str, Any]):
+def build_for_videos(config: Named, labels: Sequence[str], shape: tuple[int, ...], facts: Mapping[str, Any]):
     """A classifier of videos: a network of `tfcnn.models.volumes.NETWORKS` on each clip, or a backbone of photos on their frames."""
     from tfcnn.models.videos import video_input
 
     return _of_stacks(video_input(shape, facts), config, labels, facts)
 
 
-def _of_stacks(standardised, config: ModelConfig, labels: Sequence[str], facts: Mapping[str, Any]):
+def _of_stacks(standardised, config: Named, labels: Sequence[str], facts: Mapping[str, Any]):
     """A classifier behind a `keras.Model` from examples to standardised (batch, depth or frames, height, width, channels)."""
     from tfcnn.models.frames import mean_over, parts_of
     from tfcnn.models.volumes import NETWORKS, as_pixels
@@ -106,7 +106,7 @@ def _of_stacks(standardised, config: ModelConfig, labels: Sequence[str], facts: 
     return _on(network, config, labels, facts, before=standardised, after=(lambda x: mean_over(x, parts)) if parts else None)
 
 
-def _on_frames(pixels, config: ModelConfig, labels: Sequence[str], facts: Mapping[str, Any]):
+def _on_frames(pixels, config: Named, labels: Sequence[str], facts: Mapping[str, Any]):
     """A classifier by a backbone of photos on slices or frames.
 
     Args:
@@ -114,7 +114,7 @@ def _on_frames(pixels, config: ModelConfig, labels: Sequence[str], facts: Mappin
     """
     from tfcnn.models.frames import as_photos, inflate, mean_over, parts_of
 
-    config, parts = with_defaults(config), parts_of(pixels)
+    filled, parts = with_defaults(config), parts_of(pixels)
     frames, channels = pixels.output_shape[1], pixels.output_shape[-1]
     if channels not in (1, 3):
         raise InputError(f"expected 1 or 3 channels for {config.backbone}, which knows grey and colour, got {channels}; take a network of its own")
@@ -122,12 +122,12 @@ def _on_frames(pixels, config: ModelConfig, labels: Sequence[str], facts: Mappin
 
     def inside(network):
         nonlocal left
-        if config.frames == "inflate":
+        if filled.frames == "inflate":
             network, left = inflate(network, frames)
         return network
 
-    model = build_classifier(labels=labels, before=as_photos(pixels, config.image_size), inside=inside,
-                             after=lambda x: mean_over(x, [*parts, (left, False)]), **asdict(config))
+    model = build_classifier(labels=labels, before=as_photos(pixels, filled.image_size), inside=inside,
+                             after=lambda x: mean_over(x, [*parts, (left, False)]), **asdict(filled))
     model.facts = dict(facts)
     return model
 
@@ -190,7 +190,7 @@ def _vectors(found: Mapping[str, np.ndarray], vocabulary: Sequence[str], path: s
     return vectors
 
 
-def check_network(config: ModelConfig, kind: str) -> None:
+def check_network(config: Named, kind: str) -> None:
     """Raises InputError for weights that a network from random weights cannot have."""
     wrong = next((name for name in ("image_size", "pooling", "channels") if getattr(config, name) != getattr(ModelConfig, name)), None)
     if wrong:
@@ -207,7 +207,7 @@ def check_network(config: ModelConfig, kind: str) -> None:
                          f"{run.record['model']['backbone']}, '{config.weights}'")
 
 
-def _on(network, config: ModelConfig, labels: Sequence[str], facts: Mapping[str, Any], *, before=None, after=None, keep: Sequence[str] = ()):
+def _on(network, config: Named, labels: Sequence[str], facts: Mapping[str, Any], *, before=None, after=None, keep: Sequence[str] = ()):
     """A classifier on a network, with the weights of a run where one is named; it remembers the facts of the data that it is made for."""
     if config.weights != "none" and Path(config.weights).is_dir():
         load_layers(network, config.weights, config.backbone, keep=keep)

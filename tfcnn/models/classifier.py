@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from tfcnn.errors import InputError, closest, is_plain
 from tfcnn.kinds import IMAGE, KINDS, kind_of
@@ -61,11 +61,30 @@ class ModelConfig:
     frames: str | None = None
 
 
-def build_classifier(backbone=BACKBONE, *, labels: Sequence[str], weights: str | None = IMAGENET,
+if TYPE_CHECKING:
+    import keras
+
+    @dataclass(frozen=True)
+    class Named(ModelConfig):
+        """A configuration with its backbone and weights said; this and the next are for type checkers alone, and a `ModelConfig` like any other."""
+
+        weights: str = ""
+
+    @dataclass(frozen=True)
+    class Filled(Named):
+        """A configuration that leaves nothing open."""
+
+        image_size: int = 0
+        pooling: str = ""
+else:
+    Named = Filled = ModelConfig
+
+
+def build_classifier(backbone: "str | keras.Model" = BACKBONE, *, labels: Sequence[str], weights: str | None = IMAGENET,
                      image_size: int | None = ModelConfig.image_size, pooling: str | None = ModelConfig.pooling,
                      hidden: Sequence[int] = ModelConfig.hidden, dropout: float = ModelConfig.dropout, activation: str = ModelConfig.activation,
                      head_batch_norm: bool = ModelConfig.head_batch_norm, channels: int = ModelConfig.channels, frames: str | None = None,
-                     before=None, inside: Callable | None = None, after: Callable | None = None):
+                     before: "keras.Model | None" = None, inside: Callable | None = None, after: Callable | None = None) -> "keras.Model":
     """A classifier on a backbone whose layers are all frozen.
 
     Args:
@@ -103,9 +122,9 @@ def build_classifier(backbone=BACKBONE, *, labels: Sequence[str], weights: str |
     config = ModelConfig(backbone, str(weights or "none"), image_size, pooling, hidden, dropout, activation, head_batch_norm, channels, frames)
     check_config(config, labels)
     row = BACKBONES[backbone] if isinstance(backbone, str) else None
-    if row:
-        config = with_defaults(config)
-        network = build_with_weights(backbone, config.image_size, config.weights)
+    if isinstance(backbone, str):
+        config = filled = with_defaults(config)
+        network = build_with_weights(backbone, filled.image_size, filled.weights)
     else:
         network = _own_backbone(backbone, config)
         config = replace(config, backbone=backbone.name, weights=OWN, image_size=network.input_shape[1], pooling=pooling or "avg",
@@ -116,7 +135,7 @@ def build_classifier(backbone=BACKBONE, *, labels: Sequence[str], weights: str |
     image = keras.Input(**_input_of(first, config if row and not before else None))  # (batch, height, width, channels), 0-255
     x = before(image) if before else image
     x = preprocess_function(row)(_three_channels(x)) if row else x                  # (batch, height, width, 3)
-    x = _pooled(network(x), config.pooling, "pooling_of_frames" if after else "pooling", class_token=bool(row and has_class_token(row)))
+    x = _pooled(network(x), config.pooling or "avg", "pooling_of_frames" if after else "pooling", class_token=bool(row and has_class_token(row)))
     x = after(x) if after else x                                                    # (batch, features)
     x = _head(x, config, len(labels))                                               # (batch, labels)
     model = keras.Model(image, x, name="classifier")
@@ -171,22 +190,23 @@ def check_config(config: ModelConfig, labels: Sequence[str] | None = None) -> No
     if labels is not None and (len(labels) < 2 or len(set(labels)) != len(labels)):
         raise InputError(f"expected at least two different labels, got labels={list(labels)}")
     if not all(is_plain(label) for label in labels or ()):
-        raise InputError(f"expected labels of one line in UTF-8, got labels={list(labels)!a}; they stand in labels.txt, one a line")
+        raise InputError(f"expected labels of one line in UTF-8, got labels={list(labels or ())!a}; they stand in labels.txt, one a line")
 
 
-def named(config: ModelConfig, kind: str = IMAGE) -> ModelConfig:
+def named(config: ModelConfig, kind: str = IMAGE) -> Named:
     """The same with the backbone and the weights that a kind of data has where nothing was said."""
     networks = kind_of(kind).networks
     backbone = config.backbone or (networks[0] if networks else BACKBONE)
     weights = config.weights or ("none" if backbone in networks else IMAGENET)
-    return replace(config, backbone=backbone, weights=weights)
+    return cast(Named, replace(config, backbone=backbone, weights=weights))
 
 
-def with_defaults(config: ModelConfig) -> ModelConfig:
+def with_defaults(config: ModelConfig) -> Filled:
     """The same with what a named backbone decides where nothing was said: image size and pooling."""
-    config = named(config)
-    row = BACKBONES[config.backbone]
-    return replace(config, image_size=config.image_size or row.image_size, pooling=config.pooling or ("token" if has_class_token(row) else "avg"))
+    named_one = named(config)
+    row = BACKBONES[named_one.backbone]
+    pooling = config.pooling or ("token" if has_class_token(row) else "avg")
+    return cast(Filled, replace(named_one, image_size=config.image_size or row.image_size, pooling=pooling))
 
 
 def _check_image_size(config: ModelConfig) -> None:

@@ -1,12 +1,16 @@
 """Small convolutional networks from scratch."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from tfcnn.errors import InputError
 
+if TYPE_CHECKING:
+    import keras
+
 
 def build_cnn(input_shape: tuple[int, int, int] = (28, 28, 1), num_classes: int = 10, *, filters: Sequence[int] = (32, 64), hidden: int = 512,
-              dropout: float = 0.5):
+              dropout: float = 0.5) -> "keras.Model":
     """The textbook network for small pictures: blocks of convolution, BatchNorm, ReLU and max-pooling, then two Dense layers.
 
     Args:

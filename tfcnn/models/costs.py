@@ -84,7 +84,7 @@ def _matmul(layer, inputs, output) -> int:
     return math.prod(output[1:]) * inputs[0][-1]
 
 
-def _places(layer, shape: Shape) -> int:
+def _places(layer, shape: Sequence[int]) -> int:
     return math.prod(shape[1:-1] if layer.data_format == "channels_last" else shape[2:])
 
 

@@ -3,11 +3,14 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tfcnn.errors import InputError, closest, first_line
 from tfcnn.models.backbones import BACKBONES
 from tfcnn.tables import html_table
+
+if TYPE_CHECKING:
+    import keras
 
 Trainable = bool | int | str
 BATCH_NORMS = ("frozen", "train")
@@ -56,11 +59,11 @@ class FreezePlan:
             rate = "" if row.rate is None else f"{row.rate:.1e}"
             trainable = f"{row.trainable:,}" if row.trainable else "frozen"
             lines.append(f"{row.stage:<{width}} {row.layers:>7} {row.parameters:>12,} {trainable:>12} {rate:>9}".rstrip())
-        total, trainable = sum(row.parameters for row in self.stages), sum(row.trainable for row in self.stages)
-        return "\n".join([*lines, f"{'total':<{width}} {sum(row.layers for row in self.stages):>7} {total:>12,} {trainable:>12,}"])
+        total, learning = sum(row.parameters for row in self.stages), sum(row.trainable for row in self.stages)
+        return "\n".join([*lines, f"{'total':<{width}} {sum(row.layers for row in self.stages):>7} {total:>12,} {learning:>12,}"])
 
 
-def set_trainable(model, trainable: Trainable, *, batch_norm: str = "frozen", optimizer=None) -> FreezePlan:
+def set_trainable(model: "keras.Model", trainable: Trainable, *, batch_norm: str = "frozen", optimizer: Any = None) -> FreezePlan:
     """Freezes the backbone up to a stage and opens the rest; the head is always open.
 
     A model that was compiled is compiled again, since Keras ignores flags that change afterwards. Slots of the optimizer

@@ -23,7 +23,7 @@ class LayerGeometry(NamedTuple):
 
     layer: Any
     parents: tuple
-    output: tuple[int, ...]
+    output: tuple[int | None, ...]
     multiply_adds: int | None
     field: Field
 

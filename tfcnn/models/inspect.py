@@ -23,7 +23,7 @@ class LayerRow(NamedTuple):
     stage: str
     name: str
     kind: str
-    output: tuple[int, ...]
+    output: tuple[int | None, ...]
     parameters: int
     trainable: int
     multiply_adds: int | None
@@ -35,7 +35,7 @@ class StageRow(NamedTuple):
 
     stage: str
     layers: int
-    output: tuple[int, ...]
+    output: tuple[int | None, ...]
     parameters: int
     trainable: int
     multiply_adds: int
@@ -204,7 +204,8 @@ def _groups_of(model) -> list[tuple[str, list]]:
 
 
 def _inspect(name: str, network, groups: Sequence[tuple[str, list]], *, shape: tuple[int, ...] | None = None) -> Inspection:
-    rows, counted = [], set()
+    rows: list[LayerRow] = []
+    counted: set[int] = set()
     stage_of = {id(layer): stage for stage, layers in groups for layer in layers}
     stage = groups[0][0] if groups else ""
     for row in geometry_of(network, input_shape=shape):

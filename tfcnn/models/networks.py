@@ -6,10 +6,14 @@ does not depend on how far it is padded.
 """
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tfcnn.errors import InputError, closest
+
+if TYPE_CHECKING:
+    import keras
 
 LOWEST = -3.0e38  # what no number is below; NaN fails every comparison, and `x == x` may be simplified by a converter
 RANKS = {1: "(steps, channels)", 2: "(height, width, channels)", 3: "(depth, height, width, channels)"}
@@ -20,7 +24,8 @@ FCN_FILTERS, RESNET_FILTERS = (128, 256, 128), (64, 128, 128)
 MODULES, FILTERS, BOTTLENECK, LONG_KERNELS, EACH = 6, 32, 32, (40, 20, 10), 3
 
 
-def build_network(name: str, input_shape: Sequence[int | None], *, mean: Sequence[float] | None = None, variance: Sequence[float] | None = None):
+def build_network(name: str, input_shape: Sequence[int | None], *, mean: Sequence[float] | None = None,
+                  variance: Sequence[float] | None = None) -> "keras.Model":
     """A network from raw numbers to features, to be the backbone of `build_classifier`.
 
     Args:
@@ -194,4 +199,4 @@ def _checked(input_shape, mean, variance) -> tuple[tuple, tuple[np.ndarray, np.n
         if values.shape != (shape[-1],) or not np.isfinite(values).all() or (name == "variance" and (values <= 0).any()):
             raise InputError(f"expected a finite {name}{' above 0' if name == 'variance' else ''} for each of the {shape[-1]} channels, got {name}={values}")
         statistics.append(values.astype(np.float32))
-    return shape, tuple(statistics)
+    return shape, (statistics[0], statistics[1])

@@ -1,6 +1,7 @@
 """`recast`: a copy of a network that computes in another precision."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from tfcnn.models.freeze import every_layer
 
@@ -24,7 +25,8 @@ def recast(model, policy: str | None, *, kinds: Mapping[type, type] | None = Non
         config = layer.get_config()
         if policy and isinstance(layer, keras.layers.Layer) and not isinstance(layer, keras.layers.InputLayer) and not keeps_its_own(layer):
             config["dtype"] = policy
-        return (kinds or {}).get(type(layer), type(layer)).from_config(config)
+        kind: Any = (kinds or {}).get(type(layer), type(layer))
+        return kind.from_config(config)
 
     twin = keras.models.clone_model(model, clone_function=copied, recursive=True)
     for variable, value in zip(twin.variables, model.variables, strict=True):

@@ -54,6 +54,13 @@ class Value(NamedTuple):
     reach: Reach | None
 
 
+class Seen(NamedTuple):
+    """A tensor that is no constant."""
+
+    shape: Shape
+    reach: Reach
+
+
 ALL, UNKNOWN = Reach(whole=True), Reach(whole=None)
 
 
@@ -81,7 +88,7 @@ def reach_of(node, inputs: list[Value], shape: Shape) -> Reach | None:
         shape: of its first output, the batch first.
     """
     kind = type(node.operation).__name__
-    seen = [value for value in inputs if value.reach is not None]
+    seen = [Seen(value.shape, value.reach) for value in inputs if value.reach is not None]
     if not seen or kind in CONSTANT:
         return None
     if kind not in WHOLE and any(value.reach.whole is None for value in seen):
@@ -89,15 +96,15 @@ def reach_of(node, inputs: list[Value], shape: Shape) -> Reach | None:
     return RULES.get(kind, _unknown)(node, seen, shape)
 
 
-def _unknown(node, seen: list[Value], shape: Shape) -> Reach:
+def _unknown(node, seen: list[Seen], shape: Shape) -> Reach:
     return UNKNOWN
 
 
-def _whole(node, seen: list[Value], shape: Shape) -> Reach:
+def _whole(node, seen: list[Seen], shape: Shape) -> Reach:
     return ALL
 
 
-def _at_each_position(node, seen: list[Value], shape: Shape) -> Reach:
+def _at_each_position(node, seen: list[Seen], shape: Shape) -> Reach:
     """Of one input or several, number by number or channel by channel."""
     reaches = [_placed(value, shape) for value in seen]
     local = [reach for reach in reaches if reach.axes]
@@ -108,12 +115,13 @@ def _at_each_position(node, seen: list[Value], shape: Shape) -> Reach:
     if not local or (everywhere and not is_gate):
         return ALL
     axes = [_union(same) for same in zip(*(reach.axes for reach in local), strict=True)]
-    if None in axes or len({reach.grid for reach in local}) > 1:
+    known = [axis for axis in axes if axis is not None]
+    if len(known) < len(axes) or len({reach.grid for reach in local}) > 1:
         return UNKNOWN
-    return Reach(tuple(axes), local[0].grid, everywhere or any(reach.whole for reach in local))
+    return Reach(tuple(known), local[0].grid, everywhere or any(reach.whole for reach in local))
 
 
-def _placed(value: Value, shape: Shape) -> Reach:
+def _placed(value: Seen, shape: Shape) -> Reach:
     """The fields of an input at the positions of the output; one position that serves for all of them stands for the whole."""
     rank = len(value.reach.axes)
     if not value.reach.grid or value.shape[1:rank + 1] == shape[1:rank + 1]:
@@ -121,7 +129,7 @@ def _placed(value: Value, shape: Shape) -> Reach:
     return ALL if set(value.shape[1:rank + 1]) == {1} else UNKNOWN
 
 
-def _over_channels(node, seen: list[Value], shape: Shape) -> Reach:
+def _over_channels(node, seen: list[Seen], shape: Shape) -> Reach:
     """Mixes the last axis; what mixes an axis of the picture is taken to see all of it."""
     rank = len(seen[0].shape)
     axes = getattr(node.operation, "axis", -1)
@@ -134,14 +142,14 @@ def _over_channels(node, seen: list[Value], shape: Shape) -> Reach:
     return ALL if other or summed or positions < 1 else _at_each_position(node, seen, shape)
 
 
-def _joined(node, seen: list[Value], shape: Shape) -> Reach:
+def _joined(node, seen: list[Seen], shape: Shape) -> Reach:
     """Concatenates or stacks channels; tokens in any way."""
     reach = seen[0].reach
     inside = reach.grid and node.operation.axis % len(shape) <= len(reach.axes)
     return UNKNOWN if inside and reach.axes else _at_each_position(node, seen, shape)
 
 
-def _reshaped(node, seen: list[Value], shape: Shape) -> Reach:
+def _reshaped(node, seen: list[Seen], shape: Shape) -> Reach:
     """Positions that stay, or become tokens with the same channels; else what follows sees all."""
     (before, reach), = seen
     rank = len(reach.axes)
@@ -150,7 +158,7 @@ def _reshaped(node, seen: list[Value], shape: Shape) -> Reach:
     return reach._replace(grid=False) if len(shape) > 2 and before[-1] == shape[-1] else ALL
 
 
-def _sliced(node, seen: list[Value], shape: Shape) -> Reach:
+def _sliced(node, seen: list[Seen], shape: Shape) -> Reach:
     """Channels, or some of the tokens."""
     (before, reach), = seen
     key = node.arguments.args[1]
@@ -161,7 +169,7 @@ def _sliced(node, seen: list[Value], shape: Shape) -> Reach:
     return reach if keeps or not reach.grid else UNKNOWN
 
 
-def _along_axes(node, seen: list[Value], shape: Shape) -> Reach:
+def _along_axes(node, seen: list[Seen], shape: Shape) -> Reach:
     """Axis by axis, each as `AXES` says."""
     layer, (before, reach) = node.operation, seen[0]
     if not reach.axes:
@@ -243,7 +251,7 @@ AT_EACH_POSITION = {
     "Relu", "Relu6", "Sigmoid", "Tanh", "Silu", "Gelu", "Elu", "Selu", "LeakyRelu", "HardSigmoid", "HardSilu", "Softplus", "StopGradient"}
 OVER_CHANNELS = {"Dense", "EinsumDense", "LayerNormalization", "RMSNormalization", "UnitNormalization", "Softmax", "LogSoftmax", "Mean", "Sum", "Max", "Min"}
 INTERPOLATIONS = {"nearest": 0, "bilinear": 1, "bicubic": 2, "lanczos3": 3, "lanczos5": 5}  # positions read on either side
-AXES = {
+AXES: dict[str, Callable[..., Axis]] = {
     **{f"{kind}{rank}D": _window for rank in (1, 2, 3) for kind in ("Conv", "DepthwiseConv", "SeparableConv", "MaxPooling", "AveragePooling")},
     **{f"Conv{rank}DTranspose": _transposed for rank in (1, 2, 3)},
     **{f"UpSampling{rank}D": _upsampled for rank in (1, 2, 3)},

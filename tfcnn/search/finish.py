@@ -98,8 +98,8 @@ def choose(job: Job, rows: Sequence[TrialRow], tables: Mapping[tuple, Table]) ->
     told = f"{best.level} {best.id}, validation {_words(job)} {_value(job, best):.3f} on {n} photos"
     others = sum(row is not defaults for row in _finals(rows))
     if best is defaults:
-        others = {0: "nothing else was tried", 1: "the one other did not beat them"}.get(others, f"none of {others} others beat them")
-        return best, f"best: the defaults, validation {_words(job)} {_value(job, best):.3f} on {n} photos; {others}{beyond}"
+        tried = {0: "nothing else was tried", 1: "the one other did not beat them"}.get(others, f"none of {others} others beat them")
+        return best, f"best: the defaults, validation {_words(job)} {_value(job, best):.3f} on {n} photos; {tried}{beyond}"
     if defaults is None:
         return best, f"best: {told}{beyond}"
     if defaults.score < 0:
@@ -113,9 +113,9 @@ def choose(job: Job, rows: Sequence[TrialRow], tables: Mapping[tuple, Table]) ->
 
 def _gain(job: Job, best: TrialRow, defaults: TrialRow, tables: Mapping[tuple, Table]) -> tuple[float, float]:
     """Of the objective, photo by photo where the scores of both trials can be had, and its standard error."""
-    answers = [_answers(job, row, tables) for row in (best, defaults)]
-    if None not in answers and len({digests for _, _, digests in answers}) == 1:
-        (right, targets, _), (other_right, _, _) = answers
+    found, others = _answers(job, best, tables), _answers(job, defaults, tables)
+    if found is not None and others is not None and found[2] == others[2]:
+        (right, targets, _), other_right = found, others[0]
         return gain_of(right, other_right, targets, balanced=job.config.objective == "balanced_accuracy")
     shares = [_value(job, row) for row in (best, defaults)]
     n = len(next(iter(tables.values())).validation_targets)

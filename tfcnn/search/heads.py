@@ -10,7 +10,7 @@ import numpy as np
 
 from tfcnn.data.images import load_images
 from tfcnn.locks import Lock
-from tfcnn.models.classifier import ModelConfig, build_classifier, build_head
+from tfcnn.models.classifier import Filled, ModelConfig, build_classifier, build_head
 from tfcnn.models.forward import BATCH, forward, traced
 from tfcnn.models.freeze import every_layer, stages_of
 from tfcnn.search.job import Job, searches_fine
@@ -50,7 +50,7 @@ def networks_of(job: Job) -> list[tuple[str, int, str]]:
     return list(dict.fromkeys(keys))
 
 
-def key_of(model: ModelConfig) -> tuple[str, int, str]:
+def key_of(model: Filled) -> tuple[str, int, str]:
     """By which a table of features is found."""
     return model.backbone, model.image_size, model.pooling
 

@@ -10,7 +10,7 @@ from typing import Any
 from tfcnn.data.config import DataConfig
 from tfcnn.errors import InputError
 from tfcnn.files import write_text
-from tfcnn.models.classifier import ModelConfig, with_defaults
+from tfcnn.models.classifier import Filled, ModelConfig, with_defaults
 from tfcnn.search.config import SearchConfig
 from tfcnn.search.space import configs_of
 from tfcnn.training.config import TrainingConfig
@@ -71,7 +71,7 @@ class Job:
         folder = self.trial_folder(level, number)
         return folder.with_name(f"{folder.name}.error")
 
-    def configs(self, values: Mapping[str, Any]) -> tuple[ModelConfig, TrainingConfig]:
+    def configs(self, values: Mapping[str, Any]) -> tuple[Filled, TrainingConfig]:
         """What a trial with these values trains."""
         backbone = values.get("backbone", next(iter(self.weights)))
         size = self.image_sizes[0] if self.image_sizes else None

@@ -44,9 +44,9 @@ def run_levels(job: Job, tables: Mapping[tuple, Table], clock: Clock) -> dict[st
         with stage(f"search, {level}", job.config.trials if level == HEADS else None, done=len(oracle.end_order)) as advance:
             say = _sayer(oracle, advance)
             if is_chief():
-                Chief(os.environ, levels).serve(level, oracle, lambda say=say: (say(), clock.save_now_and_then()))
+                Chief(os.environ, levels).serve(level, oracle, _both(say, clock.save_now_and_then))
             else:
-                _work_here(job, level, oracle, tables, lambda say=say: (say(), clock.save()))
+                _work_here(job, level, oracle, tables, _both(say, clock.save))
             clock.save()
     return oracles
 
@@ -63,6 +63,14 @@ def _sayer(oracle, advance: Callable) -> Callable:
             said = ended
 
     return say
+
+
+def _both(first: Callable[[], None], second: Callable[[], None]) -> Callable[[], None]:
+    def call() -> None:
+        first()
+        second()
+
+    return call
 
 
 def _heads(job: Job, tables, oracles, clock: Clock):
@@ -181,7 +189,7 @@ def _runner(job: Job, level: str, tables: Mapping[tuple, Table], gpu: str | None
 
     def network(trial) -> dict:
         values = dict(trial.hyperparameters.values)
-        values = {**head_values(job).get(values.get(HEAD), {}), **values}
+        values = {**head_values(job).get(values.get(HEAD, ""), {}), **values}
         epochs = int(values.get(EPOCHS, whole_epochs(job, table)))
         return _scored(job, values, fine_tune(job, values, job.trial_folder(level, trial.trial_id), epochs=epochs, gpu=gpu), table.labels)
 

@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import keras_tuner
 from keras_tuner.engine import trial as kt_trial
@@ -25,7 +26,7 @@ _ARGUMENTS = {"objective": keras_tuner.Objective(SCORE, "max"), "allow_new_entri
               "max_consecutive_failed_trials": 10**9}  # a failed trial ends no search
 
 
-class _Kept:
+class _Kept(keras_tuner.Oracle):
     """State in one file, and an end that may come from outside.
 
     Attributes:
@@ -34,6 +35,7 @@ class _Kept:
         is_over: whether no trial begins any more.
     """
 
+    ongoing_trials: dict[str, Any]
     file: Path
     keeps_workers: bool = False
     is_over: Callable[[], bool] = staticmethod(lambda: False)

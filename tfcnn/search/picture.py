@@ -64,9 +64,9 @@ def _panels(figure, rows: Sequence[TrialRow], names: Sequence[str], logs: Contai
                 x = [places(row.values[name]) for row in chosen]
                 spread = 0.12 * (np.random.default_rng(0).random(len(x)) - 0.5) if ticks else 0
                 sizes = [26 if row.epochs in (None, longest) else 9 for row in chosen]
-                x = np.array(x, float) + spread
-                axis.scatter(x, [row.accuracy for row in chosen], s=sizes, color=colour, alpha=0.7, linewidths=0)
-                ringed = [(place, row.accuracy) for place, row in zip(x, chosen, strict=True) if (row.level, row.id) == best]
+                moved = np.array(x, float) + spread
+                axis.scatter(moved, [row.accuracy for row in chosen], s=sizes, color=colour, alpha=0.7, linewidths=0)
+                ringed = [(place, row.accuracy) for place, row in zip(moved, chosen, strict=True) if (row.level, row.id) == best]
                 axis.scatter(*zip(*ringed, strict=True), s=110, facecolors="none", edgecolors="#d1495b", linewidths=1.5) if ringed else None
         _label_x(axis, name, ticks, [row.values[name] for row in rows if name in row.values], is_log=name in logs)
         axis.grid(alpha=0.25)
@@ -175,7 +175,7 @@ def _label_x(axis, name: str, ticks: Sequence[str], values: Sequence, *, is_log:
         from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
         axis.set_xscale("log")
-        axis.xaxis.set_major_locator(FixedLocator(np.geomspace(min(values), max(values), 4)))
+        axis.xaxis.set_major_locator(FixedLocator(np.geomspace(min(values), max(values), 4).tolist()))
         axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
         axis.xaxis.set_minor_locator(NullLocator())
 

@@ -4,13 +4,16 @@ import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from tfcnn.record import Run, load_run
 from tfcnn.search.space import EPOCHS, FROM, HEAD
 
 SHOWN = 10  # trials in the table
 WIDTH = 130  # characters of its lines
+
+
+Missing: TypeAlias = Any  # None where a trial failed, or where the search has no such bound; who reads it has asked for that
 
 
 class TrialRow(NamedTuple):
@@ -33,14 +36,14 @@ class TrialRow(NamedTuple):
     level: str
     id: str
     status: str
-    score: float | None
-    accuracy: float | None
-    balanced_accuracy: float | None
-    log_loss: float | None
-    seconds: float | None
+    score: float | Missing
+    accuracy: float | Missing
+    balanced_accuracy: float | Missing
+    log_loss: float | Missing
+    seconds: float | Missing
     epochs: int | None
-    bytes: int | None
-    milliseconds: float | None
+    bytes: int | Missing
+    milliseconds: float | Missing
     values: dict[str, Any]
     error: str | None
     run: str | None

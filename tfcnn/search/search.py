@@ -167,7 +167,7 @@ def _gpus(devices: Sequence[int] | None) -> tuple[str, ...]:
     found = [] if is_worker() else visible_gpus(os.environ)
     wrong = [device for device in devices or () if not 0 <= device < len(found)]
     if wrong:
-        raise InputError(f"expected numbers of the {len(found)} GPUs that this process may use, got devices={tuple(devices)}")
+        raise InputError(f"expected numbers of the {len(found)} GPUs that this process may use, got devices={tuple(devices or ())}")
     return tuple(found) if devices is None else tuple(found[device] for device in devices)
 
 

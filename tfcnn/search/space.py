@@ -50,7 +50,7 @@ def read_space(space: Callable | Any = None, *, fixed: Sequence[str] = (), only:
         if name not in levels:
             raise InputError(f"expected a field that can be searched, got '{name}'; {closest(name, levels)}")
     hp = keras_tuner.HyperParameters()
-    listed = {"backbone": list(backbones), "image_size": list(image_sizes)}
+    listed: dict[str, list] = {"backbone": list(backbones), "image_size": list(image_sizes)}
     for name in levels:
         if name in declared:
             declare(hp, declared[name])
@@ -112,7 +112,10 @@ def configs_of(values: Mapping[str, Any], model: ModelConfig, training: Training
     factor = FACTORS.get(values.get("optimizer", training.optimizer), 1.0)
     values.update({name: values[name] * factor for name in RATES if name in values})
     plain = lambda row: bool(values[row.name]) if isinstance(row.default, bool) else values[row.name]  # of keras-tuner's choices 0 and 1 come back
-    of = lambda config: {row.name: plain(row) for row in fields(config) if row.name in values}
+
+    def of(config: type) -> dict[str, Any]:
+        return {row.name: plain(row) for row in fields(config) if row.name in values}
+
     return replace(model, **of(ModelConfig)), replace(training, **of(TrainingConfig))
 
 

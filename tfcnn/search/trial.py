@@ -129,7 +129,9 @@ def _train(told: dict) -> None:
     from tfcnn.training.config import TrainingConfig
     from tfcnn.training.machine import MachineConfig
 
-    plain = lambda values: {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    def plain(values: dict[str, Any]) -> dict[str, Any]:
+        return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+
     train_source(told["source"], output=told["output"], model=ModelConfig(**plain(told["model"])), training=TrainingConfig(**plain(told["training"])),
                  data=DataConfig(**plain(told["data"])), machine=MachineConfig(), refit=told["refit"])
 

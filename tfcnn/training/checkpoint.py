@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -98,7 +98,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     file = folder / f"epoch-{checkpoint.epoch:04d}-step-{checkpoint.step:07d}.npz"
     about = {"epoch": checkpoint.epoch, "step": checkpoint.step, "history": checkpoint.history, "metrics": checkpoint.metrics,
              "arrays": [len(checkpoint.state), len(checkpoint.best)]}
-    arrays = {f"{number:05d}": value for number, value in enumerate([*checkpoint.state, *checkpoint.best])}
+    arrays: dict[str, Any] = {f"{number:05d}": value for number, value in enumerate([*checkpoint.state, *checkpoint.best])}
     with write_aside(file) as aside, open(aside, "wb") as content:
         np.savez(content, **{ABOUT: np.frombuffer(json.dumps(about).encode(), np.uint8), **arrays})
     found = _checkpoints(folder)

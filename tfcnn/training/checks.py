@@ -1,12 +1,17 @@
 """Whether a training changes what was planned, and nothing else."""
 
+from typing import TYPE_CHECKING
+
 from tfcnn.errors import InputError, WorkError
 from tfcnn.models.freeze import FreezePlan, freeze_plan, optimizer_of
+
+if TYPE_CHECKING:
+    import keras
 
 NAMED = 5  # variables that a message names before it counts the rest
 
 
-def check_freeze(model, plan: FreezePlan, *, first_step: int = 0):
+def check_freeze(model: "keras.Model", plan: FreezePlan, *, first_step: int = 0) -> "keras.callbacks.Callback":
     """A callback for `fit` that stops a training which does not do what was planned.
 
     After the first step, before the second, it compares every variable with its value before: a frozen one that moved, the

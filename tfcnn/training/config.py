@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tfcnn.data.augment import STRENGTHS
 from tfcnn.data.dataset import BALANCES
@@ -91,6 +91,23 @@ class TrainingConfig:
     mixed_precision: bool | None = None
     xla: bool | None = None
     seed: int = 0
+
+
+if TYPE_CHECKING:
+    @dataclass(frozen=True)
+    class Filled(TrainingConfig):
+        """A configuration of which the rule has left nothing open; for type checkers alone, since it is a `TrainingConfig` like any other."""
+
+        trainable: bool | int | str = False
+        epochs: int = 0
+        batch_size: int = 1
+        learning_rate: float = 0.0
+        head_learning_rate: float = 0.0
+        batch_norm: str = ""
+        augmentation: str = ""
+        head_first: bool = True
+else:
+    Filled = TrainingConfig
 
 
 def check_training(config: TrainingConfig) -> None:

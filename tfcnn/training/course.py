@@ -13,7 +13,7 @@ import numpy as np
 
 from tfcnn.errors import InputError
 from tfcnn.models.freeze import Trainable, open_stages, opens_stages
-from tfcnn.training.config import TrainingConfig
+from tfcnn.training.config import Filled, TrainingConfig
 
 # schedule="plateau": rates fall to a third after three epochs without a lower validation loss. Keras's own rule falls to a tenth after
 # ten, made for trainings of hundreds of epochs.
@@ -43,7 +43,7 @@ class Course:
         best_weights: with a patience, those of the best epoch so far.
     """
 
-    config: TrainingConfig
+    config: Filled
     stages: Sequence[str]
     path: Path
     history: list[dict] = field(default_factory=list)
@@ -94,10 +94,10 @@ class Course:
 
 def fine_tunes(config: TrainingConfig) -> bool:
     """False where the head on cached features is all there is to train."""
-    return config.epochs != 0 and opens_stages(config.trainable)
+    return config.epochs != 0 and (config.trainable is None or opens_stages(config.trainable))
 
 
-def phases_of(config: TrainingConfig, stages: Sequence[str]) -> list[Phase]:
+def phases_of(config: Filled, stages: Sequence[str]) -> list[Phase]:
     """The phases of a fine-tuning: one, or with `gradual` one for each stage that is opened (Howard & Ruder 2018, section 3.3).
 
     Raises:

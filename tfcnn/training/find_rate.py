@@ -3,6 +3,7 @@
 import logging
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,13 +12,16 @@ from tfcnn.errors import InputError, WorkError
 from tfcnn.files import write_aside
 from tfcnn.models.freeze import open_stages, opens_stages, set_flags, stages_of
 from tfcnn.progress import stage
-from tfcnn.training.config import TrainingConfig
+from tfcnn.training.config import Filled, TrainingConfig
 from tfcnn.training.features import cached_features
 from tfcnn.training.fine_tune import photos_of
 from tfcnn.training.head import seed_dropout, train_head
 from tfcnn.training.optimizers import scale_rates, stage_optimizer, stage_rates
 from tfcnn.training.train import checked_config
 from tfcnn.training.twin import make_twin
+
+if TYPE_CHECKING:
+    import keras
 
 LOWEST, HIGHEST = 1e-6, 1.0  # rates of the backbone between which the test rises
 FEWEST_STEPS = 20
@@ -82,7 +86,7 @@ class RateRange:
             figure.savefig(aside, dpi=120, format=Path(path).suffix.lstrip(".").lower())
 
 
-def find_learning_rate(model, data: Dataset, config: TrainingConfig | None = None, *, steps: int = 100) -> RateRange:
+def find_learning_rate(model: "keras.Model", data: Dataset, config: TrainingConfig | None = None, *, steps: int = 100) -> RateRange:
     """Trains a twin of the model for some steps at rates that rise from 1e-6 to 1, and suggests highest rates.
 
     The head is found on cached features first, as `train` does. Then all groups rise together, in the proportion of their rates in
@@ -103,22 +107,22 @@ def find_learning_rate(model, data: Dataset, config: TrainingConfig | None = Non
         begins to rise.
     """
     check_steps(steps)
-    config = checked_config(model, data, config or TrainingConfig())
+    filled = checked_config(model, data, config or TrainingConfig())
     from tfcnn.models.vary import set_strength
     from tfcnn.training.learner import make_learner
 
-    if not opens_stages(config.trainable):
-        raise InputError(f"expected stages to fine-tune, got trainable={config.trainable}; the head alone is solved and needs no rate")
+    if not opens_stages(filled.trainable):
+        raise InputError(f"expected stages to fine-tune, got trainable={filled.trainable}; the head alone is solved and needs no rate")
     rows = data.rows("train")
     twin = make_twin(model)
-    seed_dropout(twin, config.seed)
-    train_head(twin, cached_features(model, data, rows)[:], data.targets(rows), config)
-    learner = make_learner(twin, mixed=config.mixed_precision)
-    set_strength(learner, config.augmentation)
+    seed_dropout(twin, filled.seed)
+    train_head(twin, cached_features(model, data, rows)[:], data.targets(rows), filled)
+    learner = make_learner(twin, mixed=bool(filled.mixed_precision))
+    set_strength(learner, filled.augmentation)
     stages = [name for name, _ in stages_of(learner)]
-    rates = stage_rates(stages, config)
-    highest = max(rates[stage] for stage in open_stages(stages, config.trainable))
-    return _result(*_sweep(learner, data, config, model.distribute_strategy, steps, highest), config, highest)
+    rates = stage_rates(stages, filled)
+    highest = max(rates[stage] for stage in open_stages(stages, filled.trainable))
+    return _result(*_sweep(learner, data, filled, model.distribute_strategy, steps, highest), filled, highest)
 
 
 def check_steps(steps: int) -> None:
@@ -133,7 +137,7 @@ def check_picture(path: str | Path) -> None:
         raise InputError(f"expected a picture that ends in {', '.join(PICTURES)}, got '{path}'")
 
 
-def _sweep(learner, data: Dataset, config: TrainingConfig, strategy, steps: int, highest: float) -> tuple[list[float], list[float]]:
+def _sweep(learner, data: Dataset, config: Filled, strategy, steps: int, highest: float) -> tuple[list[float], list[float]]:
     """(rates, losses) of the steps that were done; the stage whose rate is `highest` in the configuration has these rates."""
     import keras
 
@@ -174,7 +178,7 @@ def _centred(losses: list[float]) -> list[float]:
     return [float(np.median(losses[max(0, step - WINDOW):step + WINDOW + 1])) for step in range(len(losses))]
 
 
-def _result(rates: list[float], losses: list[float], config: TrainingConfig, highest: float) -> RateRange:
+def _result(rates: list[float], losses: list[float], config: Filled, highest: float) -> RateRange:
     finite = len(losses) if np.isfinite(losses).all() else int(np.argmin(np.isfinite(losses)))
     if finite < 2:
         raise WorkError("expected a finite loss at the lowest rates, got NaN or infinity in the first steps; are the pixels 0-255 and the weights finite?")

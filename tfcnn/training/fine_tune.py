@@ -11,7 +11,7 @@ from tfcnn.models.freeze import carry_slots, open_stages, set_flags, stages_of
 from tfcnn.progress import stage
 from tfcnn.training.checkpoint import SAVING, Saving, assign_state, newest_checkpoint
 from tfcnn.training.checks import check_freeze
-from tfcnn.training.config import TrainingConfig
+from tfcnn.training.config import Filled
 from tfcnn.training.course import Course, Phase, fine_tunes
 from tfcnn.training.head import seed_dropout
 from tfcnn.training.optimizers import averaged, stage_optimizer, stage_rates, swap_averages
@@ -21,7 +21,7 @@ from tfcnn.workers import count_of, index_of, together
 logger = logging.getLogger(__name__)
 
 
-def fine_tune(model, data: Dataset, config: TrainingConfig, path: Path, seconds: dict, *, saving: Saving = SAVING) -> list[dict]:
+def fine_tune(model, data: Dataset, config: Filled, path: Path, seconds: dict, *, saving: Saving = SAVING) -> list[dict]:
     """Trains the open stages with the head; goes on from the newest checkpoint in `path`, if there is one.
 
     Args:
@@ -55,7 +55,7 @@ def fine_tune(model, data: Dataset, config: TrainingConfig, path: Path, seconds:
         logger.info("fine-tuning goes on after epoch %d of %d%s", done, config.epochs, steps_done)
         course.history.extend(found.history)
         course.best_weights.extend(found.best)
-    learner = make_learner(model, mixed=config.mixed_precision)
+    learner = make_learner(model, mixed=bool(config.mixed_precision))
     set_strength(learner, config.augmentation)
     seed_dropout(learner, config.seed)
     left = steps * (config.epochs - done) - (found.step if found else 0)
@@ -82,7 +82,7 @@ def fine_tune(model, data: Dataset, config: TrainingConfig, path: Path, seconds:
     return course.history
 
 
-def photos_of(data: Dataset, config: TrainingConfig, strategy, *, first: int = 0, first_step: int = 0, end: int):
+def photos_of(data: Dataset, config: Filled, strategy, *, first: int = 0, first_step: int = 0, end: int):
     """The training photos of the epochs from `first` up to (not with) `end` as the configuration wants them, for the replicas of a strategy."""
     from tfcnn.training.learner import OwnPart
 
@@ -114,12 +114,12 @@ def _open(model, course: Course, phase: Phase, steps: int):
     return plan, members
 
 
-def _fit(model, data: Dataset, config: TrainingConfig, callbacks: list, *, first: int, end: int, steps: int) -> None:
+def _fit(model, data: Dataset, config: Filled, callbacks: list, *, first: int, end: int, steps: int) -> None:
     photos = photos_of(data, config, model.distribute_strategy, first=first, first_step=model.done_before, end=end)
     model.fit(photos, steps_per_epoch=steps, initial_epoch=first, epochs=end, callbacks=callbacks, shuffle=False, verbose=0)
 
 
-def _validator(model, run, members: dict, data: Dataset, config: TrainingConfig):
+def _validator(model, run, members: dict, data: Dataset, config: Filled):
     """A function that gives loss and accuracy of the validation photos, with the running averages where there are any.
 
     Not by `fit`: this gives the same numbers on any number of replicas, to the last digit.

@@ -5,14 +5,14 @@ import numpy as np
 from tfcnn.data.dataset import class_weights
 from tfcnn.models.freeze import HEAD, every_layer
 from tfcnn.models.recast import recast
-from tfcnn.training.config import TrainingConfig
+from tfcnn.training.config import Filled
 
 # Photos in which a feature has to be other than 0, as a share. One that a ReLU lets pass in a single photo has next to no deviation:
 # divided by it, its weight was a thousand times the others', and 8 bits for all weights of the head left none for those.
 RARE = 0.01
 
 
-def train_head(model, features: np.ndarray, targets: np.ndarray, config: TrainingConfig) -> None:
+def train_head(model, features: np.ndarray, targets: np.ndarray, config: Filled) -> None:
     """Sets the weights of all layers after `pooling` from features (n, d) and integer targets (n,)."""
     if model.model_config.hidden:
         _fit_hidden(model, features, targets, config)
@@ -51,7 +51,7 @@ def seed_dropout(model, seed: int, *, before: int = 0) -> None:
             layer.seed_generator.state.assign([seed, number])
 
 
-def _solve_linear(model, features, targets, config: TrainingConfig) -> None:
+def _solve_linear(model, features, targets, config: Filled) -> None:
     """Multinomial logistic regression: a convex problem, so L-BFGS finds its one answer and no rate has to be chosen.
 
     Weights of the classes and repeated photos are the same here: both multiply terms of the sum.
@@ -72,7 +72,7 @@ def _solve_linear(model, features, targets, config: TrainingConfig) -> None:
     model.get_layer("logits").set_weights([kernel.T.astype(np.float32), (bias - kernel @ mean).astype(np.float32)])
 
 
-def _fit_hidden(model, features, targets, config: TrainingConfig) -> None:
+def _fit_hidden(model, features, targets, config: Filled) -> None:
     """What `fit` would do, step by step the same: as one function that TensorFlow traces once and runs from end to end, in less than half the time."""
     import keras
     import tensorflow as tf
@@ -97,11 +97,11 @@ def _fit_hidden(model, features, targets, config: TrainingConfig) -> None:
     head_of(model).set_weights(head.get_weights())
 
 
-def _steps(examples: int, config: TrainingConfig) -> int:
+def _steps(examples: int, config: Filled) -> int:
     return config.head_epochs * -(-examples // config.batch_size)
 
 
-def _new_head(model, config: TrainingConfig):
+def _new_head(model, config: Filled):
     """The head with new weights, so that the seed of the training decides; on one device, since an epoch over features takes milliseconds."""
     import keras
 
@@ -115,7 +115,7 @@ def _new_head(model, config: TrainingConfig):
     return recast(head, None) if model.distribute_strategy.num_replicas_in_sync > 1 else head
 
 
-def _head_optimizer(head, examples: int, config: TrainingConfig):
+def _head_optimizer(head, examples: int, config: Filled):
     from tfcnn.training.optimizers import batch_factor, make_optimizer
     from tfcnn.training.schedule import StageRate
 

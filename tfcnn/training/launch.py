@@ -88,7 +88,8 @@ def _run(command: Sequence[str], environments: Mapping[str, Mapping[str, str]], 
         for printer in printers:
             printer.join()
         for process in started.values():
-            process.stdout.close()
+            if process.stdout:
+                process.stdout.close()
     return code
 
 
@@ -128,9 +129,10 @@ def _wait(processes: Mapping[str, subprocess.Popen], code_of: Callable) -> int:
     try:
         while any(process.poll() is None for process in processes.values()) and time.monotonic() < until:
             codes = {name: process.poll() for name, process in processes.items()}
-            for name in [name for name, ended in codes.items() if ended and name not in named]:
-                named.add(name)
-                print(f"[{name}] ended with exit code {_as_shells(codes[name])}", flush=True)
+            for name, ended in codes.items():
+                if ended and name not in named:
+                    named.add(name)
+                    print(f"[{name}] ended with exit code {_as_shells(ended)}", flush=True)
             if code is None and (code := code_of(codes)) is not None:
                 until = time.monotonic() + GRACE
             time.sleep(0.2)

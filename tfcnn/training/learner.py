@@ -3,6 +3,7 @@
 import threading
 import time
 from types import SimpleNamespace
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -84,6 +85,13 @@ class Learner(keras.Model):
         measured: seconds that these steps took in all.
         done_before: steps that the next epoch only counts, since they were done before its training was interrupted.
     """
+
+    train_function: Any
+    mixed: bool
+    waited: float
+    measured: float
+    done_before: int
+    _logs: Any
 
     def compile_for(self, optimizer, *, label_smoothing: float = 0.0, xla: bool = False) -> None:
         """Compiles it with the cross-entropy of each photo, which is scaled where gradients in 16 bits would vanish."""

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 
 from tfcnn.errors import InputError, closest
 from tfcnn.models.freeze import HEAD, TO_RGB, layers_by_stage, open_stages
-from tfcnn.training.config import OPTIMIZERS, TrainingConfig
+from tfcnn.training.config import OPTIMIZERS, Filled, TrainingConfig
 
 
-def stage_rates(stages: Sequence[str], config: TrainingConfig) -> dict[str, float]:
+def stage_rates(stages: Sequence[str], config: Filled) -> dict[str, float]:
     """The highest rate of every stage, of the head, and of the way in of a fourth channel, which is that of the lowest open stage.
 
     A stage that `config.learning_rates` names has the rate from there, every other `config.learning_rate`, times
@@ -30,7 +30,7 @@ def stage_rates(stages: Sequence[str], config: TrainingConfig) -> dict[str, floa
     return {TO_RGB: rates[opened[0]], **rates} if opened else rates
 
 
-def batch_factor(config: TrainingConfig) -> float:
+def batch_factor(config: Filled) -> float:
     """What all rates are multiplied with for the size of the batch; 1 where no other size is named in `config.rate_batch`.
 
     Source: Goyal et al. 2017, "Accurate, Large Minibatch SGD", section 2.1, for SGD; Malladi et al. 2022, "On the SDEs and Scaling
@@ -54,7 +54,7 @@ def check_rates(stages: Sequence[str], config: TrainingConfig) -> None:
                              f"leave it out, or give --trainable {stage}")
 
 
-def make_optimizer(model, config: TrainingConfig, rate, **options):
+def make_optimizer(model, config: Filled, rate, **options):
     """The Keras optimizer that `config` names, for the trainable variables of `model`.
 
     Biases and norms are not decayed. `config.clip_norm` bounds the norm of the gradient, which `Learner` adds up over the replicas first.
@@ -74,7 +74,7 @@ def make_optimizer(model, config: TrainingConfig, rate, **options):
     return optimizer
 
 
-def stage_optimizer(model, config: TrainingConfig, steps: int, *, opened: Mapping[str, int] | None = None, ema: bool = False):
+def stage_optimizer(model, config: Filled, steps: int, *, opened: Mapping[str, int] | None = None, ema: bool = False):
     """A `MultiOptimizer` with one member of the kind `config.optimizer` for all stages that have the same rate and were opened together.
 
     Rates follow `StageRate`; decay and clipping are those of `make_optimizer`, the norm being that of each member's gradient.
@@ -132,7 +132,7 @@ def swap_averages(members: Mapping) -> None:
         average.assign(value)
 
 
-def _member(stages: list[str], rate: float, opened: int, config: TrainingConfig, steps: int, model, *, ema: bool):
+def _member(stages: list[str], rate: float, opened: int, config: Filled, steps: int, model, *, ema: bool):
     """The optimizer of one group; its name is that of the group, so that its slots are found again in a new optimizer."""
     from tfcnn.training.schedule import StageRate
 

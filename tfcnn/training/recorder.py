@@ -63,13 +63,14 @@ class Recorder(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         if not self.course.is_recorded(epoch + 1):
             return
-        row = self._row(epoch, {**logs, **self.validate()})
+        row = self._row(epoch, {**(logs or {}), **self.validate()})
         self.course.history.append(row)
         if self.course.config.patience and self.course.best == epoch + 1:
             swap_averages(self.members)
             self.course.best_weights[:] = [value.copy() for value in state_of(self.model.variables)]
             swap_averages(self.members)
-        photos = self.photos * (epoch + 1 - self.since[0]) - self.since[1] * self.course.config.batch_size
+        since, steps = self.since or (epoch, 0)
+        photos = self.photos * (epoch + 1 - since) - steps * self.course.config.batch_size
         share = max(photos, 1) / self.photos  # nothing is left of an epoch that was done but for its end
         logger.info("%s", epoch_text(row, epochs=self.course.config.epochs, photos=photos, share=share))
         if self.writes:

@@ -6,9 +6,10 @@ one place. "Measured" means `benchmarks/ablation.py`, whose table is in docs/tra
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import cast
 
 from tfcnn.kinds import IMAGE, KINDS, Kind
-from tfcnn.training.config import TrainingConfig
+from tfcnn.training.config import Filled, TrainingConfig
 
 # Below this many training photos half of the stages are opened: lower layers are general (Yosinski et al. 2014, section 4), and a step
 # is cheaper; measured on 360 photos, all stages gave no clear gain, and the last one alone was worse. From here on everything is
@@ -37,7 +38,7 @@ FIELDS = ("trainable", "epochs", "batch_size", "learning_rate", "head_learning_r
 
 
 def complete(config: TrainingConfig, *, photos: int, stages: Sequence[str], batch_norm: bool = True, pretrained: bool = True,
-             kind: str = IMAGE, scratch: bool = False, own: bool = False, whole: bool = False) -> TrainingConfig:
+             kind: str = IMAGE, scratch: bool = False, own: bool = False, whole: bool = False) -> Filled:
     """The configuration with every value that was left open filled in.
 
     Args:
@@ -77,8 +78,8 @@ def _from_scratch(config: TrainingConfig, count: int, kind: Kind, rate: float, w
     return True, epochs, batch, rate, rate, "medium" if kind.augments else "none", False, "train"
 
 
-def _filled(config: TrainingConfig, values: Sequence) -> TrainingConfig:
-    return replace(config, **{name: value for name, value in zip(FIELDS, values, strict=True) if getattr(config, name) is None})
+def _filled(config: TrainingConfig, values: Sequence) -> Filled:
+    return cast(Filled, replace(config, **{name: value for name, value in zip(FIELDS, values, strict=True) if getattr(config, name) is None}))
 
 
 def open_by_rule(config: TrainingConfig, *, photos: int, stages: Sequence[str], pretrained: bool = True) -> bool | int | str:

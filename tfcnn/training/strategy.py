@@ -10,9 +10,13 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from tfcnn.errors import InputError, WorkError, closest, first_line
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 STRATEGIES = ("auto", "cpu", "one_device", "mirrored", "multi_worker", "tpu")
 TASKS = ("chief", "worker")  # of a TF_CONFIG; TensorFlow counts the chief first
@@ -24,7 +28,8 @@ WAIT_SAID = 30  # seconds after which it is said again that a worker waits for t
 logger = logging.getLogger(__name__)
 
 
-class Task(NamedTuple):
+@dataclass(frozen=True)
+class Task:
     """One of several processes that train together: its number, how many there are, and where it listens."""
 
     index: int
@@ -32,7 +37,7 @@ class Task(NamedTuple):
     address: str
 
 
-def make_strategy(name: str = "auto", *, devices: Sequence[int] | None = None):
+def make_strategy(name: str = "auto", *, devices: Sequence[int] | None = None) -> "tf.distribute.Strategy":
     """A `tf.distribute.Strategy`; build and train the model inside its `scope()`.
 
     Args:
@@ -166,7 +171,7 @@ def _choose_gpus(devices: Sequence[int] | None) -> None:
     gpus = tf.config.list_physical_devices("GPU")
     for device in devices or ():
         if device >= len(gpus):
-            raise InputError(f"expected numbers of the {len(gpus)} GPUs that TensorFlow uses here, got devices={tuple(devices)}; "
+            raise InputError(f"expected numbers of the {len(gpus)} GPUs that TensorFlow uses here, got devices={tuple(devices or ())}; "
                              "'tfcnn doctor' says what it sees and why")
     try:
         if devices is not None:
@@ -186,7 +191,7 @@ def _multi_worker(task: Task):
 
     if not task.address:
         os.environ["TF_CONFIG"] = _config_of_slurm(task)  # as if it had been given: TensorFlow then counts the GPUs that Slurm lets it see
-        task = task_of(os.environ)
+        task = _task_of_config(os.environ["TF_CONFIG"]) or task
     logger.info("worker %d of %d at %s; waiting for the others", task.index, task.count, task.address)
     _meet(task)
     try:

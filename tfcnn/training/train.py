@@ -6,6 +6,7 @@ import time
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from tfcnn.models.temperature import fit_temperature
 from tfcnn.progress import stage
 from tfcnn.record import VOCABULARY, Run, differences, labels_text, load_run, prepare_output, write_record
 from tfcnn.training.checkpoint import Saving, check_saving
-from tfcnn.training.config import CHOSEN_BY_MACHINE, TrainingConfig, check_augmentation, check_training
+from tfcnn.training.config import CHOSEN_BY_MACHINE, Filled, TrainingConfig, check_augmentation, check_training
 from tfcnn.training.course import fine_tunes, phases_of
 from tfcnn.training.features import cached_features
 from tfcnn.training.fine_tune import fine_tune
@@ -35,10 +36,13 @@ from tfcnn.training.strategy import check_no_scope
 from tfcnn.training.twin import chosen_by_machine
 from tfcnn.workers import check_same, on_chief, take_from_chief, together
 
+if TYPE_CHECKING:
+    import keras
+
 logger = logging.getLogger(__name__)
 
 
-def train(model, data: Dataset, config: TrainingConfig | None = None, *, output: str | Path, overwrite: bool = False,
+def train(model: "keras.Model", data: Dataset, config: TrainingConfig | None = None, *, output: str | Path, overwrite: bool = False,
           resume: bool = False, seconds: dict[str, float] | None = None, machine: MachineConfig | None = None) -> Run:
     """Trains a classifier in two phases and writes it to a run folder.
 
@@ -70,27 +74,28 @@ def train(model, data: Dataset, config: TrainingConfig | None = None, *, output:
     saving = Saving(machine.checkpoint_steps, machine.checkpoint_minutes, machine.tensorboard)
     check_saving(saving)
     stages_of(model)  # of build_classifier
-    check_training(config or TrainingConfig())
+    asked = config or TrainingConfig()
+    check_training(asked)
     if machine.deterministic:
         import tensorflow as tf
 
         tf.config.experimental.enable_op_determinism()
-    strategy, config = model.distribute_strategy, config or TrainingConfig()
+    strategy = model.distribute_strategy
     with together(strategy):
         check_same(strategy, "the same arguments", {"resume": resume, "overwrite": overwrite}, "start all with the same command")
-        config = replace(config, **on_chief(strategy, lambda: _chosen_before(path, config) if resume else {}))
-    config = checked_config(model, data, config)
-    record = {**record_of(model, data, config, seconds or {}), "machine": asdict(machine)}
+        asked = replace(asked, **on_chief(strategy, lambda: _chosen_before(path, asked) if resume else {}))
+    filled = checked_config(model, data, asked)
+    record = {**record_of(model, data, filled, seconds or {}), "machine": asdict(machine)}
     with together(strategy), ExitStack() as held:
         check_workers(strategy, record)
         existing = on_chief(strategy, lambda: _begin(path, record, held, overwrite=overwrite, resume=resume))
         if existing is not None:
             logger.info("the training of '%s' is finished already", path)
             return Run(path, existing)
-        return _train(model, data, config, path, record, saving)
+        return _train(model, data, filled, path, record, saving)
 
 
-def _train(model, data: Dataset, config: TrainingConfig, path: Path, record: dict, saving: Saving) -> Run:
+def _train(model, data: Dataset, config: Filled, path: Path, record: dict, saving: Saving) -> Run:
     import keras
 
     strategy = model.distribute_strategy
@@ -99,13 +104,14 @@ def _train(model, data: Dataset, config: TrainingConfig, path: Path, record: dic
     head_scores = _train_head(model, data, config, record) if config.head_first else None
     head_weights = model.get_weights()
     fine_tune(model, data, config, path, record["seconds"], saving=saving)
-    scores, record["kept"], record["kept_because"] = head_scores, "head", "there was no fine-tuning"
-    if fine_tunes(config):
+    if head_scores is None or fine_tunes(config):  # where there is no head to keep, `checked_config` saw to the fine-tuning
         scores, record["kept"], record["kept_because"] = _keep_better(model, data, head_weights, head_scores)
         logger.info("%s", record["kept_because"])
+    else:
+        scores, record["kept"], record["kept_because"] = head_scores, "head", "there was no fine-tuning"
     record["validation"] = _accuracy(scores, data)
     record["temperature"] = fit_temperature(scores, data.targets(data.rows("validation")))
-    record["validation_of_head"] = _accuracy(head_scores, data) if config.head_first else None
+    record["validation_of_head"] = None if head_scores is None else _accuracy(head_scores, data)
     return Run(path, on_chief(strategy, lambda: _end(path, model, data, record, scores)))
 
 
@@ -160,7 +166,7 @@ def _tidy(path: Path, record: dict) -> dict:
     return write_record(path, {name: value for name, value in record.items() if name != "replaced"}).record if "replaced" in record else record
 
 
-def checked_config(model, data: Dataset, config: TrainingConfig) -> TrainingConfig:
+def checked_config(model, data: Dataset, config: TrainingConfig) -> Filled:
     """The configuration with what it leaves open filled in.
 
     Raises:
@@ -173,17 +179,17 @@ def checked_config(model, data: Dataset, config: TrainingConfig) -> TrainingConf
     check_rates(stages, config)
     named = is_named(model)  # of a backbone of one's own nothing is known: it is taken for a pretrained one with BatchNorm
     scratch = data.kind != IMAGE and not (named or _is_transferred(model, data))
-    config = complete(config, photos=len(data.rows("train")), stages=stages, batch_norm=not named or has_batch_norm(model),
+    filled = complete(config, photos=len(data.rows("train")), stages=stages, batch_norm=not named or has_batch_norm(model),
                       pretrained=not named or model.model_config.weights != "none", kind=data.kind, scratch=scratch, own=model.model_config.weights == OWN,
                       whole="graph" in data.facts)
-    check_augmentation(config, data.kind)
-    if not config.head_first and not fine_tunes(config):
+    check_augmentation(filled, data.kind)
+    if not filled.head_first and not fine_tunes(filled):
         raise InputError("expected something to train, got head_first=False without epochs or open stages; leave head_first out, or open stages")
-    config = replace(config, **chosen_by_machine(config, model.distribute_strategy))
-    if fine_tunes(config):
-        phases_of(config, stages)
-        _check_batch(config, model.distribute_strategy)
-    return config
+    filled = replace(filled, **chosen_by_machine(filled, model.distribute_strategy))
+    if fine_tunes(filled):
+        phases_of(filled, stages)
+        _check_batch(filled, model.distribute_strategy)
+    return filled
 
 
 def _is_transferred(model, data: Dataset) -> bool:
@@ -191,7 +197,7 @@ def _is_transferred(model, data: Dataset) -> bool:
     return "vocabulary" not in data.facts and model.model_config.weights not in ("none", OWN) and Path(model.model_config.weights).is_dir()
 
 
-def _check_batch(config: TrainingConfig, strategy) -> None:
+def _check_batch(config: Filled, strategy) -> None:
     """Says what each replica gets of a batch, raises InputError where some would get nothing, or the rates are none any more."""
     replicas = strategy.num_replicas_in_sync
     if config.batch_size < replicas:
@@ -250,7 +256,7 @@ def _set_aside(path: Path) -> str:
     return str(replaced)
 
 
-def _train_head(model, data: Dataset, config: TrainingConfig, record: dict) -> np.ndarray:
+def _train_head(model, data: Dataset, config: Filled, record: dict) -> np.ndarray:
     """Sets the weights of the head; returns the scores of the validation photos, which the features give for nothing."""
     train, validation = data.rows("train"), data.rows("validation")
     features = cached_features(model, data, np.concatenate([train, validation]), digest=record["model"]["digest"], seconds=record["seconds"],

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from tfcnn.models.recast import recast
 
@@ -45,7 +46,7 @@ def with_scaled_loss(optimizer, strategy):
     return keras.optimizers.LossScaleOptimizer(optimizer, name="loss_scale")
 
 
-def chosen_by_machine(config, strategy) -> dict[str, bool]:
+def chosen_by_machine(config, strategy) -> dict[str, Any]:
     """Whether to compute in 16 bits and to compile steps by XLA on these devices, where the configuration leaves it open; says why."""
     pays, why = _mixed_pays(strategy)
     if config.mixed_precision and not pays:
