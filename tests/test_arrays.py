@@ -94,6 +94,11 @@ def test_images_of_another_rank_or_channel_count_are_refused(shape):
     assert str(shape) in refusal((np.zeros(shape, np.uint8), [0] * 5))
 
 
+@pytest.mark.parametrize("images", [(path for path in ("a.jpg", "b.jpg")), 7, None], ids=["generator", "number", "nothing"])
+def test_what_is_neither_an_array_nor_a_list_is_refused_by_its_type(images):
+    assert f"got {type(images).__name__}; give a list" in refusal((images, ["cat", "dog"]))
+
+
 @pytest.mark.parametrize("low, high", [(-1, 1), (-128, 127), (0, 256), (0, 65535), (0, np.nan), (0, np.inf)])
 def test_pixels_of_another_range_are_refused(low, high):
     images = np.full((2, 4, 4, 3), low, np.float32)

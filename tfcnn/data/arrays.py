@@ -92,10 +92,13 @@ def check_arrays(images, targets, names: list[str] | None = None, *, channels: i
     Raises:
         InputError: another rank, number of channels, dtype, range or length.
     """
+    given = type(images).__name__
     try:
         images, targets = np.asarray(images), np.asarray(targets)
     except ValueError as error:  # lists of unequal lengths
         raise InputError("expected images of one size and one target an image, got rows of different shapes; give files, or a tf.data.Dataset") from error
+    if not images.ndim:
+        raise InputError(f"expected an array of images, or a list of paths, got {given}; give a list of what it holds")
     if images.ndim == 3 and targets.ndim and len(images) == len(targets):
         images = images[..., None]
     if images.ndim != 4 or images.shape[-1] not in _counts(channels):
