@@ -56,3 +56,11 @@ def test_a_stage_within_a_stage_shares_the_display_of_the_terminal(monkeypatch):
             assert (display.tasks[1].completed, display.tasks[1].fields["note"]) == (1, "half")
         assert [task.description for task in display.tasks] == ["outer"]
     assert progress._Bar._display is None
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_a_notebook_gets_a_bar_where_ipywidgets_can_show_one(monkeypatch, installed):
+    monkeypatch.setitem(sys.modules, "ipykernel", sys)
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    monkeypatch.setattr(progress.importlib.util, "find_spec", lambda name: {"ipywidgets": sys if installed else None}[name])
+    assert progress._is_interactive() is installed

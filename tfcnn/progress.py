@@ -1,5 +1,6 @@
-"""Progress on standard error: a bar on a terminal or in a notebook, elsewhere a line now and then, and one for every finished stage."""
+"""Progress on standard error: a bar on a terminal or in a notebook with ipywidgets, elsewhere a line now and then, and one for every finished stage."""
 
+import importlib.util
 import logging
 import sys
 import time
@@ -37,7 +38,8 @@ def stage(name: str, total: int | None = None, seconds: dict[str, float] | None 
 
 
 def _is_interactive() -> bool:
-    return sys.stderr.isatty() or "ipykernel" in sys.modules
+    in_notebook = "ipykernel" in sys.modules and importlib.util.find_spec("ipywidgets") is not None  # without which rich prints a warning for each stage
+    return sys.stderr.isatty() or in_notebook
 
 
 class _Lines:

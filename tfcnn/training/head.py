@@ -93,7 +93,7 @@ def _fit_hidden(model, features, targets, config: Filled) -> None:
             optimizer.apply(tape.gradient(error, variables), variables)
 
     optimizer.build(variables)
-    run()
+    run.get_concrete_function()()  # a call of `run` itself warns of retracing when heads are tried one after the other
     head_of(model).set_weights(head.get_weights())
 
 
