@@ -69,7 +69,8 @@ def traced(network, strategy=None) -> Callable:
 
     here = _replicas_here(strategy)
     if here == 1:
-        return lambda batches: [run_one(batches[0])]
+        traced_once = run_one.get_concrete_function()  # TensorFlow warns of retracing where calls of functions like this one come one after the other
+        return lambda batches: [traced_once(tf.constant(batches[0]))]
 
     run_each = tf.function(lambda pixels: strategy.run(lambda own: network(own, training=False), args=(pixels,)))
 
