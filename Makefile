@@ -5,13 +5,14 @@ BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet
 
-.PHONY: help demo test test-slow lint docs constraints clean
+.PHONY: help demo test test-slow lint notebooks docs constraints clean
 
 help:
 	@echo "make demo         the whole flow on data that ships with the installation, no download"
 	@echo "make test         the default tests (about ten minutes on two slow cores)"
 	@echo "make test-slow    the tests that train for minutes"
 	@echo "make lint         ruff and mypy"
+	@echo "make notebooks    executes the notebooks into pages of the documentation, docs/notebooks"
 	@echo "make docs         the documentation as a site in site/, with the notebooks executed"
 	@echo "make constraints  resolve all dependencies and extras anew into constraints.txt"
 
@@ -28,6 +29,10 @@ lint: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+notebooks: .venv/dev
+	rm -rf docs/notebooks
+	JUPYTER_PLATFORM_DIRS=1 $(BIN)/jupyter nbconvert --to markdown --execute --template-file notebooks/page.md.j2 --output-dir docs/notebooks notebooks/*.ipynb
+
 .venv/core: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(PIP) --upgrade pip
@@ -38,10 +43,8 @@ lint: .venv/dev
 	$(PIP) --constraint constraints.txt --editable '.[dev,docs,audio,volume,video,molecule,labels,mediapipe,vit,quantizer,onnx,coreml]'
 	touch .venv/dev
 
-# The notebooks are executed anew; docs/hooks.py finds their pages in docs/notebooks, which git ignores.
-docs: .venv/dev
-	rm -rf docs/notebooks
-	JUPYTER_PLATFORM_DIRS=1 $(BIN)/jupyter nbconvert --to markdown --execute --output-dir docs/notebooks notebooks/*.ipynb
+# docs/hooks.py finds the pages of the notebooks in docs/notebooks, which git ignores.
+docs: notebooks
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # uv finds versions that fit Python 3.11 to 3.13 and every extra at once. It ignores upper bounds of Requires-Python, which pip

@@ -41,14 +41,14 @@ def on_page_content(html, page, config, files):
 
 
 def in_docs(text: str) -> str:
-    """A page of the root, or of notebooks/, as one of docs/: its links lead to the pages of the site."""
+    """A page of the root as one of docs/: its links lead to the pages of the site."""
     def led(match):
-        up, target = match.groups()
+        target = match[1]
         for name, page in {"docs/": "", "README.md": "index.md", **AT_THE_ROOT}.items():
             target = page + target.removeprefix(name) if target.startswith(name) else target
-        return f"]({up or ''}{target.replace('.ipynb', '.md')})"
+        return f"]({target.replace('.ipynb', '.md')})"
 
-    return re.sub(r"\]\((\.\./)?([^):]+)\)", led, text)
+    return re.sub(r"\]\(([^):]+)\)", led, text)
 
 
 def command_line() -> str:
@@ -91,15 +91,15 @@ def _escaped(text: str) -> str:
 
 
 def notebook(path: Path) -> str:
-    """A notebook as a page: as `make docs` has executed it, or else its cells alone."""
+    """A notebook as a page: as `make notebooks` has executed it, or else its cells alone."""
     rendered = ROOT / "docs" / "notebooks" / f"{path.stem}.md"
     if rendered.exists():
         text = rendered.read_text(encoding="utf-8")
     else:
         from nbconvert import MarkdownExporter
 
-        text, _ = MarkdownExporter().from_filename(str(path))
-    return in_docs(text)
+        text, _ = MarkdownExporter(template_file=str(ROOT / "notebooks" / "page.md.j2")).from_filename(str(path))
+    return text
 
 
 def contents(pages: dict[str, str]) -> str:
