@@ -58,7 +58,7 @@ def animate_convolution(image: np.ndarray, kernel: np.ndarray, stride: int | Seq
     image, kernel = np.asarray(image, float), np.asarray(kernel, float)
     if image.ndim != 2:
         raise InputError(f"expected an image of two dimensions to draw, got image.shape={image.shape}; draw one channel")
-    spread = (dilation,) * 2 if isinstance(dilation, int) else tuple(dilation)
+    spread = (dilation, dilation) if isinstance(dilation, int) else (dilation[0], dilation[1])
     return _animated(image, steps, spread, milliseconds, lambda step: (step.product, [f"{_short(value)}·{_short(weight)}" for value, weight in zip(
         step.patch.ravel(), kernel.ravel(), strict=True)], "patch · kernel", f"sum {_short(step.sum)}"))
 
@@ -102,12 +102,12 @@ class _Frames:
 
         self.image, self.steps, self.spread, self.output = image, steps, spread, image_of(steps)
         extent = [(size - 1) * step + 1 for size, step in zip(steps[0].patch.shape, spread, strict=True)]
-        self.low = [min(0, min(step[axis] for step in steps)) for axis in (2, 3)]
-        self.high = [max(side, *(step[axis] + extent[axis - 2] for step in steps)) for axis, side in zip((2, 3), image.shape, strict=True)]
+        self.low = [min(0, *(step.top for step in steps)), min(0, *(step.left for step in steps))]
+        self.high = [max(image.shape[0], *(step.top + extent[0] for step in steps)), max(image.shape[1], *(step.left + extent[1] for step in steps))]
         widths = [self.high[1] - self.low[1], steps[0].patch.shape[1], self.output.shape[1]]
         highest = max(self.high[0] - self.low[0], steps[0].patch.shape[0], self.output.shape[0])
         self.figure = Figure(figsize=(9, min(6, max(2.6, 9 * highest / (sum(widths) + 2) + 0.6))), dpi=72, layout="constrained")
-        FigureCanvasAgg(self.figure)
+        self.canvas = FigureCanvasAgg(self.figure)
         self.axes = self.figure.subplots(1, 3, width_ratios=widths)
 
     def draw(self, number: int, middle: np.ndarray, texts: Sequence[str], title: str, result: str):
@@ -131,9 +131,9 @@ class _Frames:
         _cells(on_output, seen, ["" if np.isnan(value) else _short(value) for value in seen.ravel()], (0, 0), seen.shape, scale=self.output)
         _frame(on_output, step.row, step.column)
         on_output.set_title(f"output {self.output.shape[0]} x {self.output.shape[1]}", color=INK)
-        self.figure.canvas.draw()
+        self.canvas.draw()
         self.figure.set_layout_engine("none")  # places stay as they were found for the first picture
-        return Image.fromarray(np.asarray(self.figure.canvas.buffer_rgba())[..., :3])
+        return Image.fromarray(np.asarray(self.canvas.buffer_rgba())[..., :3])
 
 
 def _cells(axes, numbers: np.ndarray, texts: Sequence[str], low: Sequence[int], high: Sequence[int], *, scale: np.ndarray) -> None:

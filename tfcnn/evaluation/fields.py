@@ -2,20 +2,24 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tfcnn.errors import InputError, closest
 from tfcnn.evaluation.overlay import shown
 from tfcnn.evaluation.predict import decode_file
-from tfcnn.models.inspect import inspect_model
+from tfcnn.models.inspect import LayerRow, StageRow, inspect_model
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 LARGEST = 3  # sides of the photo up to which what lies outside of it is drawn too
 COLOURS = "plasma"  # of matplotlib, from the first layer to the last
 
 
-def draw_receptive_fields(model: Any, photo: str | Path | np.ndarray, *, layers: Sequence[str] | None = None, point: tuple[float, float] = (0.5, 0.5)):
+def draw_receptive_fields(model: Any, photo: str | Path | np.ndarray, *, layers: Sequence[str] | None = None,
+                          point: tuple[float, float] = (0.5, 0.5)) -> "Image.Image":
     """A photo with a frame around what one output of each layer sees, the output whose field is centred nearest to a point.
 
     A field can reach beyond the photo, where padding is; it is drawn to its end, up to three sides of the photo. Of gates that scale by the whole
@@ -39,6 +43,7 @@ def draw_receptive_fields(model: Any, photo: str | Path | np.ndarray, *, layers:
     if len(point) != 2 or not all(0 <= share <= 1 for share in point):
         raise InputError(f"expected a point as two shares of the sides from 0 to 1, got point={point}")
     known = {row.name: row for row in inspection.layers}
+    rows: list[tuple[str, LayerRow | StageRow]]
     if layers is None:
         rows = [(row.stage, row) for row in inspection.stages if row.receptive_field.size and len(row.output) == 3]
     else:
@@ -53,7 +58,7 @@ def draw_receptive_fields(model: Any, photo: str | Path | np.ndarray, *, layers:
     if not rows:
         raise InputError("expected a model of layers with receptive fields, got one whose layers see all of the input or what is not known")
     shape = inspection.input_shape
-    return _drawn(_pixels(photo, shape[:2]), [(name, row.receptive_field.size, _centre(row, point, shape)) for name, row in rows])
+    return _drawn(_pixels(photo, shape[:2]), [(name, row.receptive_field.size or (), _centre(row, point, shape)) for name, row in rows])
 
 
 def _pixels(photo: str | Path | np.ndarray, sides: tuple[int, int]) -> np.ndarray:
@@ -91,7 +96,7 @@ def _drawn(pixels: np.ndarray, fields: Sequence[tuple[str, tuple[int, ...], tupl
     reach = [(centre[axis] - size[axis] / 2, centre[axis] + size[axis] / 2) for _, size, centre in fields for axis in (0, 1) if max(size) <= limit]
     low, high = min([-0.5, *(first for first, _ in reach)]), max([height - 0.5, width - 0.5, *(last for _, last in reach)])
     figure = Figure(figsize=(7.4, 5), dpi=96, layout="constrained")
-    FigureCanvasAgg(figure)
+    canvas = FigureCanvasAgg(figure)
     axes = figure.subplots()
     axes.set_facecolor("#e9ecef")
     axes.imshow(pixels)
@@ -107,5 +112,5 @@ def _drawn(pixels: np.ndarray, fields: Sequence[tuple[str, tuple[int, ...], tupl
     axes.set_ylim(high + pad, low - pad)
     axes.set_title(f"what one output sees of {width} x {height} pixels", loc="left", fontsize=11)
     axes.tick_params(labelsize=8)
-    figure.canvas.draw()
-    return Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3])
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])

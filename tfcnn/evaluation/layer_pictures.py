@@ -1,7 +1,7 @@
 """`draw_feature_maps` and `draw_filters`: what the layers of a network compute, as pictures."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,8 +15,11 @@ from tfcnn.models.freeze import OWN
 from tfcnn.models.geometry import network_of
 from tfcnn.record import Run, load_run
 
+if TYPE_CHECKING:
+    from PIL import Image
 
-def draw_feature_maps(run: Any, photo: str | Path | np.ndarray, *, layer: str, columns: int = 8, limit: int = 64):
+
+def draw_feature_maps(run: Any, photo: str | Path | np.ndarray, *, layer: str, columns: int = 8, limit: int = 64) -> "Image.Image":
     """A grid of the feature maps that a layer gives for one photo, each from dark at its lowest to bright at its highest value.
 
     Args:
@@ -38,7 +41,7 @@ def draw_feature_maps(run: Any, photo: str | Path | np.ndarray, *, layer: str, c
     return draw_cells(map_cells(np.asarray(maps[0], np.float32), limit), columns)
 
 
-def draw_filters(run: Any, *, layer: str, columns: int = 8, limit: int = 64):
+def draw_filters(run: Any, *, layer: str, columns: int = 8, limit: int = 64) -> "Image.Image":
     """A grid of the kernels of a convolution: 0 is grey, the largest absolute value of each kernel black or white.
 
     Kernels on three channels, those of the first layer, are drawn in the colours they look for; others as the mean over their

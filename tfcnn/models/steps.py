@@ -75,7 +75,7 @@ def convolve2d_steps(image: np.ndarray, kernel: np.ndarray, stride: int | Sequen
         raise InputError(f"expected an image and a kernel of two dimensions, or of three with as many channels, got image.shape={image.shape} and "
                          f"kernel.shape={kernel.shape}")
     windows = _windows(image, kernel.shape[:2], _pair(stride, "stride"), padding, _pair(dilation, "dilation"), outside=0)
-    return (Step(*place, patch, patch * kernel, float((patch * kernel).sum())) for *place, patch in windows)
+    return (Step(row, column, top, left, patch, patch * kernel, float((patch * kernel).sum())) for row, column, top, left, patch in windows)
 
 
 def pool2d_steps(image: np.ndarray, size: int | Sequence[int] = 2, stride: int | Sequence[int] | None = None, padding: str = "valid",
@@ -101,7 +101,7 @@ def pool2d_steps(image: np.ndarray, size: int | Sequence[int] = 2, stride: int |
     if image.ndim != 2:
         raise InputError(f"expected an image of two dimensions to pool, got image.shape={image.shape}")
     windows = _windows(image, window, window if stride is None else _pair(stride, "stride"), padding, (1, 1), outside=np.nan)
-    return (PoolingStep(*place, patch, float(POOLINGS[mode](patch))) for *place, patch in windows)
+    return (PoolingStep(row, column, top, left, patch, float(POOLINGS[mode](patch))) for row, column, top, left, patch in windows)
 
 
 def image_of(steps: Sequence[Step | PoolingStep] | Iterator[Step | PoolingStep]) -> np.ndarray:
@@ -141,12 +141,13 @@ def output_size(size, kernel, stride=1, padding="valid", dilation=1):
     if padding not in PADDINGS:
         raise InputError(f"expected a padding, got padding={padding!r}; {closest(str(padding), PADDINGS)}")
     axes = 1 if isinstance(size, (int, np.integer)) else len(size)
-    columns = [_each(value, axes, name) for name, value in (("size", size), ("kernel", kernel), ("stride", stride), ("dilation", dilation))]
-    found = tuple(_along(*numbers, padding) for numbers in zip(*columns, strict=True))
+    sizes, kernels, strides, dilations = (_each(value, axes, name) for name, value in (
+        ("size", size), ("kernel", kernel), ("stride", stride), ("dilation", dilation)))
+    found = tuple(_along(*numbers, padding=padding) for numbers in zip(sizes, kernels, strides, dilations, strict=True))
     return found[0] if isinstance(size, (int, np.integer)) else found
 
 
-def _along(size: int, kernel: int, stride: int, dilation: int, padding: str) -> int:
+def _along(size: int, kernel: int, stride: int, dilation: int, *, padding: str) -> int:
     extent = dilation * (kernel - 1) + 1
     if padding == "same":
         return -(-size // stride)
