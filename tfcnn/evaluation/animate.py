@@ -119,8 +119,11 @@ class _Frames:
             axes.set_axis_off()
         on_image, on_patch, on_output = self.axes
         _cells(on_image, self.image, [_short(value) for value in self.image.ravel()], self.low, self.high, scale=self.image)
-        for down in range(step.patch.shape[0]):
-            for across in range(step.patch.shape[1]):
+        high, wide = step.patch.shape
+        if self.spread == (1, 1):
+            _frame(on_image, step.top, step.left, high, wide)
+        else:
+            for down, across in np.ndindex(high, wide):
                 _frame(on_image, step.top + down * self.spread[0], step.left + across * self.spread[1])
         on_image.set_title("image" if self.low == [0, 0] else "image with its padding", color=INK)
         _cells(on_patch, middle, texts, (0, 0), middle.shape, scale=self.image if isinstance(step, PoolingStep) else middle)
@@ -154,10 +157,10 @@ def _cells(axes, numbers: np.ndarray, texts: Sequence[str], low: Sequence[int], 
     axes.set_aspect("equal")
 
 
-def _frame(axes, row: int, column: int) -> None:
+def _frame(axes, row: int, column: int, high: int = 1, wide: int = 1) -> None:
     from matplotlib.patches import Rectangle
 
-    axes.add_patch(Rectangle((column, row), 1, 1, fill=False, edgecolor=WINDOW, linewidth=2.5, clip_on=False))
+    axes.add_patch(Rectangle((column, row), wide, high, fill=False, edgecolor=WINDOW, linewidth=2.5, clip_on=False))
 
 
 def _short(number: float) -> str:

@@ -120,7 +120,8 @@ def output_size(size: int, kernel: int, stride: int = ..., padding: str = ..., d
 @overload
 def output_size(size: Sequence[int], kernel: int | Sequence[int], stride: int | Sequence[int] = ..., padding: str = ...,
                 dilation: int | Sequence[int] = ...) -> tuple[int, ...]: ...
-def output_size(size, kernel, stride=1, padding="valid", dilation=1):
+def output_size(size: int | Sequence[int], kernel: int | Sequence[int], stride: int | Sequence[int] = 1, padding: str = "valid",
+                dilation: int | Sequence[int] = 1) -> int | tuple[int, ...]:
     """How large the output of a convolution or a pooling is, along one axis or along each of several.
 
     valid: floor((size - dilation x (kernel - 1) - 1) / stride) + 1; with a kernel of 3 that is size - 2. same: ceil(size / stride).
@@ -140,11 +141,11 @@ def output_size(size, kernel, stride=1, padding="valid", dilation=1):
     """
     if padding not in PADDINGS:
         raise InputError(f"expected a padding, got padding={padding!r}; {closest(str(padding), PADDINGS)}")
-    axes = 1 if isinstance(size, (int, np.integer)) else len(size)
-    sizes, kernels, strides, dilations = (_each(value, axes, name) for name, value in (
+    axes = None if isinstance(size, (int, np.integer)) else len(size)
+    sizes, kernels, strides, dilations = (_each(value, axes or 1, name) for name, value in (
         ("size", size), ("kernel", kernel), ("stride", stride), ("dilation", dilation)))
     found = tuple(_along(*numbers, padding=padding) for numbers in zip(sizes, kernels, strides, dilations, strict=True))
-    return found[0] if isinstance(size, (int, np.integer)) else found
+    return found if axes else found[0]
 
 
 def _along(size: int, kernel: int, stride: int, dilation: int, *, padding: str) -> int:
