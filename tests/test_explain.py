@@ -514,6 +514,30 @@ def test_filters_of_a_network_that_takes_blue_first_are_drawn_red_first(tmp_path
         assert np.asarray(draw_filters(run, layer="conv1"))[0, 0].tolist() == expected
 
 
+def test_layers_of_a_keras_model_are_drawn_as_those_of_a_run(trained):
+    run, data, _ = trained
+    model, photo = run.load_model(), np.asarray(data.inputs[0])
+    for drawn in (lambda of: draw_filters(of, layer="conv1"), lambda of: draw_feature_maps(of, photo, layer="pool2")):
+        np.testing.assert_array_equal(drawn(model), drawn(run))
+    vgg = tfcnn.build_classifier("vgg16", labels=LABELS, weights=None, image_size=32)
+    kernel = np.zeros((3, 3, 3, 64), np.float32)
+    kernel[:, :, 0] = 1  # of a network that takes blue first
+    vgg.get_layer("backbone").get_layer("block1_conv1").set_weights([kernel, np.zeros(64)])
+    assert np.asarray(draw_filters(vgg, layer="block1_conv1", limit=1))[0, 0].tolist() == [128, 128, 255]
+
+    plain = tfcnn.build_cnn((8, 8, 1), filters=(4,), hidden=4)
+    picture = np.asarray(draw_filters(plain, layer="conv1", columns=1, limit=1), float)
+    kernels = plain.get_layer("conv1").get_weights()[0][:, :, 0]
+    best = kernels[..., np.argmax(np.linalg.norm(kernels.reshape(9, 4), axis=0))]
+    np.testing.assert_allclose(picture[11:66:22, 11:66:22, 0], 127.5 + 127.5 * best / np.abs(best).max(), atol=0.51)
+    pixels = some_photos(1, 8, channels=1)
+    maps = keras.Model(plain.input, plain.get_layer("relu1").output)(pixels, training=False).numpy()[0]
+    expected = draw_cells(map_cells(maps, 4), 2)
+    np.testing.assert_array_equal(draw_feature_maps(plain, pixels[0], layer="relu1", columns=2), expected)
+    assert "pixels of shape (8, 8, 1) for a keras.Model, got (9, 8, 1)" in refusal(plain, np.zeros((9, 8, 1)), of=draw_feature_maps, layer="relu1")
+    assert "got layer='relu2'; did you mean 'relu1'" in refusal(plain, pixels[0], of=draw_feature_maps, layer="relu2")
+
+
 # --- what is refused ---
 
 def test_what_explain_refuses(trained, tmp_path):

@@ -1,16 +1,17 @@
 """`draw_feature_maps` and `draw_filters`: what the layers of a network compute, as pictures."""
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tfcnn.errors import InputError
-from tfcnn.evaluation.heat import maps_of
 from tfcnn.evaluation.inside import check_classifier, inside_backbone, layers_with_maps, offer
 from tfcnn.evaluation.overlay import draw_cells, kernel_cells, map_cells
 from tfcnn.evaluation.predict import reader_of
 from tfcnn.models.backbones import BACKBONES
+from tfcnn.models.classifier import ModelConfig
 from tfcnn.models.freeze import OWN
 from tfcnn.models.geometry import network_of
 from tfcnn.record import Run, load_run
@@ -37,7 +38,13 @@ def draw_feature_maps(run: Any, photo: str | Path | np.ndarray, *, layer: str, c
         InputError: a layer that gives no maps, or a photo that cannot be used.
     """
     _check_grid(columns, limit)
-    maps = _maps_of_model(run, photo, str(layer)) if _is_model(run) else _maps_of_run(run, photo, str(layer))
+    run, model, network = _opened(run)
+    pixels = _pixels_of_run(run, photo) if run else _pixels_of_model(model, photo)
+    found = layers_with_maps(network)
+    if layer not in found:
+        raise InputError(f"expected a layer of the {_whose(model, network)} with feature maps, got layer='{layer}'; "
+                         f"{offer(str(layer), found, _whose(model, network))}")
+    maps = _inside(model, network, found[layer])(np.asarray(pixels[None], np.float32))
     return draw_cells(map_cells(np.asarray(maps[0], np.float32), limit), columns)
 
 
@@ -60,60 +67,63 @@ def draw_filters(run: Any, *, layer: str, columns: int = 8, limit: int = 64) -> 
         InputError: a layer that has no such kernels.
     """
     _check_grid(columns, limit)
-    if _is_model(run):
-        whose, network, turned = "model", network_of(run), False
-    else:
-        run = run if isinstance(run, Run) else load_run(run)
-        model = run.load_model()
-        check_classifier(model)
-        whose, network, turned = "backbone", model.get_layer("backbone"), _takes_bgr(run)
+    run, model, network = _opened(run)
     found = _convolutions(network)
     if layer not in found:
-        raise InputError(f"expected a convolution of the {whose} with kernels of more than one pixel, got layer='{layer}'; "
-                         f"{offer(str(layer), found, whose)}")
+        raise InputError(f"expected a convolution of the {_whose(model, network)} with kernels of more than one pixel, got layer='{layer}'; "
+                         f"{offer(str(layer), found, _whose(model, network))}")
     kernels = np.asarray(found[layer].get_weights()[0], np.float32)                    # (height, width, channels in, channels out)
     if type(found[layer]).__name__ == "DepthwiseConv2D":
         kernels = kernels.reshape(*kernels.shape[:2], 1, -1)
     elif kernels.shape[2] == 3:
-        kernels = kernels[:, :, ::-1] if turned else kernels
+        kernels = kernels[:, :, ::-1] if _takes_bgr(run, model) else kernels
     else:
         kernels = kernels.mean(axis=2, keepdims=True)
     return draw_cells(kernel_cells(kernels, limit), columns)
 
 
-def _is_model(given: Any) -> bool:
-    """True for a network of the caller, False for a run."""
-    if isinstance(given, (Run, str, Path)):
-        return False
+def _opened(given: Any) -> tuple[Run | None, Any, Any]:
+    """(the run, if it is one; its model, or that of the caller; the network whose layers are meant: the backbone, if there is one)."""
+    run = given if isinstance(given, Run) else load_run(given) if isinstance(given, (str, Path)) else None
+    if run:
+        model = run.load_model()
+        check_classifier(model)
+        return run, model, model.get_layer("backbone")
     import keras
 
     if not isinstance(given, keras.Model) or network_of(given) is None:
         raise InputError(f"expected a run, its folder, or a functional or Sequential keras.Model that is built, got {type(given).__name__}")
-    return True
+    backbone = next((layer for layer in given.layers if layer.name == "backbone"), None)
+    return None, given, network_of(given) if backbone is None else backbone
 
 
-def _maps_of_run(run: Run | str | Path, photo: str | Path | np.ndarray, layer: str):
-    run = run if isinstance(run, Run) else load_run(run)
+def _whose(model, network) -> str:
+    return "model" if network is network_of(model) else "backbone"
+
+
+def _inside(model, network, tensor):
+    """A function from pixels to a tensor of the network."""
+    import keras
+
+    if network is not network_of(model):
+        return lambda pixels: inside_backbone(model, [tensor])(pixels)[0]
+    return functools.partial(keras.Model(network.inputs[0], tensor), training=False)
+
+
+def _pixels_of_run(run: Run, photo: str | Path | np.ndarray) -> np.ndarray:
     _, read = reader_of(run, photo[None] if isinstance(photo, np.ndarray) else [photo])
     (pixels, error), = read(range(1))
     if error:
         raise InputError(error)
-    model = run.load_model()
-    check_classifier(model)
-    return inside_backbone(model, [maps_of(model, layer)])(np.asarray(pixels[None], np.float32))[0]
+    return pixels
 
 
-def _maps_of_model(model, photo: Any, layer: str):
-    import keras
-
-    shape, network = tuple(model.input_shape[1:]), network_of(model)
+def _pixels_of_model(model, photo: Any) -> np.ndarray:
+    shape = tuple(model.input_shape[1:])
     given = photo.shape if isinstance(photo, np.ndarray) else ()
     if len(given) != len(shape) or any(side not in (None, there) for side, there in zip(shape, given, strict=True)):
         raise InputError(f"expected pixels of shape {shape} for a keras.Model, got {given or repr(photo)}; a run takes files too")
-    found = layers_with_maps(network)
-    if layer not in found:
-        raise InputError(f"expected a layer of the model with feature maps, got layer='{layer}'; {offer(layer, found, 'model')}")
-    return keras.Model(network.inputs[0], found[layer])(np.asarray(photo[None], np.float32), training=False)
+    return photo
 
 
 def _check_grid(columns: int, limit: int) -> None:
@@ -130,8 +140,8 @@ def _convolutions(backbone) -> dict:
             if isinstance(layer, (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)) and max(layer.kernel_size) > 1}
 
 
-def _takes_bgr(run: Run) -> bool:
+def _takes_bgr(run: Run | None, model) -> bool:
     """True for a named backbone whose preprocessing turns RGB round."""
-    model = run.record.get("model", {})
-    row = BACKBONES.get(model.get("backbone")) if model.get("weights") != OWN else None
+    config = run.record.get("model", {}) if run else vars(getattr(model, "model_config", None) or ModelConfig(weights=OWN))
+    row = BACKBONES.get(config.get("backbone", "")) if config.get("weights") != OWN else None
     return row is not None and row.preprocessing == "caffe"
