@@ -118,3 +118,9 @@ def test_a_comparison_is_plain_values(tmp_path):
 
     found = tfcnn.compare(*[run_with(tmp_path / name, np.array([0, 1, 2]), np.array([0, 1, 2])) for name in ("one", "two")])
     assert json.loads(json.dumps(found.to_dict()))["n"] == 3 and dataclasses.is_dataclass(found)
+
+
+def test_runs_are_compared_on_the_test_split_of_a_dataset(trained):
+    run, data, _ = trained
+    found = tfcnn.compare(run, run, data)
+    assert found.n == len(data.rows("test")) and found.left_out == 0 and found.reports[0].accuracy == pytest.approx(tfcnn.evaluate(run, data).accuracy)

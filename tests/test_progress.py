@@ -58,9 +58,25 @@ def test_a_stage_within_a_stage_shares_the_display_of_the_terminal(monkeypatch):
     assert progress._Bar._display is None
 
 
-@pytest.mark.parametrize("installed", [True, False])
-def test_a_notebook_gets_a_bar_where_ipywidgets_can_show_one(monkeypatch, installed):
+def test_a_notebook_gets_one_line_for_a_long_stage_and_none_for_a_short_one(monkeypatch):
+    import IPython.display
+
+    class Handle:
+        def update(self, content, *, raw):
+            said.append(("update", content["text/plain"]))
+
+    def display(content, *, raw, display_id):
+        said.append(("display", content["text/plain"]))
+        return Handle()
+
+    said, now = [], iter([0.0, 2.0, 4.0, 4.5, 6.0, 8.0, 0.0, 1.0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(now))
+    monkeypatch.setattr(IPython.display, "display", display)
     monkeypatch.setitem(sys.modules, "ipykernel", sys)
-    monkeypatch.setattr(sys, "stderr", io.StringIO())
-    monkeypatch.setattr(progress.importlib.util, "find_spec", lambda name: {"ipywidgets": sys if installed else None}[name])
-    assert progress._is_interactive() is installed
+    with stage("fine-tune", 4) as advance:
+        for number in range(4):
+            advance(1, f"epoch {number}")
+    assert said == [("display", "fine-tune: 50% epoch 1"), ("update", "fine-tune: 100% epoch 3"), ("update", "fine-tune: 8.0 s")]
+    with stage("decode", 1) as advance:
+        advance()
+    assert len(said) == 3

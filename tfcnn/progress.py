@@ -1,6 +1,5 @@
-"""Progress on standard error: a bar on a terminal or in a notebook with ipywidgets, elsewhere a line now and then, and one for every finished stage."""
+"""Progress: a bar on a terminal, a line in a notebook, elsewhere a line in the log now and then, and one for every finished stage."""
 
-import importlib.util
 import logging
 import sys
 import time
@@ -9,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 SAY_AFTER = 20  # seconds between two lines of a stage where there is no bar
+SHOW_AFTER, SHOW_EVERY = 3, 1  # seconds, in a notebook, where every line stays: short stages say nothing
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ def stage(name: str, total: int | None = None, seconds: dict[str, float] | None 
         `advance(steps=1, note="")`, to be called as the work goes on.
     """
     start = time.perf_counter()
-    bar = _Bar(name, total, photos, done) if _is_interactive() else _Lines(name, total, done)
+    bar = _Cell(name, total, done) if "ipykernel" in sys.modules else _Bar(name, total, photos, done) if _is_interactive() else _Lines(name, total, done)
     with bar:
         yield bar.advance
     taken = time.perf_counter() - start
@@ -38,8 +38,41 @@ def stage(name: str, total: int | None = None, seconds: dict[str, float] | None 
 
 
 def _is_interactive() -> bool:
-    in_notebook = "ipykernel" in sys.modules and importlib.util.find_spec("ipywidgets") is not None  # without which rich prints a warning for each stage
-    return sys.stderr.isatty() or in_notebook
+    return sys.stderr.isatty()
+
+
+class _Cell:
+    """A line below the cell of a notebook that is rewritten as the work goes on, and ends as the time that it took.
+
+    Not a bar of rich: without ipywidgets that warns, and with them each stage leaves an empty output.
+    """
+
+    def __init__(self, name: str, total: int | None, done: int):
+        self._name, self._total, self._done, self._handle = name, total, done, None
+        self._started = self._shown = time.monotonic()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self._handle is not None:
+            self._show(f"{time.monotonic() - self._started:.1f} s")
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        self._done += steps
+        now = time.monotonic()
+        if self._total and now - self._started > SHOW_AFTER and now - self._shown > SHOW_EVERY:
+            self._shown = now
+            self._show(" ".join(filter(None, [f"{self._done / self._total:.0%}", note])))
+
+    def _show(self, text: str) -> None:
+        from IPython.display import display
+
+        content = {"text/plain": f"{self._name}: {text}"}
+        if self._handle is None:
+            self._handle = display(content, raw=True, display_id=True)
+        else:
+            self._handle.update(content, raw=True)
 
 
 class _Lines:

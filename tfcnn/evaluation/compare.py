@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tfcnn.data.dataset import splits_by_content
+from tfcnn.data.dataset import Dataset, splits_by_content
 from tfcnn.data.run_data import load_for_run, load_run_data
 from tfcnn.data.scores import Scores, read_scores
 from tfcnn.errors import InputError
@@ -88,7 +88,7 @@ def compare(first: Run | str | Path, second: Run | str | Path, source: Any = Non
 
     Args:
         first, second: runs or their folders, with the same labels.
-        source: photos to compare them on, all of them; those that are test photos of both if None.
+        source: photos to compare them on, all of them, or a `Dataset`, of which the test split is taken; those that are test photos of both if None.
         data_dir: where tensorflow-datasets keeps its data.
         output: a .csv that lists the photos with different answers.
 
@@ -114,6 +114,8 @@ def compare(first: Run | str | Path, second: Run | str | Path, source: Any = Non
 
 
 def _scored(run: Run, source: Any, data_dir) -> Scores:
+    if isinstance(source, Dataset):
+        return score(run, source, "test")
     if source is not None:
         return score(run, load_for_run(run, source, data_dir=data_dir), "test")
     return read_scores(run, "test") or score(run, load_run_data(run, "test"), "test")
