@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tfcnn.models.cnn import build_features
 from tfcnn.models.forward import BATCH, forward
@@ -23,6 +24,13 @@ def test_it_gives_what_the_network_gives_for_every_photo(network, photos):
     outputs = forward(network, photos)
     assert outputs.shape == (67, 4, 4, 4) and outputs.dtype == np.float32
     np.testing.assert_allclose(outputs, network(photos.astype(np.float32)).numpy(), atol=1e-6)
+
+
+def test_networks_one_after_the_other_warn_of_no_retracing(network, photos, caplog, monkeypatch):
+    monkeypatch.setattr(tf.get_logger(), "handlers", [caplog.handler])
+    for _ in range(8):
+        forward(network, photos[:1])
+    assert caplog.messages == []
 
 
 def test_rows_are_answered_in_the_order_asked_for(network, photos):

@@ -42,6 +42,15 @@ def test_the_linear_head_gives_the_probabilities_of_logistic_regression(classes)
     np.testing.assert_allclose(head_of(model)(features).numpy(), expected, atol=2e-4)
 
 
+def test_heads_one_after_the_other_warn_of_no_retracing(caplog, monkeypatch):
+    monkeypatch.setattr(tf.get_logger(), "handlers", [caplog.handler])
+    features, targets = clouds(2)
+    config = TrainingConfig(head_epochs=1, batch_size=90, head_learning_rate=1e-3)
+    for _ in range(8):
+        train_head(classifier(2, hidden=(4,)), features, targets, config)
+    assert caplog.messages == []
+
+
 @pytest.mark.parametrize("value", [0.0, 0.7, 1234.567])
 def test_a_feature_that_never_changes_changes_nothing(value):
     features, targets = clouds(3, features=5)
