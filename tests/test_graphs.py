@@ -56,7 +56,7 @@ def test_mutag_has_what_its_readme_says(shared):
 def test_a_tu_folder_gives_its_graphs(tmp_path):
     folder = tu_folder(tmp_path / "set", node_labels="5\n6\n5\n6\n6\n", node_attributes="0.5, 1\n1, 1\n2, 1\n3, 1\n4, 1\n")
     name, (first, second) = read_graphs(folder)
-    assert name == str(folder) and (first.label, second.label) == ("1", "-1") and (first.count, second.count) == (3, 2)
+    assert name == str(folder) and (first.label, second.label) == ("1", "-1") and (first.node_count, second.node_count) == (3, 2)
     assert first.tags == ("5", "6", "5") and first.values.tolist() == [[0.5, 1], [1, 1], [2, 1]]
     assert second.edges.tolist() == [[0, 1], [1, 0]] and second.values[:, 0].tolist() == [3, 4]
 
@@ -195,7 +195,7 @@ def test_molecules_are_read_from_smiles(tmp_path):
     (tmp_path / "m.csv").write_text("smiles,label,split\nCCO,a,train\nc1ccccc1O,b,test\nnot a molecule,a,train\n[Na+].[Cl-],b,train\n")
     _, (ethanol, phenol, broken, salt) = read_graphs(tmp_path / "m.csv")
     assert ethanol.tags == ("C", "C", "O") and ethanol.edges.tolist() == [[0, 1], [1, 2]] and ethanol.values[:, 1].tolist() == [3, 2, 1]
-    assert phenol.count == 7 and sorted(phenol.weights.tolist()) == [1.0] + [1.5] * 6 and phenol.values[:6, 2].tolist() == [1] * 6
+    assert phenol.node_count == 7 and sorted(phenol.weights.tolist()) == [1.0] + [1.5] * 6 and phenol.values[:6, 2].tolist() == [1] * 6
     assert broken.fault.startswith("no molecule: SMILES 'not a molecule'") and salt.values[:, 0].tolist() == [1, -1] and salt.edges.shape == (2, 0)
     data = load_graphs(tmp_path / "m.csv", split=None)
     assert data.facts["tags"] == ["C", "Cl", "Na", "O"] and data.facts["names"][-1] == "in a ring" and len(data.quarantined) == 1
