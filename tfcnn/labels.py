@@ -20,7 +20,7 @@ from tfcnn.errors import InputError, WorkError
 from tfcnn.evaluation.labels import LabelCheck, PhotoRow, check_cleanlab, judge_labels, write_labels
 from tfcnn.files import prepare_folder
 from tfcnn.flow import check_all, open_checked
-from tfcnn.models.classifier import ModelConfig, build_classifier, build_head
+from tfcnn.models.classifier import Filled, ModelConfig, build_classifier, build_head, with_defaults
 from tfcnn.progress import stage
 from tfcnn.training.config import TrainingConfig
 from tfcnn.training.features import cached_features
@@ -68,7 +68,7 @@ def check_labels(source: Any, *, backbone: str = "mobilenet_v3_small", weights: 
     """
     model, training = ModelConfig(backbone, str(weights or "none"), image_size), TrainingConfig(logistic_c=LOGISTIC_C, seed=seed)
     options = DataConfig(geometry=geometry, group_by=group_by, data_dir=str(data_dir) if data_dir else None)
-    model = check_all(source, output, model, training, options, (), MachineConfig())
+    model = with_defaults(check_all(source, output, model, training, options, (), MachineConfig()))
     _check_numbers(folds, repeats)
     check_cleanlab()
     opened = open_checked(source, model, options)
@@ -133,10 +133,10 @@ def _build(model: ModelConfig, labels: tuple[str, ...], seed: int):
         return build_classifier(labels=labels, **asdict(model))
 
 
-def _load(opened: Source, model: ModelConfig, arguments: dict) -> tuple[Dataset, np.ndarray]:
+def _load(opened: Source, model: Filled, arguments: dict) -> tuple[Dataset, np.ndarray]:
     """The photos of a source in one split, and a number for each: those that must not be separated share it."""
     with stage("decode photos", opened.count) as advance:
-        photos = read_photos(opened, arguments["image_size"], arguments["geometry"], advance=advance)
+        photos = read_photos(opened, model.image_size, arguments["geometry"], advance=advance)
     good, quarantined = sort_out(photos.reads)
     _check_counts(((read.example.label, read.digest) for read in good), arguments["folds"], {read.example.label for read in photos.reads})
     labels = sort_labels(read.example.label for read in good)
