@@ -45,17 +45,18 @@ NO_BLOCK_HERE = {
     "import torch": "would bring PyTorch",
     'strategy = tfcnn.make_strategy("multi_worker")': NETWORK,
 }
-PHOTOS = "--weights none --image-size 32"
+PHOTOS = "--backbone mobilenet_v3_small_minimalistic --weights none --image-size 32"
 HEAD = f"{PHOTOS} --trainable none --export none"
 # What makes a command short, by what stands in it; the first that fits is appended.
 SHORT = {
     "--folds 5 --repeats 3": f"{HEAD} --folds 2 --repeats 2",
     "--resume": "",
-    "train photos/ --backbone mobilenet_v3_small --output saved_models/mine": f"{PHOTOS} --trainable 1 --epochs 1 --export saved_model tflite_float16",
+    "train photos/ --backbone mobilenet_v3_small --output saved_models/mine": f"{PHOTOS} --trainable none --export saved_model tflite_float16",
     "--export tflite_float32 tflite_int8": f"{PHOTOS} --trainable none --epochs 1",
     "--backbone mobilenet_v3_small,mobilenet_v2": f"{PHOTOS} --trials 2 --overwrite",
     "--fields learning_rate": f"{PHOTOS} --trials 1 --fine-tune 1 --epochs 1 --hidden 16 --overwrite",
     "tfcnn search": f"{PHOTOS} --trials 2 --fine-tune 0 --overwrite",
+    "--weights FILE": f"{PHOTOS} --repeats 1 --output saved_models/other-labels",
     "tfcnn labels": f"{PHOTOS} --repeats 1",
     "tfcnn find-rate": "--image-size 32 --steps 10",
     "--kind audio --backbone": f"{HEAD} --overwrite",
@@ -81,6 +82,7 @@ SUBSTITUTED = {
     'weights="imagenet"': 'weights="none"',
     "labels=data.labels)": 'labels=data.labels, weights="none", image_size=32)',
     'build_classifier(network, labels=data.labels, weights="none", image_size=32)': "build_classifier(network, labels=data.labels)",
+    '"resnet50", labels=data.labels, weights="none")\nrun': '"mobilenet", labels=data.labels, weights="none")\nrun',
     'labels=data.labels, weights="none")': 'labels=data.labels, weights="none", image_size=32)',
     '(backbone="mobilenet_v2", weights="none")': '(backbone="mobilenet_v2", weights="none", image_size=32)',
     'train_and_export("photos/", ': f'train_and_export("photos/", model={MINE}, ',
@@ -88,18 +90,18 @@ SUBSTITUTED = {
     '"saved_model", ': "", '"tflite_float32", ': "", ', "tflite_int8"': "",
     "image_size=224": "image_size=32",
     "(224, 224": "(32, 32",
+    "TrainingConfig(epochs=10)": "TrainingConfig(trainable=False)",
     "epochs=10": "epochs=1",
     "epochs=4": "epochs=1",
     "epochs=5": "epochs=1",
     "epochs=2": "epochs=1",
     "TrainingConfig(trainable=2)": "TrainingConfig(trainable=1, epochs=1)",
-    "TrainingConfig(trainable=True)": "TrainingConfig(trainable=1, epochs=1)",
-    "TrainingConfig(trainable=True,": "TrainingConfig(trainable=1,",
+    "TrainingConfig(trainable=True": "TrainingConfig(trainable=False",
     'data, output="saved_models/gunpoint"': 'data, tfcnn.TrainingConfig(epochs=1), output="saved_models/gunpoint"',
     'output="saved_models/flowers")': 'output="saved_models/flowers", overwrite=True)',
     'output="saved_models/gunpoint")': 'output="saved_models/gunpoint", overwrite=True)',
     "space=space,": "space=space, image_size=32, overwrite=True, training=tfcnn.TrainingConfig(epochs=1),",
-    'trials=50, time_limit="30m"': "trials=1, fine_tune=1",
+    'trials=50, time_limit="30m"': "trials=2, fine_tune=0",
 }
 # What a page takes for granted.
 BEFORE = {"docs/training.md": 'import tfcnn\ndata = tfcnn.load_images("flowers/", image_size=32)\n', "docs/search.md": "import tfcnn\n"}
