@@ -31,6 +31,7 @@ _WHERE = {
     "build_cnn": "tfcnn.models.cnn",
     "build_network": "tfcnn.models.networks",
     "TrainingConfig": "tfcnn.training.config",
+    "MachineConfig": "tfcnn.training.machine",
     "make_strategy": "tfcnn.training.strategy",
     "RateRange": "tfcnn.training.find_rate",
     "find_learning_rate": "tfcnn.training.find_rate",
@@ -117,6 +118,7 @@ if TYPE_CHECKING:
     from tfcnn.training.checks import check_freeze as check_freeze
     from tfcnn.training.config import TrainingConfig as TrainingConfig
     from tfcnn.training.find_rate import RateRange as RateRange, find_learning_rate as find_learning_rate
+    from tfcnn.training.machine import MachineConfig as MachineConfig
     from tfcnn.training.strategy import make_strategy as make_strategy
     from tfcnn.training.train import train as train
 else:  # type checkers would take every misspelt name for one of these
