@@ -23,7 +23,7 @@ test: .venv/dev
 	$(PYTEST)
 
 test-slow: .venv/dev
-	$(PYTEST) -m slow
+	$(PYTEST) -m slow --no-loadscope-reorder
 
 lint: .venv/dev
 	$(BIN)/ruff check .
