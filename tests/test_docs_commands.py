@@ -58,7 +58,7 @@ SHORT = {
     "tfcnn search": f"{PHOTOS} --trials 2 --fine-tune 0 --overwrite",
     "--weights FILE": f"{PHOTOS} --repeats 1 --output saved_models/other-labels",
     "tfcnn labels": f"{PHOTOS} --repeats 1",
-    "tfcnn find-rate": "--image-size 32 --steps 10",
+    "tfcnn find-rate": "--image-size 32 --steps 20",
     "--kind audio --backbone": f"{HEAD} --overwrite",
     "adrenalmnist3d_32.npz": "--epochs 1 --export none",
     "train scans/": "--epochs 1 --size 16,16,16 --export none --overwrite",
@@ -126,6 +126,16 @@ def test_every_command_is_one_that_exists():
             check_benchmark(words[1:], command)
         else:
             assert is_in(NOT_HERE, command.text) or words[0] == "saved_model_cli", f"{command}: a command that no test knows"
+
+
+def test_trainings_of_one_block_do_not_meet_in_one_folder():
+    parser, taken = make_parser(COMMANDS), {}
+    for command in commands():
+        if command.words[:2] in (("tfcnn", "train"), ("tfcnn", "search")) and not is_in(NOT_HERE, command.text):
+            args = parser.parse_args(list(command.words[1:]))
+            name = f"{Path(args.source).stem}{'-search' if command.words[1] == 'search' else '-folds' if getattr(args, 'folds', None) else ''}"
+            output = str(args.output or f"saved_models/{name}")
+            assert getattr(args, "resume", False) or taken.setdefault((command.where, output), command) is command, (command, taken[command.where, output])
 
 
 def test_commands_within_sentences_exist():
