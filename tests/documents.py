@@ -60,6 +60,7 @@ def command_of(where: str, line: str) -> Command:
     words = shlex.split(text)
     while words and re.match(r"[A-Z_]+=", words[0]):
         words.pop(0)
+    words = words[:words.index(">")] if ">" in words else words  # where the output goes is the shell's work
     return Command(where, text, tuple(words))
 
 
