@@ -55,6 +55,13 @@ def undisturbed(tmp_path_factory, data, backbone):
     return tfcnn.train(model, data, CONFIG, output=tmp_path_factory.mktemp("runs") / "undisturbed"), model
 
 
+def test_the_model_of_a_run_takes_an_array_as_any_model_does(data, undisturbed):
+    """A warning would fail the test."""
+    run, model = undisturbed
+    pixels = np.asarray(data.inputs[np.arange(3)], np.float32)
+    np.testing.assert_allclose(keras.models.load_model(run.path / "model.keras")(pixels), model(pixels), atol=1e-6)
+
+
 @pytest.mark.parametrize("argument", ["resume", "overwrite"])
 def test_a_run_that_another_process_trains_is_left_alone(tmp_path, data, backbone, undisturbed, argument):
     output = shutil.copytree(undisturbed[0].path, tmp_path / "run")

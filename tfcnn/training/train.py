@@ -311,7 +311,8 @@ def _write_run(path: Path, model, data: Dataset, record: dict) -> Run:
     if "vocabulary" in data.facts:
         write_text(path / VOCABULARY, vocabulary_text(data.facts["vocabulary"]))
     write_rows(path / "items.csv", data.items[0]._fields, data.items)
+    alone = lambda tensors: tensors[0] if len(tensors) == 1 else tensors  # a list of one would make Keras warn of each array that the model is called with
     with write_aside(path / "model.keras") as aside:  # a new model on the same layers leaves the optimizer behind
-        keras.Model(model.inputs, model.outputs, name=model.name).save(aside)
+        keras.Model(alone(model.inputs), alone(model.outputs), name=model.name).save(aside)
     calibration = write_calibration(path, data)
     return write_record(path, {**record, "calibration": calibration, "status": "trained"})
