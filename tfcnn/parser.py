@@ -89,7 +89,7 @@ def make_parser(functions: Mapping[str, Callable]) -> argparse.ArgumentParser:
     from tfcnn.training.machine import MachineConfig
 
     formats = f"{', '.join(EXPORTERS)}; or auto, the first that holds from 8 bits up to float32 (default: {' '.join(DEFAULT_FORMATS)})"
-    what = "From a pile of photos, series, sounds, texts, volumes or videos to a convolutional model that provably works on a server or a phone."
+    what = "From a pile of photos, series, sounds, texts, volumes, videos or graphs to a convolutional model that provably works on a server or a phone."
     parser = _Parser(prog="tfcnn", description=what)
     parser.add_argument("--version", action="version", version=f"tfcnn {__version__}")
     parser.set_defaults(verbose=False)
@@ -124,7 +124,7 @@ def make_parser(functions: Mapping[str, Callable]) -> argparse.ArgumentParser:
     audit.add_argument("--image-size", type=int, default=224, help="side of the squares that are kept for the training (default: %(default)s)")
     audit.add_argument("--difference", type=float, default=0.05, help="difference of accuracies that the test split should show (default: %(default)s)")
 
-    train = add("train", "train on photos, series, sound, texts or volumes, evaluate, export and check the files")
+    train = add("train", "train on photos, series, sound, texts, volumes, videos or graphs, evaluate, export and check the files")
     add_training(train)
     train.add_argument("--export", action="extend", nargs="+", default=[], metavar="FORMAT",
                        help=f"{formats}; none exports nothing")
