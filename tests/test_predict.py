@@ -34,6 +34,16 @@ def test_a_folder_gives_its_photos_at_any_depth_and_what_cannot_be_read_stops_no
     assert found[2].label is None and found[2].scores == {} and "cannot be decoded" in found[2].error
 
 
+def test_a_reason_that_many_files_have_is_said_of_the_first(trained, tmp_path, caplog):
+    for number in range(6):
+        (tmp_path / f"{number}.jpg").write_bytes(b"no photo")
+    predictions = tfcnn.predict(trained[0], [tmp_path])
+    said = [record.message for record in caplog.records if "cannot be decoded" in record.message]
+    assert len(predictions) == 6 and all(prediction.error for prediction in predictions)
+    assert len(said) == 4 and all(f"'{tmp_path / name}'" in text for name, text in zip(("0.jpg", "1.jpg", "2.jpg"), said, strict=False))
+    assert said[3].startswith("3 more: expected a photo in '...'")
+
+
 def test_many_photos_are_what_each_is_alone(trained):
     run, data, _ = trained
     paths = [item.path for item in data.items[:40]]  # more than a batch

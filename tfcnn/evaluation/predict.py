@@ -3,6 +3,7 @@
 import logging
 import os
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from tfcnn.progress import stage
 from tfcnn.record import Run, load_run
 
 ENDINGS = (".csv", ".jsonl")
+SAID = 3  # times that one reason is said of single examples; a whole source of another kind has it for each
 
 logger = logging.getLogger(__name__)
 
@@ -120,6 +122,7 @@ def decode_file(path: str | Path, image_size: int, geometry: str = "stretch") ->
 def _predictions(run: Run, names: Sequence[str], read) -> Iterator[Prediction]:
     model = run.load_model()
     run_batch, size = traced(model), batch_of(model)
+    reasons: Counter[str] = Counter()  # why examples cannot be used, without their names
     with stage("predict", len(names), photos=1) as advance:
         for start in range(0, len(names), size):
             rows = range(start, min(start + size, len(names)))
@@ -127,13 +130,19 @@ def _predictions(run: Run, names: Sequence[str], read) -> Iterator[Prediction]:
             good = [pixels for pixels, error in found if error is None]
             scores = iter(forward(model, np.stack(good), run=run_batch) if good else ())
             for row, (_, error) in zip(rows, found, strict=True):
+                if error:
+                    reasons[error.replace(names[row], "...")] += 1
+                    if reasons[error.replace(names[row], "...")] <= SAID:
+                        logger.warning("%s", error)
                 yield _prediction(names[row], None if error else next(scores), error, run.labels)
             advance(len(rows))
+    for reason, count in reasons.items():
+        if count > SAID:
+            logger.warning("%d more: %s", count - SAID, reason)
 
 
 def _prediction(name: str, scores: np.ndarray | None, error: str | None, labels: Sequence[str]) -> Prediction:
     if error or scores is None:
-        logger.warning("%s", error)
         return Prediction(name, None, None, {}, error)
     if not np.isfinite(scores).all():
         raise WorkError(f"expected finite scores, got NaN or infinity for '{name}'; the training diverged, give a lower learning rate")
