@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 from pathlib import Path
 
 import pytest
@@ -49,13 +48,18 @@ def test_a_page_shows_what_is_printed_and_drawn_and_no_standard_error(monkeypatc
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 @pytest.mark.filterwarnings("ignore")  # of the client that talks to the kernel; the kernel has its own
 def test_a_notebook_runs(path, shared, monkeypatch):
+    monkeypatch.setenv("TFCNN_DATA", str(shared))
+    run_notebook(path, monkeypatch)
+
+
+def run_notebook(path, monkeypatch):
+    """From a clean kernel, in the folder where it lies."""
     import nbformat
     from nbclient import NotebookClient
 
-    monkeypatch.setenv("TFCNN_DATA", str(shared))
     monkeypatch.setenv("JUPYTER_PLATFORM_DIRS", "1")
     notebook = nbformat.read(path, as_version=4)
-    NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}).execute()
+    NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}).execute()
     output = [out for cell in notebook.cells if cell.cell_type == "code" for out in cell.outputs]
     assert not [out for out in output if out.output_type == "error"]
     assert any("image/png" in out.get("data", {}) for out in output), os.fspath(path)
