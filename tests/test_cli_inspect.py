@@ -47,7 +47,7 @@ def test_inspect_takes_a_run(capsys, trained):
     (["vit_b_16", "--image-size", "30"], "give 16 or 32"),
     (["mobilenet", "--image-size", "32", "--trainable", "9"], "expected 0 to 5 stages to train, got --trainable 9"),
     ([], "the following arguments are required: NAME|RUN"),
-    (["resnet50", "--image-size", "big"], "argument --image-size: invalid int value: 'big'"),
+    (["resnet50", "--image-size", "big"], "expected a whole number for --image-size, got 'big'"),
 ])
 def test_inspect_refuses_in_one_line(capsys, arguments, words):
     code, out, err = run(capsys, "inspect", *arguments)
