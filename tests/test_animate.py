@@ -46,6 +46,14 @@ def test_strides_padding_and_dilation_are_drawn(arguments, frames):
     assert tfcnn.animate_convolution(BOARD, np.ones((3, 3)), **arguments).frames == frames
 
 
+def test_numbers_are_written_whole_and_numpy_numbers_are_taken(monkeypatch):
+    written = []
+    monkeypatch.setattr("tfcnn.evaluation.animate._cells", lambda axes, numbers, texts, *place, **more: written.append(list(texts)))
+    tfcnn.animate_convolution(np.full((5, 5), 255), np.ones((3, 3)), dilation=np.int64(2))
+    image, terms, output = written
+    assert image == ["255"] * 25 and terms == ["255·1"] * 9 and output == ["2295"]
+
+
 def test_pooling_and_images_without_room_for_numbers_are_drawn():
     assert len(pictures(tfcnn.animate_pooling(BOARD, padding="same", mode="average"))) == 9
     assert tfcnn.animate_pooling(np.random.default_rng(0).uniform(size=(32, 32)), 16).frames == 4
@@ -53,7 +61,8 @@ def test_pooling_and_images_without_room_for_numbers_are_drawn():
 
 @pytest.mark.parametrize(("call", "message"), [
     (lambda: tfcnn.animate_convolution(np.ones((5, 5, 2)), np.ones((3, 3, 2))), "two dimensions to draw, got image.shape=(5, 5, 2)"),
-    (lambda: tfcnn.animate_convolution(np.ones((64, 64)), np.ones((3, 3))), "at most 400 steps to draw, got 3844"),
+    (lambda: tfcnn.animate_convolution(np.ones((64, 64)), np.ones((3, 3))), "at most 400 steps to draw, got more"),
+    (lambda: tfcnn.animate_convolution(np.ones((3000, 3000)), np.ones((3, 3))), "got more"),
     (lambda: tfcnn.animate_pooling(BOARD, milliseconds=0), "got milliseconds=0"),
     (lambda: tfcnn.animate_pooling(BOARD, 9), "got one of 9 on 5 positions"),
     (lambda: tfcnn.animate_pooling(BOARD).save("a.png"), "ends in .gif, got 'a.png'"),

@@ -34,6 +34,14 @@ def test_a_backbone_shows_the_last_layer_of_each_stage(drawn):
     assert [(name, size[0]) for name, size, _ in rows] == [("block1", 6), ("block2", 16), ("block3", 44), ("block4", 100), ("block5", 212)]
 
 
+def test_a_model_of_ones_own_shows_what_each_of_its_convolutions_leads_to(drawn):
+    image = keras.Input((40, 40, 1))
+    x = keras.layers.MaxPooling2D(name="half")(keras.layers.Conv2D(2, 3, name="first")(keras.layers.Rescaling(1 / 255)(image)))
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(2, 3, name="second")(x))
+    tfcnn.draw_receptive_fields(keras.Model(image, x), np.zeros((40, 40), np.uint8)[..., None])
+    assert [(name, size) for name, size, _ in drawn[0][1]] == [("half", (4, 4)), ("second", (8, 8))]
+
+
 def test_a_frame_is_where_the_field_is(tmp_path):
     image = keras.Input((100, 100, 3))
     model = keras.Model(image, keras.layers.Conv2D(1, 41, name="wide")(image))
@@ -50,8 +58,12 @@ def test_a_frame_is_where_the_field_is(tmp_path):
     ("vgg16", {"layers": ["block9_pool"]}, "expected a layer of the model, got layers='block9_pool'; did you mean 'block"),
     ("mobilenet_v3_small", {"layers": ["expanded_conv_squeeze_excite_avg_pool"]}, "whose outputs see all of the input"),
     ("vgg16", {"point": (0.5, 2)}, "got point=(0.5, 2)"),
+    ("vgg16", {"point": 0.5}, "got point=0.5"),
+    ("vgg16", {"layers": "block1_pool"}, "expected a list of names of layers, got layers='block1_pool'"),
+    ("vgg16", {"photo": [1, 2]}, "got list"),
+    ("vgg16", {"photo": np.full((8, 8, 3), np.nan)}, "expected finite pixels"),
     ("vgg16", {"photo": "missing.jpg"}, "there is no file 'missing.jpg'"),
-    ("vgg16", {"photo": np.zeros((8, 8))}, "expected pixels (height, width, channels), got shape=(8, 8)"),
+    ("vgg16", {"photo": np.zeros((8, 8))}, "expected finite pixels (height, width, channels), got float64 of shape=(8, 8)"),
 ])
 def test_what_is_refused(model, arguments, message):
     with pytest.raises(InputError) as caught:

@@ -40,7 +40,7 @@ def test_kernels_of_a_model_and_of_a_sequential_one_are_drawn(cnn):
     (lambda cnn: tfcnn.draw_filters(keras.Sequential([keras.layers.Conv2D(1, 3)]), layer="x"), "that is built, got Sequential"),
     (lambda cnn: tfcnn.draw_filters(7, layer="x"), "expected a run, its folder, or a functional or Sequential keras.Model that is built, got int"),
     (lambda cnn: tfcnn.draw_feature_maps(cnn, np.zeros((16, 16, 1)), layer="conv1"), "pixels of shape (16, 20, 1) for a keras.Model, got (16, 16, 1)"),
-    (lambda cnn: tfcnn.draw_feature_maps(cnn, "a.jpg", layer="conv1"), "got 'a.jpg'; a run takes files too"),
+    (lambda cnn: tfcnn.draw_feature_maps(cnn, "a.jpg", layer="conv1"), "got str; a run takes files too"),
     (lambda cnn: tfcnn.draw_feature_maps(cnn, np.zeros((16, 20, 1)), layer="hidden"), "a layer of the model with feature maps, got layer='hidden'"),
 ])
 def test_what_is_refused(cnn, call, message):

@@ -54,6 +54,12 @@ def test_a_step_shows_what_is_multiplied():
     assert steps[4].patch.tolist() == [[5, 6], [9, 10]] and steps[4].product.tolist() == [[5, 12], [27, 40]] and steps[4].sum == 84
 
 
+def test_steps_may_come_in_any_order_and_not_all():
+    steps = list(convolve2d_steps(CHECKERBOARD, CROSS))
+    assert image_of(reversed(steps)).tolist() == image_of(steps).tolist()
+    np.testing.assert_array_equal(image_of(steps[:4]), [[5, 0, 5], [0, np.nan, np.nan]])
+
+
 def test_the_kernel_is_not_turned_round():
     image = np.zeros((5, 5))
     image[2, 2] = 1
@@ -103,6 +109,10 @@ def test_sizes_are_those_of_layers(rank, layer, padding):
     (lambda: output_size((5, 5), (3, 3, 3)), r"got kernel=(3, 3, 3)"),
     (lambda: output_size(5, 2.5), "got kernel=2.5"),
     (lambda: image_of([]), "got none"),
+    (lambda: output_size(5.0, 3), "got size=5.0"),
+    (lambda: output_size(None, 3), "got size=None"),
+    (lambda: convolve2d_steps([[1, 2], [3]], [[1]]), "in rows of one length, got list"),
+    (lambda: pool2d_steps(np.ones((4, 4)), mode=["max"]), "got mode=['max']"),
 ])
 def test_what_cannot_be_done_is_refused(call, message):
     with pytest.raises(InputError) as caught:

@@ -309,7 +309,9 @@ def _doctor(args) -> int:
 def _completion(args) -> int:
     from tfcnn.completion import script_of
 
-    say(script_of(make_parser(COMMANDS), args.shell))
+    script = script_of(make_parser(COMMANDS), args.shell)
+    say(script)
+    say_json(args, {"shell": args.shell, "script": script})
     return EXIT_DONE
 
 

@@ -54,8 +54,8 @@ class _Cell:
     def __enter__(self):
         return self
 
-    def __exit__(self, *_):
-        if self._handle is not None:
+    def __exit__(self, failed, *_):
+        if self._handle is not None and not failed:
             self._show(f"{time.monotonic() - self._started:.1f} s")
 
     def advance(self, steps: int = 1, note: str = "") -> None:

@@ -294,9 +294,10 @@ def _table(path: Path, dtype, columns: int | None = None) -> np.ndarray:
         raise InputError(f"expected numbers in '{path}', as many in each line, but: {first_line(error)}") from error
     if columns and len(values) and values.shape[1] != columns:
         raise InputError(f"expected {columns} numbers in each line of '{path}', got {values.shape[1]}")
-    wrong = np.flatnonzero((values != np.round(values)).any(axis=1))
-    if np.issubdtype(dtype, np.integer) and len(wrong):
-        raise InputError(f"expected whole numbers in line {int(wrong[0]) + 1} of '{path}', got '{lines[wrong[0]][:40]}'")
+    if np.issubdtype(dtype, np.integer):
+        wrong = np.flatnonzero((values != np.round(values)).any(axis=1))
+        if len(wrong):
+            raise InputError(f"expected whole numbers in line {int(wrong[0]) + 1} of '{path}', got '{lines[wrong[0]][:40]}'")
     return values.astype(dtype)
 
 

@@ -61,8 +61,9 @@ class NodeRows(GraphRows):
             for one in frontier:
                 near = self._near(one)
                 near = near if len(near) <= most else draw.choice(near, most, replace=False)
-                found += [other for other in dict.fromkeys(near.tolist()) if other not in known]
-                known.update(found)
+                new = [other for other in dict.fromkeys(near.tolist()) if other not in known]
+                known.update(new)
+                found += new
             chosen += found
             frontier = found
         return self._induced(np.array(chosen))

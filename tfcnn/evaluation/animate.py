@@ -2,8 +2,9 @@
 
 import base64
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,11 @@ import numpy as np
 from tfcnn.errors import InputError
 from tfcnn.files import write_aside
 from tfcnn.models.geometry import PoolingStep, Step, convolve2d_steps, image_of, pool2d_steps
+from tfcnn.models.steps import pair_of
 
 MOST_STEPS = 400  # pictures of an animation
 MOST_NUMBERS = 14  # cells a side that leave room for a number in each
+LETTERS = 1.4  # a letter is about 0.6 times as wide as its font is high: so many times a cell's side, divided by the letters, stays inside
 INK, EDGE, WINDOW, EMPTY, FULL = "#1f2933", "#ced4da", "#d9480f", "#f1f3f5", "#4c87ad"
 
 
@@ -26,7 +29,7 @@ class Animation:
         frames: how many pictures it has, one for each step.
     """
 
-    gif: bytes
+    gif: bytes = field(repr=False)
     frames: int
 
     def save(self, path: str | Path) -> Path:
@@ -54,13 +57,13 @@ def animate_convolution(image: np.ndarray, kernel: np.ndarray, stride: int | Seq
     Raises:
         InputError: what `convolve2d_steps` refuses, three dimensions, or more than 400 steps.
     """
-    steps = list(convolve2d_steps(image, kernel, stride, padding, dilation))
+    steps = convolve2d_steps(image, kernel, stride, padding, dilation)
     image, kernel = np.asarray(image, float), np.asarray(kernel, float)
     if image.ndim != 2:
         raise InputError(f"expected an image of two dimensions to draw, got image.shape={image.shape}; draw one channel")
-    spread = (dilation, dilation) if isinstance(dilation, int) else (dilation[0], dilation[1])
-    return _animated(image, steps, spread, milliseconds, lambda step: (step.product, [f"{_short(value)}·{_short(weight)}" for value, weight in zip(
-        step.patch.ravel(), kernel.ravel(), strict=True)], "patch · kernel", f"sum {_short(step.sum)}"))
+    terms = lambda step: [f"{_short(value)}·{_short(weight)}" for value, weight in zip(step.patch.ravel(), kernel.ravel(), strict=True)]
+    return _animated(image, steps, pair_of(dilation, "dilation"), milliseconds,
+                     lambda step: (step.product, terms(step), "patch · kernel", f"sum {_short(step.sum)}"))
 
 
 def animate_pooling(image: np.ndarray, size: int | Sequence[int] = 2, stride: int | Sequence[int] | None = None, padding: str = "valid",
@@ -75,15 +78,16 @@ def animate_pooling(image: np.ndarray, size: int | Sequence[int] = 2, stride: in
     Raises:
         InputError: what `pool2d_steps` refuses, or more than 400 steps.
     """
-    steps = list(pool2d_steps(image, size, stride, padding, mode))
+    steps = pool2d_steps(image, size, stride, padding, mode)
     return _animated(np.asarray(image, float), steps, (1, 1), milliseconds, lambda step: (
         step.patch, [_short(value) for value in step.patch.ravel()], "patch", f"{mode} {_short(step.value)}"))
 
 
-def _animated(image: np.ndarray, steps: Sequence[Step | PoolingStep], spread: tuple[int, int], milliseconds: int, told) -> Animation:
+def _animated(image: np.ndarray, walk: Iterator[Step] | Iterator[PoolingStep], spread: tuple[int, int], milliseconds: int, told: Callable) -> Animation:
     """`told`: step → (numbers of the middle panel, their texts, its title, what comes out)."""
+    steps: list[Step | PoolingStep] = list(islice(walk, MOST_STEPS + 1))
     if len(steps) > MOST_STEPS:
-        raise InputError(f"expected at most {MOST_STEPS} steps to draw, got {len(steps)}; give a smaller image or a larger stride")
+        raise InputError(f"expected at most {MOST_STEPS} steps to draw, got more; give a smaller image or a larger stride")
     if isinstance(milliseconds, bool) or not isinstance(milliseconds, int) or not 20 <= milliseconds <= 60_000:
         raise InputError(f"expected from 20 to 60000 milliseconds a step, got milliseconds={milliseconds!r}")
     frames = _Frames(image, steps, spread)
@@ -106,8 +110,11 @@ class _Frames:
         self.high = [max(image.shape[0], *(step.top + extent[0] for step in steps)), max(image.shape[1], *(step.left + extent[1] for step in steps))]
         widths = [self.high[1] - self.low[1], steps[0].patch.shape[1], self.output.shape[1]]
         highest = max(self.high[0] - self.low[0], steps[0].patch.shape[0], self.output.shape[0])
-        self.figure = Figure(figsize=(9, min(6, max(2.6, 9 * highest / (sum(widths) + 2) + 0.6))), dpi=72, layout="constrained")
+        height = min(6.4, max(3.0, 9 * highest / (sum(widths) + 2) + 1.0))
+        self.figure = Figure(figsize=(9, height), dpi=72)
+        self.figure.subplots_adjust(left=0.02, right=0.98, bottom=0.1 / height, top=1 - 0.7 / height, wspace=0.12)  # 0.7 inches for two lines of a title
         self.canvas = FigureCanvasAgg(self.figure)
+        self.cell = min(9 * 0.9 / (sum(widths) + 1), (height - 0.9) / highest) * 72  # points
         self.axes = self.figure.subplots(1, 3, width_ratios=widths)
 
     def draw(self, number: int, middle: np.ndarray, texts: Sequence[str], title: str, result: str):
@@ -118,7 +125,7 @@ class _Frames:
             axes.clear()
             axes.set_axis_off()
         on_image, on_patch, on_output = self.axes
-        _cells(on_image, self.image, [_short(value) for value in self.image.ravel()], self.low, self.high, scale=self.image)
+        _cells(on_image, self.image, [_short(value) for value in self.image.ravel()], self.low, self.high, scale=self.image, cell=self.cell)
         high, wide = step.patch.shape
         if self.spread == (1, 1):
             _frame(on_image, step.top, step.left, high, wide)
@@ -126,21 +133,20 @@ class _Frames:
             for down, across in np.ndindex(high, wide):
                 _frame(on_image, step.top + down * self.spread[0], step.left + across * self.spread[1])
         on_image.set_title("image" if self.low == [0, 0] else "image with its padding", color=INK)
-        _cells(on_patch, middle, texts, (0, 0), middle.shape, scale=self.image if isinstance(step, PoolingStep) else middle)
+        _cells(on_patch, middle, texts, (0, 0), middle.shape, scale=self.image if isinstance(step, PoolingStep) else middle, cell=self.cell)
         on_patch.set_title(f"{title}\n{result}", color=INK)
         seen = np.full(self.output.shape, np.nan)
         for before in self.steps[:number + 1]:
             seen[before.row, before.column] = before[-1]
-        _cells(on_output, seen, ["" if np.isnan(value) else _short(value) for value in seen.ravel()], (0, 0), seen.shape, scale=self.output)
+        _cells(on_output, seen, ["" if np.isnan(value) else _short(value) for value in seen.ravel()], (0, 0), seen.shape, scale=self.output, cell=self.cell)
         _frame(on_output, step.row, step.column)
         on_output.set_title(f"output {self.output.shape[0]} x {self.output.shape[1]}", color=INK)
         self.canvas.draw()
-        self.figure.set_layout_engine("none")  # places stay as they were found for the first picture
         return Image.fromarray(np.asarray(self.canvas.buffer_rgba())[..., :3])
 
 
-def _cells(axes, numbers: np.ndarray, texts: Sequence[str], low: Sequence[int], high: Sequence[int], *, scale: np.ndarray) -> None:
-    """Squares, the darker the nearer to the highest number of `scale`, with the numbers where there is room."""
+def _cells(axes, numbers: np.ndarray, texts: Sequence[str], low: Sequence[int], high: Sequence[int], *, scale: np.ndarray, cell: float) -> None:
+    """Squares, the darker the nearer to the highest number of `scale`, with the numbers where there is room; `cell`: its side in points."""
     from matplotlib.colors import LinearSegmentedColormap
 
     least, most = float(np.nanmin(scale)), float(np.nanmax(scale))
@@ -151,7 +157,7 @@ def _cells(axes, numbers: np.ndarray, texts: Sequence[str], low: Sequence[int], 
     if with_text:
         for (row, column), share, text in zip(np.ndindex(*numbers.shape), shares.ravel(), texts, strict=True):
             colour = "white" if share > 0.6 else INK
-            axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", color=colour, fontsize=11 if len(text) < 5 else 8)
+            axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", color=colour, fontsize=min(11, LETTERS * cell / max(1, len(text))))
     axes.set_xlim(low[1] - 0.1, high[1] + 0.1)
     axes.set_ylim(high[0] + 0.1, low[0] - 0.1)
     axes.set_aspect("equal")
@@ -164,4 +170,6 @@ def _frame(axes, row: int, column: int, high: int = 1, wide: int = 1) -> None:
 
 
 def _short(number: float) -> str:
-    return "-" if np.isnan(number) else f"{number:.3g}"
+    if np.isnan(number):
+        return "-"
+    return f"{number:.0f}" if number == round(number) and abs(number) < 1e6 else f"{number:.3g}"

@@ -5,7 +5,7 @@ import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,9 +17,6 @@ from tfcnn.files import prepare_folder, write_aside
 from tfcnn.models.forward import BATCH, forward
 from tfcnn.progress import stage
 from tfcnn.record import Run, check_photos, load_run
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["Explanation", "explain", "heat_maps", "overlay"]
 

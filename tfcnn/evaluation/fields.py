@@ -9,7 +9,7 @@ import numpy as np
 from tfcnn.errors import InputError, closest
 from tfcnn.evaluation.overlay import shown
 from tfcnn.evaluation.predict import decode_file
-from tfcnn.models.inspect import LayerRow, StageRow, inspect_model
+from tfcnn.models.inspect import Inspection, LayerRow, inspect_model
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -40,12 +40,13 @@ def draw_receptive_fields(model: Any, photo: str | Path | np.ndarray, *, layers:
     inspection = inspect_model(model)
     if len(inspection.input_shape) != 3:
         raise InputError(f"expected a model of photos, got input_shape={inspection.input_shape}")
-    if len(point) != 2 or not all(0 <= share <= 1 for share in point):
-        raise InputError(f"expected a point as two shares of the sides from 0 to 1, got point={point}")
+    if not isinstance(point, Sequence) or len(point) != 2 or not all(isinstance(share, (int, float)) and 0 <= share <= 1 for share in point):
+        raise InputError(f"expected a point as two shares of the sides from 0 to 1, got point={point!r}")
     known = {row.name: row for row in inspection.layers}
-    rows: list[tuple[str, LayerRow | StageRow]]
+    if isinstance(layers, str) or (layers is not None and not layers):
+        raise InputError(f"expected a list of names of layers, got layers={layers!r}; leave it out for the last of each stage")
     if layers is None:
-        rows = [(row.stage, row) for row in inspection.stages if row.receptive_field.size and len(row.output) == 3]
+        rows = _last_of_stages(inspection)
     else:
         unknown = [name for name in layers if name not in known]
         if unknown:
@@ -61,24 +62,37 @@ def draw_receptive_fields(model: Any, photo: str | Path | np.ndarray, *, layers:
     return _drawn(_pixels(photo, shape[:2]), [(name, row.receptive_field.size or (), _centre(row, point, shape)) for name, row in rows])
 
 
+def _last_of_stages(inspection: Inspection) -> list[tuple[str, LayerRow]]:
+    """(name, the last layer of each stage with a field of more than a pixel); a stage without a name of its own goes by that of the layer."""
+    rows = {}
+    for row in inspection.layers:
+        if row.receptive_field.stride and len(row.output) == 3 and max(row.receptive_field.size or ()) > 1:
+            rows[row.stage] = row
+    names = {row.name for row in inspection.layers}
+    return [(row.name if stage in names else stage, row) for stage, row in rows.items()]
+
+
 def _pixels(photo: str | Path | np.ndarray, sides: tuple[int, int]) -> np.ndarray:
     from PIL import Image
 
+    if not isinstance(photo, (str, Path, np.ndarray)):
+        raise InputError(f"expected the path of a photo or pixels (height, width, channels), got {type(photo).__name__}")
     if isinstance(photo, np.ndarray):
-        if photo.ndim != 3:
-            raise InputError(f"expected pixels (height, width, channels), got shape={photo.shape}")
+        if photo.ndim != 3 or photo.dtype.kind not in "uifb" or not np.isfinite(photo).all():
+            raise InputError(f"expected finite pixels (height, width, channels), got {photo.dtype} of shape={photo.shape}")
         pixels = shown(photo)
     else:
         pixels = decode_file(photo, max(sides))
     return np.asarray(Image.fromarray(pixels).resize(sides[::-1], Image.Resampling.BICUBIC))
 
 
-def _centre(row, point: tuple[float, float], shape: Sequence[int]) -> tuple[float, float]:
+def _centre(row: LayerRow, point: tuple[float, float], shape: Sequence[int]) -> tuple[float, float]:
     """Of the field nearest to the point, in pixels."""
     field, found = row.receptive_field, []
+    assert field.offset and field.stride  # of rows that were chosen for them
     for axis in (0, 1):
         wanted = point[axis] * (shape[axis] - 1)
-        place = min(max(round((wanted - field.offset[axis]) / field.stride[axis]), 0), row.output[axis] - 1)
+        place = min(max(round((wanted - field.offset[axis]) / field.stride[axis]), 0), (row.output[axis] or 1) - 1)
         found.append(field.offset[axis] + place * field.stride[axis])
     return found[0], found[1]
 

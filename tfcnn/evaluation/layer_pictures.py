@@ -38,12 +38,13 @@ def draw_feature_maps(run: Any, photo: str | Path | np.ndarray, *, layer: str, c
         InputError: a layer that gives no maps, or a photo that cannot be used.
     """
     _check_grid(columns, limit)
+    layer = str(layer)
     run, model, network = _opened(run)
     pixels = _pixels_of_run(run, photo) if run else _pixels_of_model(model, photo)
     found = layers_with_maps(network)
     if layer not in found:
         raise InputError(f"expected a layer of the {_whose(model, network)} with feature maps, got layer='{layer}'; "
-                         f"{offer(str(layer), found, _whose(model, network))}")
+                         f"{offer(layer, found, _whose(model, network))}")
     maps = _inside(model, network, found[layer])(np.asarray(pixels[None], np.float32))
     return draw_cells(map_cells(np.asarray(maps[0], np.float32), limit), columns)
 
@@ -67,11 +68,12 @@ def draw_filters(run: Any, *, layer: str, columns: int = 8, limit: int = 64) -> 
         InputError: a layer that has no such kernels.
     """
     _check_grid(columns, limit)
+    layer = str(layer)
     run, model, network = _opened(run)
     found = _convolutions(network)
     if layer not in found:
         raise InputError(f"expected a convolution of the {_whose(model, network)} with kernels of more than one pixel, got layer='{layer}'; "
-                         f"{offer(str(layer), found, _whose(model, network))}")
+                         f"{offer(layer, found, _whose(model, network))}")
     kernels = np.asarray(found[layer].get_weights()[0], np.float32)                    # (height, width, channels in, channels out)
     if type(found[layer]).__name__ == "DepthwiseConv2D":
         kernels = kernels.reshape(*kernels.shape[:2], 1, -1)
@@ -111,6 +113,10 @@ def _inside(model, network, tensor):
 
 
 def _pixels_of_run(run: Run, photo: str | Path | np.ndarray) -> np.ndarray:
+    if not isinstance(photo, (str, Path, np.ndarray)):
+        raise InputError(f"expected the path of a photo or pixels (height, width, channels), got {type(photo).__name__}")
+    if isinstance(photo, np.ndarray) and photo.shape != tuple(run.record["input_shape"]):
+        raise InputError(f"expected pixels of shape {tuple(run.record['input_shape'])}, got {photo.shape}")
     _, read = reader_of(run, photo[None] if isinstance(photo, np.ndarray) else [photo])
     (pixels, error), = read(range(1))
     if error:
@@ -120,9 +126,9 @@ def _pixels_of_run(run: Run, photo: str | Path | np.ndarray) -> np.ndarray:
 
 def _pixels_of_model(model, photo: Any) -> np.ndarray:
     shape = tuple(model.input_shape[1:])
-    given = photo.shape if isinstance(photo, np.ndarray) else ()
+    given = photo.shape if isinstance(photo, np.ndarray) and photo.dtype.kind in "uifb" else ()
     if len(given) != len(shape) or any(side not in (None, there) for side, there in zip(shape, given, strict=True)):
-        raise InputError(f"expected pixels of shape {shape} for a keras.Model, got {given or repr(photo)}; a run takes files too")
+        raise InputError(f"expected pixels of shape {shape} for a keras.Model, got {given or type(photo).__name__}; a run takes files too")
     return photo
 
 

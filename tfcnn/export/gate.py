@@ -125,7 +125,8 @@ def export(run: Run | str | Path, data: Dataset | None = None, *, formats: Seque
         run = _write_card(run.path, data if bundle is not None and photos.kind == "test" else None)
         if bundle is not None and not shippable(exports):
             logger.warning("no bundle was written: no .tflite file passed its check")
-        elif bundle is not None and data is not None:
+        elif bundle is not None:
+            assert data is not None  # or the work would have ended above
             with stage("write the bundle", seconds=seconds):
                 write_bundle(run, bundle, exports=shippable(exports), data=data, model=model)
     return Exports(exports)

@@ -5,7 +5,7 @@ from typing import NamedTuple, overload
 
 import numpy as np
 
-from tfcnn.errors import InputError, closest
+from tfcnn.errors import InputError, closest, first_line
 
 PADDINGS = ("valid", "same")
 POOLINGS: dict[str, Callable] = {"max": np.nanmax, "average": np.nanmean}
@@ -74,8 +74,8 @@ def convolve2d_steps(image: np.ndarray, kernel: np.ndarray, stride: int | Sequen
     if image.ndim != kernel.ndim or image.shape[2:] != kernel.shape[2:]:
         raise InputError(f"expected an image and a kernel of two dimensions, or of three with as many channels, got image.shape={image.shape} and "
                          f"kernel.shape={kernel.shape}")
-    windows = _windows(image, kernel.shape[:2], _pair(stride, "stride"), padding, _pair(dilation, "dilation"), outside=0)
-    return (Step(row, column, top, left, patch, patch * kernel, float((patch * kernel).sum())) for row, column, top, left, patch in windows)
+    windows = _windows(image, kernel.shape[:2], pair_of(stride, "stride"), padding, pair_of(dilation, "dilation"), outside=0)
+    return (Step(*place, patch, product := patch * kernel, float(product.sum())) for place, patch in windows)
 
 
 def pool2d_steps(image: np.ndarray, size: int | Sequence[int] = 2, stride: int | Sequence[int] | None = None, padding: str = "valid",
@@ -95,21 +95,25 @@ def pool2d_steps(image: np.ndarray, size: int | Sequence[int] = 2, stride: int |
     Raises:
         InputError: as `convolve2d_steps`, or another mode.
     """
-    if mode not in POOLINGS:
+    if not isinstance(mode, str) or mode not in POOLINGS:
         raise InputError(f"expected a pooling, got mode={mode!r}; {closest(str(mode), POOLINGS)}")
-    image, window = _numbers(image, "an image"), _pair(size, "size")
+    image, window = _numbers(image, "an image"), pair_of(size, "size")
     if image.ndim != 2:
         raise InputError(f"expected an image of two dimensions to pool, got image.shape={image.shape}")
-    windows = _windows(image, window, window if stride is None else _pair(stride, "stride"), padding, (1, 1), outside=np.nan)
-    return (PoolingStep(row, column, top, left, patch, float(POOLINGS[mode](patch))) for row, column, top, left, patch in windows)
+    windows = _windows(image, window, window if stride is None else pair_of(stride, "stride"), padding, (1, 1), outside=np.nan)
+    return (PoolingStep(*place, patch, float(POOLINGS[mode](patch))) for place, patch in windows)
 
 
 def image_of(steps: Sequence[Step | PoolingStep] | Iterator[Step | PoolingStep]) -> np.ndarray:
-    """The output (rows, columns) that all steps make together."""
+    """The output (rows, columns) that steps make together, in any order; where some are left out it is as large as the others reach, and NaN.
+
+    Raises:
+        InputError: no steps.
+    """
     steps = list(steps)
     if not steps:
         raise InputError("expected the steps of a convolution or a pooling, got none; an iterator gives them once, make a list of it")
-    output = np.zeros((steps[-1].row + 1, steps[-1].column + 1))
+    output = np.full((max(step.row for step in steps) + 1, max(step.column for step in steps) + 1), np.nan)
     for step in steps:
         output[step.row, step.column] = step[-1]
     return output
@@ -139,9 +143,11 @@ def output_size(size: int | Sequence[int], kernel: int | Sequence[int], stride: 
 
     Source: Dumoulin & Visin 2016, "A guide to convolution arithmetic for deep learning", relationship 15.
     """
-    if padding not in PADDINGS:
+    if not isinstance(padding, str) or padding not in PADDINGS:
         raise InputError(f"expected a padding, got padding={padding!r}; {closest(str(padding), PADDINGS)}")
-    axes = None if isinstance(size, (int, np.integer)) else len(size)
+    axes = None if isinstance(size, (int, np.integer)) else len(size) if isinstance(size, (Sequence, np.ndarray)) and np.ndim(size) == 1 else 0
+    if axes == 0:
+        raise InputError(f"expected a size as a whole number or one for each axis, got size={size!r}")
     sizes, kernels, strides, dilations = (_each(value, axes or 1, name) for name, value in (
         ("size", size), ("kernel", kernel), ("stride", stride), ("dilation", dilation)))
     found = tuple(_along(*numbers, padding=padding) for numbers in zip(sizes, kernels, strides, dilations, strict=True))
@@ -158,20 +164,21 @@ def _along(size: int, kernel: int, stride: int, dilation: int, *, padding: str) 
     return (size - extent) // stride + 1
 
 
-def _windows(image: np.ndarray, kernel: tuple[int, int], stride: tuple[int, int], padding: str, dilation: tuple[int, int], outside: float) -> Iterator[tuple]:
-    """(row, column, top, left, patch) for each position; `outside` stands in the padding."""
+def _windows(image: np.ndarray, kernel: tuple[int, int], stride: tuple[int, int], padding: str, dilation: tuple[int, int],
+             outside: float) -> Iterator[tuple[tuple[int, int, int, int], np.ndarray]]:
+    """((row, column, top, left), patch) for each position; `outside` stands in the padding."""
     rows, columns = output_size(image.shape[:2], kernel, stride, padding, dilation)
     before = [_before(side, count, size, step, spread) if padding == "same" else 0
               for side, count, size, step, spread in zip(image.shape, (rows, columns), kernel, stride, dilation, strict=False)]
     offsets = [np.arange(size) * spread for size, spread in zip(kernel, dilation, strict=True)]
 
-    def at(row: int, column: int) -> tuple:
+    def at(row: int, column: int) -> tuple[tuple[int, int, int, int], np.ndarray]:
         top, left = row * stride[0] - before[0], column * stride[1] - before[1]
         down, across = top + offsets[0], left + offsets[1]
         patch = np.full((len(down), len(across), *image.shape[2:]), outside, float)
         inside = [(places >= 0) & (places < side) for places, side in zip((down, across), image.shape, strict=False)]
         patch[np.ix_(*inside)] = image[np.ix_(down[inside[0]], across[inside[1]])]
-        return row, column, top, left, patch
+        return (row, column, top, left), patch
 
     return (at(row, column) for row in range(rows) for column in range(columns))
 
@@ -182,7 +189,10 @@ def _before(side: int, count: int, size: int, stride: int, dilation: int) -> int
 
 
 def _numbers(values, what: str) -> np.ndarray:
-    array = np.asarray(values)
+    try:
+        array = np.asarray(values)
+    except ValueError as error:  # rows of different lengths
+        raise InputError(f"expected {what} of numbers, in rows of one length, got {type(values).__name__}: {first_line(error)}") from error
     if array.ndim not in (2, 3) or array.dtype.kind not in "uifb" or not array.size:
         raise InputError(f"expected {what} of numbers (height, width) or (height, width, channels), got {array.dtype} of shape={array.shape}")
     if not np.isfinite(array).all():
@@ -190,7 +200,8 @@ def _numbers(values, what: str) -> np.ndarray:
     return array.astype(float)
 
 
-def _pair(value, name: str) -> tuple[int, int]:
+def pair_of(value: int | Sequence[int], name: str) -> tuple[int, int]:
+    """(down, across) of a number for both, or one for each; raises InputError for something else, by its name."""
     first, second = _each(value, 2, name)
     return first, second
 
