@@ -91,20 +91,21 @@ def _animated(image: np.ndarray, walk: Iterator[Step] | Iterator[PoolingStep], s
     if isinstance(milliseconds, bool) or not isinstance(milliseconds, int) or not 20 <= milliseconds <= 60_000:
         raise InputError(f"expected from 20 to 60000 milliseconds a step, got milliseconds={milliseconds!r}")
     frames = _Frames(image, steps, spread)
-    pictures = [frames.draw(number, *told(step)) for number, step in enumerate(steps)]
+    pictures = [frames.draw(step, *told(step)) for step in steps]
     file = io.BytesIO()
     pictures[0].save(file, format="GIF", save_all=True, append_images=pictures[1:], duration=milliseconds, loop=0, optimize=True)
     return Animation(file.getvalue(), len(pictures))
 
 
 class _Frames:
-    """One figure, on which each step is drawn anew."""
+    """One figure, on which the steps are drawn one after the other; the output fills with them."""
 
     def __init__(self, image: np.ndarray, steps: Sequence[Step | PoolingStep], spread: tuple[int, int]):
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
-        self.image, self.steps, self.spread, self.output = image, steps, spread, image_of(steps)
+        self.image, self.spread, self.output = image, spread, image_of(steps)
+        self.texts, self.seen = [_short(value) for value in image.ravel()], np.full(self.output.shape, np.nan)
         extent = [(size - 1) * step + 1 for size, step in zip(steps[0].patch.shape, spread, strict=True)]
         self.low = [min(0, *(step.top for step in steps)), min(0, *(step.left for step in steps))]
         self.high = [max(image.shape[0], *(step.top + extent[0] for step in steps)), max(image.shape[1], *(step.left + extent[1] for step in steps))]
@@ -117,15 +118,15 @@ class _Frames:
         self.cell = min(9 * 0.9 / (sum(widths) + 1), (height - 0.9) / highest) * 72  # points
         self.axes = self.figure.subplots(1, 3, width_ratios=widths)
 
-    def draw(self, number: int, middle: np.ndarray, texts: Sequence[str], title: str, result: str):
+    def draw(self, step: Step | PoolingStep, middle: np.ndarray, texts: Sequence[str], title: str, result: str):
         from PIL import Image
 
-        step = self.steps[number]
+        self.seen[step.row, step.column] = step[-1]
         for axes in self.axes:
             axes.clear()
             axes.set_axis_off()
         on_image, on_patch, on_output = self.axes
-        _cells(on_image, self.image, [_short(value) for value in self.image.ravel()], self.low, self.high, scale=self.image, cell=self.cell)
+        _cells(on_image, self.image, self.texts, self.low, self.high, scale=self.image, cell=self.cell)
         high, wide = step.patch.shape
         if self.spread == (1, 1):
             _frame(on_image, step.top, step.left, high, wide)
@@ -135,10 +136,8 @@ class _Frames:
         on_image.set_title("image" if self.low == [0, 0] else "image with its padding", color=INK)
         _cells(on_patch, middle, texts, (0, 0), middle.shape, scale=self.image if isinstance(step, PoolingStep) else middle, cell=self.cell)
         on_patch.set_title(f"{title}\n{result}", color=INK)
-        seen = np.full(self.output.shape, np.nan)
-        for before in self.steps[:number + 1]:
-            seen[before.row, before.column] = before[-1]
-        _cells(on_output, seen, ["" if np.isnan(value) else _short(value) for value in seen.ravel()], (0, 0), seen.shape, scale=self.output, cell=self.cell)
+        texts = ["" if np.isnan(value) else _short(value) for value in self.seen.ravel()]
+        _cells(on_output, self.seen, texts, (0, 0), self.seen.shape, scale=self.output, cell=self.cell)
         _frame(on_output, step.row, step.column)
         on_output.set_title(f"output {self.output.shape[0]} x {self.output.shape[1]}", color=INK)
         self.canvas.draw()

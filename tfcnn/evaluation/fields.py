@@ -8,7 +8,7 @@ import numpy as np
 
 from tfcnn.errors import InputError, closest
 from tfcnn.evaluation.overlay import shown
-from tfcnn.evaluation.predict import decode_file
+from tfcnn.evaluation.predict import check_photo, decode_file
 from tfcnn.models.inspect import Inspection, LayerRow, inspect_model
 
 if TYPE_CHECKING:
@@ -75,8 +75,7 @@ def _last_of_stages(inspection: Inspection) -> list[tuple[str, LayerRow]]:
 def _pixels(photo: str | Path | np.ndarray, sides: tuple[int, int]) -> np.ndarray:
     from PIL import Image
 
-    if not isinstance(photo, (str, Path, np.ndarray)):
-        raise InputError(f"expected the path of a photo or pixels (height, width, channels), got {type(photo).__name__}")
+    check_photo(photo)
     if isinstance(photo, np.ndarray):
         if photo.ndim != 3 or photo.dtype.kind not in "uifb" or not np.isfinite(photo).all():
             raise InputError(f"expected finite pixels (height, width, channels), got {photo.dtype} of shape={photo.shape}")

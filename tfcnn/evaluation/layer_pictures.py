@@ -9,7 +9,7 @@ import numpy as np
 from tfcnn.errors import InputError
 from tfcnn.evaluation.inside import check_classifier, inside_backbone, layers_with_maps, offer
 from tfcnn.evaluation.overlay import draw_cells, kernel_cells, map_cells
-from tfcnn.evaluation.predict import reader_of
+from tfcnn.evaluation.predict import check_photo, reader_of
 from tfcnn.models.backbones import BACKBONES
 from tfcnn.models.classifier import ModelConfig
 from tfcnn.models.freeze import OWN
@@ -113,8 +113,7 @@ def _inside(model, network, tensor):
 
 
 def _pixels_of_run(run: Run, photo: str | Path | np.ndarray) -> np.ndarray:
-    if not isinstance(photo, (str, Path, np.ndarray)):
-        raise InputError(f"expected the path of a photo or pixels (height, width, channels), got {type(photo).__name__}")
+    check_photo(photo)
     if isinstance(photo, np.ndarray) and photo.shape != tuple(run.record["input_shape"]):
         raise InputError(f"expected pixels of shape {tuple(run.record['input_shape'])}, got {photo.shape}")
     _, read = reader_of(run, photo[None] if isinstance(photo, np.ndarray) else [photo])

@@ -107,6 +107,12 @@ def write_predictions(path: Path, predictions: Sequence[Prediction], labels: Seq
         table.writerows([p.name, p.label, p.score, *(p.scores.get(label) for label in labels), p.error] for p in predictions)
 
 
+def check_photo(photo: str | Path | np.ndarray) -> None:
+    """Raises InputError for what is neither a path nor pixels."""
+    if not isinstance(photo, (str, Path, np.ndarray)):
+        raise InputError(f"expected the path of a photo or pixels (height, width, channels), got {type(photo).__name__}")
+
+
 def decode_file(path: str | Path, image_size: int, geometry: str = "stretch") -> np.ndarray:
     """Pixels of a photo, see `decode_photo`; raises InputError for a file that is none."""
     try:
@@ -131,8 +137,9 @@ def _predictions(run: Run, names: Sequence[str], read) -> Iterator[Prediction]:
             scores = iter(forward(model, np.stack(good), run=run_batch) if good else ())
             for row, (_, error) in zip(rows, found, strict=True):
                 if error:
-                    reasons[error.replace(names[row], "...")] += 1
-                    if reasons[error.replace(names[row], "...")] <= SAID:
+                    reason = error.replace(names[row], "...")
+                    reasons[reason] += 1
+                    if reasons[reason] <= SAID:
                         logger.warning("%s", error)
                 yield _prediction(names[row], None if error else next(scores), error, run.labels)
             advance(len(rows))

@@ -110,7 +110,9 @@ def export(run: Run | str | Path, data: Dataset | None = None, *, formats: Seque
         material = Material(model, contract, calibration.photos, calibration.held_out, folder, encoded)
         _prepare_record(run.path, formats, data_licence)
 
-        def one(name: str, path: Path = run.path) -> Export:
+        path = run.path
+
+        def one(name: str) -> Export:
             with stage(f"export and check {name}", seconds=seconds):
                 result = write_and_check(path, material, name, photos, max_accuracy_drop)
             return _record(path, result)
@@ -120,8 +122,9 @@ def export(run: Run | str | Path, data: Dataset | None = None, *, formats: Seque
             for rung in exports:
                 _record(run.path, rung)  # again, with what was chosen
             if not exports[-1].chosen:
+                fastest = min((rung.milliseconds for rung in exports if rung.milliseconds is not None), default=math.inf)
                 logger.warning("auto settled on no file: none may be shipped and is within the budget; the smallest has %s bytes, the fastest takes %g ms",
-                               f"{min(rung.bytes for rung in exports):,}", min(rung.milliseconds or math.inf for rung in exports))
+                               f"{min(rung.bytes for rung in exports):,}", fastest)
         run = _write_card(run.path, data if bundle is not None and photos.kind == "test" else None)
         if bundle is not None and not shippable(exports):
             logger.warning("no bundle was written: no .tflite file passed its check")

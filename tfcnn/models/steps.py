@@ -145,13 +145,13 @@ def output_size(size: int | Sequence[int], kernel: int | Sequence[int], stride: 
     """
     if not isinstance(padding, str) or padding not in PADDINGS:
         raise InputError(f"expected a padding, got padding={padding!r}; {closest(str(padding), PADDINGS)}")
-    axes = None if isinstance(size, (int, np.integer)) else len(size) if isinstance(size, (Sequence, np.ndarray)) and np.ndim(size) == 1 else 0
-    if axes == 0:
+    given = (size,) if isinstance(size, (int, np.integer)) else size
+    if not isinstance(given, (Sequence, np.ndarray)) or np.ndim(given) != 1 or not len(given):
         raise InputError(f"expected a size as a whole number or one for each axis, got size={size!r}")
-    sizes, kernels, strides, dilations = (_each(value, axes or 1, name) for name, value in (
+    sizes, kernels, strides, dilations = (_each(value, len(given), name) for name, value in (
         ("size", size), ("kernel", kernel), ("stride", stride), ("dilation", dilation)))
     found = tuple(_along(*numbers, padding=padding) for numbers in zip(sizes, kernels, strides, dilations, strict=True))
-    return found if axes else found[0]
+    return found if given is size else found[0]
 
 
 def _along(size: int, kernel: int, stride: int, dilation: int, *, padding: str) -> int:
