@@ -9,7 +9,7 @@ PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet
 
 help:
 	@echo "make demo         the whole flow on data that ships with the installation, no download"
-	@echo "make test         the default tests (about twelve minutes on two slow cores)"
+	@echo "make test         the default tests (eight to twelve minutes on two cores)"
 	@echo "make test-slow    the tests that train for minutes"
 	@echo "make lint         ruff and mypy"
 	@echo "make notebooks    executes the notebooks into pages of the documentation, docs/notebooks"
